@@ -1,0 +1,1 @@
+"""Rules, alert states, the outbox and its channels."""

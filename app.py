@@ -1,0 +1,193 @@
+"""Deskvigil's command line and composition root: read this file and you know the program.
+
+`run` is a small supervisor over three children: engine (trades), risk (prices), console (collects,
+stores, alerts, serves pages). Imports are local to the commands because the forkserver's children
+import this module again: it must stay light.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metrics.errors import ConfigError, DeskvigilError
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+VERSION = "0.1.0"
+REPLAY_FORMATS = ("lobster", "binance", "orders")
+
+log = logging.getLogger("deskvigil")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from settings import load_settings
+
+    overrides = {
+        "data_dir": args.data_dir,
+        "web.host": args.host,
+        "web.port": args.port,
+        "engine.tape": getattr(args, "tape", None),
+        "engine.speed": getattr(args, "speed", None),
+        "engine.seed": getattr(args, "seed", None),
+    }
+    settings = load_settings(args.config, overrides=overrides)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    return settings
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start everything and serve until stopped."""
+    from launch import supervise
+
+    return supervise(_settings(args), VERSION)
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve store, query, API and pages only: no engine, no collectors, no rules, no retention."""
+    from launch import serve_only
+
+    return serve_only(_settings(args), VERSION)
+
+
+def halt(args: argparse.Namespace) -> int:
+    """Halt trading: every working order is cancelled before the engine answers."""
+    return _command(args, "halt")
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Let a halted engine trade again."""
+    return _command(args, "resume")
+
+
+def _command(args: argparse.Namespace, name: str) -> int:
+    from engine.commands import CommandClient
+    from metrics.paths import RuntimePaths
+
+    paths = RuntimePaths(_settings(args).data_dir)
+    answer = CommandClient(paths.engine_socket).send({"command": name, "who": args.who, "reason": args.reason})
+    print(json.dumps(answer))
+    return 0 if answer.get("ok") else 1
+
+
+def check_config(args: argparse.Namespace) -> int:
+    """Check the configuration and print what it comes to, secrets masked."""
+    from settings import describe
+
+    print(describe(_settings(args)), end="")
+    return 0
+
+
+def check_rules(args: argparse.Namespace) -> int:
+    """Check alert rule files; every problem is a line."""
+    from alerts.check import check_rules as check
+
+    problems = [problem for path in args.files for problem in check(path)]
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{len(args.files)} file(s) checked: no problems")
+    return 1 if any(problem.is_error for problem in problems) else 0
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Replay a recording through the book; the last line printed is one JSON object."""
+    from engine.replay import replay as replay_file
+
+    speed = None if args.speed in (None, "max") else float(args.speed)
+    result = replay_file(args.format, args.file, fills_out=args.fills, speed=speed, verify=args.verify)
+    if not args.json:
+        for key, value in result.items():
+            print(f"{key:>20}  {value}")
+    print(json.dumps(result))
+    return 1 if args.verify and (result["mismatches"] or result["checksums_bad"]) else 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure the published figures on this machine."""
+    from validation.bench import run_benchmarks
+
+    return run_benchmarks(args.names)
+
+
+def warm(args: argparse.Namespace) -> int:
+    """Compile the kernels; does nothing where that is done already."""
+    from engine.warm import warm as warm_kernels
+
+    warm_kernels(lambda line: print(line, flush=True))
+    return 0
+
+
+def version(args: argparse.Namespace) -> int:
+    """Print the version."""
+    print(f"deskvigil {VERSION}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    common.add_argument("--data-dir", type=Path, metavar="DIR", help="where everything durable lies (default: var)")
+    common.add_argument("--host", help="address to serve on (default: 127.0.0.1)")
+    common.add_argument("--port", type=int, help="port to serve on (default: 8050)")
+
+    parser = argparse.ArgumentParser(prog="app.py", description="Deskvigil: the operations console of a trading desk.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        words = (function.__doc__ or "").strip()
+        command = commands.add_parser(name, help=words, description=words, parents=[common])
+        command.set_defaults(function=function)
+        return command
+
+    add_run = add("run", run)
+    add_run.add_argument("--tape", type=Path, metavar="FILE", help="trade on a recording (LOBSTER zip, Binance capture) instead of the synthetic market")
+    add_run.add_argument("--speed", type=float, metavar="N", help="how many times faster than recorded (default: 1)")
+    add_run.add_argument("--seed", type=int, metavar="N", help="seed of the synthetic market and the strategy")
+    add("serve", serve)
+    for name, function in (("halt", halt), ("resume", resume)):
+        order = add(name, function)
+        order.add_argument("--who", required=True, help="who gives the order (goes into the audit)")
+        order.add_argument("--reason", required=True, help="why (goes into the audit)")
+    add("check-config", check_config)
+    add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
+    add_replay = add("replay", replay)
+    add_replay.add_argument("file", type=Path, metavar="FILE")
+    add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)
+    add_replay.add_argument("--verify", action="store_true", help="compare with the venue's own figures in the recording; differences make the exit status 1")
+    add_replay.add_argument("--fills", type=Path, metavar="OUT.csv", help="write the fills as CSV")
+    add_replay.add_argument("--speed", metavar="N|max", help="pace against the recorded times (default: max)")
+    add_replay.add_argument("--json", action="store_true", help="print the JSON line only")
+    add("bench", bench).add_argument("names", nargs="*", metavar="NAME", help="which benchmarks (default: all)")
+    add("warm", warm)
+    add("version", version)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; expected failures are one message on stderr and exit status 1 (2 for settings)."""
+    args = _parser().parse_args(arguments)
+    try:
+        status: Any = args.function(args)
+        return int(status)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except DeskvigilError as error:
+        print(f"{args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

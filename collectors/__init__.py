@@ -1,0 +1,1 @@
+"""What is sampled, one thread each: host, processes, GPU, engine."""

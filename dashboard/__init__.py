@@ -1,0 +1,1 @@
+"""The web: server, live hub, API, pages."""

@@ -1,0 +1,1 @@
+"""HTTP APIs: Prometheus, Deskvigil's own."""

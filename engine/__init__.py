@@ -1,0 +1,1 @@
+"""What trades and prices: feeds, book, gates, execution, account, Monte-Carlo, telemetry."""

@@ -1,0 +1,1 @@
+"""Monte-Carlo valuation of the engine's positions."""

@@ -1,0 +1,238 @@
+"""Telemetry blocks: how a trading process shows its state without ever waiting for a reader.
+
+A block is one memory-mapped file with one writer and any number of readers. The writer keeps its
+own working arrays and copies them into the block on `publish`, under a sequence lock: the sequence
+number is odd while a copy is under way, and a reader whose copy spans a change reads again. The
+block describes itself (its spec lies in it as JSON), so readers need no knowledge of the writer.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.histogram import BUCKETS
+from metrics.errors import TransientError
+from metrics.frame import FloatArray, IntArray
+from metrics.series import Series, make_labels
+
+MAGIC = 0x4456_4247_4C42_0001
+HEADER = 16  # int64 words
+_MAGIC, _SPEC_BYTES, _SEQUENCE, _HEARTBEAT, _PID, _START, _SIZE = range(7)
+READ_ATTEMPTS = 64
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A ring of structured records: NumPy dtype description and how many are kept."""
+
+    dtype: list[Any]
+    capacity: int
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """What a block holds: scalars (counters and gauges), latency histograms, record tables, and constants in words."""
+
+    name: str
+    scalars: tuple[Series, ...]
+    histograms: tuple[Series, ...] = ()
+    tables: Mapping[str, TableSpec] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The spec as bytes that `from_json` reads back."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "scalars": [[series.name, dict(series.labels)] for series in self.scalars],
+                "histograms": [[series.name, dict(series.labels)] for series in self.histograms],
+                "tables": {key: [table.dtype, table.capacity] for key, table in self.tables.items()},
+                "info": dict(self.info),
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> BlockSpec:
+        """Read a spec; ValueError where it is not one."""
+        raw = json.loads(text)
+        return cls(
+            name=raw["name"],
+            scalars=tuple(Series(name, make_labels(labels)) for name, labels in raw["scalars"]),
+            histograms=tuple(Series(name, make_labels(labels)) for name, labels in raw["histograms"]),
+            tables={
+                key: TableSpec([tuple(column) for column in dtype], capacity)
+                for key, (dtype, capacity) in raw["tables"].items()
+            },
+            info=raw["info"],
+        )
+
+
+class _Parts:
+    """The arrays of a block over any buffer: the mapped file, or a private copy."""
+
+    def __init__(self, spec: BlockSpec, body: npt.NDArray[np.uint8]) -> None:
+        offset = 0
+
+        def take(dtype: Any, *shape: int) -> npt.NDArray[Any]:
+            nonlocal offset
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            part: npt.NDArray[Any] = body[offset : offset + size].view(dtype).reshape(shape)
+            offset += -(-size // 64) * 64
+            return part
+
+        self.scalars: FloatArray = take(np.float64, len(spec.scalars))
+        self.counts: IntArray = take(np.int64, len(spec.histograms), BUCKETS)
+        self.sums_ns: FloatArray = take(np.float64, len(spec.histograms))
+        self.written: IntArray = take(np.int64, len(spec.tables))
+        self.tables = {key: take(table.dtype, table.capacity) for key, table in spec.tables.items()}
+
+    @staticmethod
+    def size(spec: BlockSpec) -> int:
+        sizes = [
+            8 * len(spec.scalars),
+            8 * BUCKETS * len(spec.histograms),
+            8 * len(spec.histograms),
+            8 * len(spec.tables),
+        ]
+        sizes += [np.dtype(table.dtype).itemsize * table.capacity for table in spec.tables.values()]
+        return sum(-(-size // 64) * 64 for size in sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One consistent reading of a block.
+
+    scalars float64 (n,); counts int64 (h, BUCKETS) and sums_ns float64 (h,) per histogram; tables:
+    the records of each ring, oldest first; written: how many records each ring ever got.
+    """
+
+    spec: BlockSpec
+    heartbeat_ns: int
+    pid: int
+    start_ns: int
+    scalars: FloatArray
+    counts: IntArray
+    sums_ns: FloatArray
+    tables: dict[str, npt.NDArray[Any]]
+    written: dict[str, int]
+
+    def scalar(self, series: Series) -> float:
+        """Value of one scalar, NaN where the block has none of that name."""
+        try:
+            return float(self.scalars[self.spec.scalars.index(series)])
+        except ValueError:
+            return float("nan")
+
+
+class BlockWriter:
+    """The one writer of a block.
+
+    `scalars`, `counts`, `sums_ns`, `tables` and `written` are private working arrays that kernels
+    write as they like (append to a ring: tables[key][written[i] % capacity], then written[i] += 1);
+    nothing is seen outside before `publish`.
+    """
+
+    def __init__(self, path: Path, spec: BlockSpec) -> None:
+        text = spec.to_json()
+        spec_bytes = -(-len(text) // 64) * 64
+        body_bytes = _Parts.size(spec)
+        size = HEADER * 8 + spec_bytes + body_bytes
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_suffix(f".{os.getpid()}.new")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.ftruncate(descriptor, size)
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        whole = np.frombuffer(self._map, dtype=np.uint8)
+        self._header = whole[: HEADER * 8].view(np.int64)
+        self._body = whole[HEADER * 8 + spec_bytes :]
+        self._working = np.zeros(body_bytes, dtype=np.uint8)
+        parts = _Parts(spec, self._working)
+        self.spec = spec
+        self.scalars, self.counts, self.sums_ns = parts.scalars, parts.counts, parts.sums_ns
+        self.tables, self.written = parts.tables, parts.written
+        self.scalars[:] = np.nan
+        whole[HEADER * 8 : HEADER * 8 + len(text)] = np.frombuffer(text, dtype=np.uint8)
+        self._header[_SPEC_BYTES] = len(text)
+        self._header[_PID] = os.getpid()
+        self._header[_START] = time.time_ns()
+        self._header[_SIZE] = size
+        self._header[_MAGIC] = MAGIC
+        os.replace(temporary, path)  # readers see a whole block or the one before
+
+    def publish(self, now_ns: int) -> None:
+        """Make the working arrays visible as of `now_ns` (wall clock), which is also the heartbeat."""
+        self._header[_SEQUENCE] += 1
+        self._body[:] = self._working
+        self._header[_HEARTBEAT] = now_ns
+        self._header[_SEQUENCE] += 1
+
+
+class BlockReader:
+    """Reads a block that another process writes; follows the file when a restarted writer replaces it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = -1
+        self._spec: BlockSpec | None = None
+        self._header: IntArray = np.zeros(HEADER, dtype=np.int64)
+        self._body: npt.NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+
+    def read(self) -> Snapshot:
+        """Return the newest published state; TransientError where there is none (yet)."""
+        self._follow()
+        spec = self._spec
+        if spec is None or self._header[_SEQUENCE] == 0:
+            raise TransientError(f"telemetry block {self._path.name} has nothing published yet")
+        for _ in range(READ_ATTEMPTS):
+            before = int(self._header[_SEQUENCE])
+            if before % 2 == 0:
+                body, heartbeat = self._body.copy(), int(self._header[_HEARTBEAT])
+                if int(self._header[_SEQUENCE]) == before:
+                    return self._snapshot(spec, body, heartbeat)
+            os.sched_yield()
+        raise TransientError(f"telemetry block {self._path.name} is held by a writer that stopped in the middle")
+
+    def _follow(self) -> None:
+        try:
+            inode = self._path.stat().st_ino
+        except OSError:
+            self._spec, self._inode = None, -1
+            raise TransientError(f"no telemetry block at {self._path}: its process has not started") from None
+        if inode == self._inode:
+            return
+        with self._path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        whole = np.frombuffer(mapped, dtype=np.uint8)
+        header = whole[: HEADER * 8].view(np.int64)
+        if header[_MAGIC] != MAGIC or header[_SIZE] != len(whole):
+            raise TransientError(f"{self._path} is not a telemetry block of this version")
+        length = int(header[_SPEC_BYTES])
+        self._spec = BlockSpec.from_json(whole[HEADER * 8 : HEADER * 8 + length].tobytes())
+        self._header = header
+        self._body = whole[HEADER * 8 + -(-length // 64) * 64 :]
+        self._inode = inode
+
+    def _snapshot(self, spec: BlockSpec, body: npt.NDArray[np.uint8], heartbeat_ns: int) -> Snapshot:
+        parts = _Parts(spec, body)
+        written = {key: int(count) for key, count in zip(spec.tables, parts.written, strict=True)}
+        tables = {}
+        for key, ring in parts.tables.items():
+            count, capacity = written[key], len(ring)
+            tables[key] = ring[:count] if count <= capacity else np.roll(ring, -(count % capacity))
+        return Snapshot(
+            spec, heartbeat_ns, int(self._header[_PID]), int(self._header[_START]),
+            parts.scalars, parts.counts, parts.sums_ns, tables, written,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The nouns everybody shares: Series, Schema, Frame, the catalogue, Clock, severity tiers, errors."""

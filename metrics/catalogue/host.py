@@ -1,0 +1,7 @@
+"""Metrics of: host."""
+
+from __future__ import annotations
+
+from metrics.catalogue.metric import Metric
+
+METRICS: tuple[Metric, ...] = ()

@@ -1,0 +1,59 @@
+"""Where a running Deskvigil keeps its files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimePaths:
+    """Files of one instance: everything durable lies in `data_dir`, telemetry blocks in memory.
+
+    The blocks' folder is derived from the data folder, so that a restarted program finds and
+    replaces what a killed one left behind.
+    """
+
+    data_dir: Path
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "deskvigil.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        return self.data_dir / "lock"
+
+    @property
+    def engine_socket(self) -> Path:
+        """Unix socket, mode 0600, by which commands (halt, resume, ...) enter the engine."""
+        return self.data_dir / "engine.sock"
+
+    @property
+    def block_dir(self) -> Path:
+        """Folder of the telemetry blocks: memory-backed where the system has /dev/shm."""
+        digest = hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:12]
+        shm = Path("/dev/shm")  # noqa: S108 - memory-backed on purpose; the folder below is 0700 and ours
+        if shm.is_dir() and os.access(shm, os.W_OK):
+            return shm / f"deskvigil-{os.getuid()}-{digest}"
+        return self.data_dir / "run"
+
+    @property
+    def engine_block(self) -> Path:
+        return self.block_dir / "engine.block"
+
+    @property
+    def risk_block(self) -> Path:
+        return self.block_dir / "risk.block"
+
+    @property
+    def console_heartbeat(self) -> Path:
+        """Eight bytes, int64: wall-clock ns of the console's last sign of life."""
+        return self.block_dir / "console.heartbeat"
+
+    @property
+    def supervisor_status(self) -> Path:
+        """JSON file, replaced atomically, with the state of each child process."""
+        return self.block_dir / "supervisor.json"

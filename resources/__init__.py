@@ -1,0 +1,1 @@
+"""Processes, memory, CPU and profiling of this program itself."""

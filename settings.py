@@ -1,0 +1,210 @@
+"""Settings: one YAML file and the environment, built into each room's own frozen options.
+
+Every key can be set as `DESKVIGIL_SECTION__KEY`; with `_FILE` appended the value is read from a
+file (for secrets). The environment wins over the file. Unknown and wrong keys fail with a message
+that names key, value, where it came from, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from alerts.options import AlertOptions
+from collectors.options import CollectorOptions
+from dashboard.options import WebOptions
+from engine.montecarlo.options import RiskOptions
+from engine.options import EngineOptions
+from metrics.errors import ConfigError
+from query.options import QueryOptions
+from storage.options import StorageOptions
+
+PREFIX = "DESKVIGIL_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All options, a field for each section of the YAML file; the defaults are what ships."""
+
+    data_dir: Path = Path("var")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    risk: RiskOptions = field(default_factory=RiskOptions)
+    collectors: CollectorOptions = field(default_factory=CollectorOptions)
+    storage: StorageOptions = field(default_factory=StorageOptions)
+    query: QueryOptions = field(default_factory=QueryOptions)
+    alerts: AlertOptions = field(default_factory=AlertOptions)
+    web: WebOptions = field(default_factory=WebOptions)
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read settings; `overrides` (command-line flags, dotted keys) win over environment and file.
+
+    Raises ConfigError with one line per problem.
+    """
+    tree: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    if path is not None:
+        _merge(tree, _read_yaml(path), origin, f"in {path}")
+    for key, value, source in _environment(os.environ if environ is None else environ):
+        _put(tree, key, value)
+        origin[key] = f"from {source}"
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(tree, key, value)
+            origin[key] = "from the command line"
+    problems = _unknown_keys(Settings, tree, "", origin)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    try:
+        return TypeAdapter(Settings, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_wrong_values(error, origin))) from None
+
+
+def describe(settings: Settings) -> str:
+    """The effective settings as YAML, secrets masked."""
+    return yaml.safe_dump(_plain(settings), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"configuration file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is not YAML: {error}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"configuration file {path} must hold keys and values, not a {type(loaded).__name__}")
+    return loaded
+
+
+def _environment(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    found = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
+            continue
+        key = name[len(PREFIX) :].lower().replace("__", ".")
+        text = environ[name]
+        if key.endswith("_file") and _type_of(key) is None:
+            key = key.removesuffix("_file")
+            try:
+                text = Path(text).read_text().rstrip("\n")
+            except OSError as error:
+                raise ConfigError(f"{name}: cannot read {text}: {error.strerror}") from None
+        found.append((key, _from_text(key, text, name), name))
+    return found
+
+
+# Where tests and calibration find recorded data; not part of a running program's settings.
+_NOT_SETTINGS = frozenset({"DESKVIGIL_MARKETDATA", "DESKVIGIL_PROMQLTEST", "DESKVIGIL_METRICSDATA"})
+
+
+def _from_text(key: str, text: str, name: str) -> Any:
+    """Text stays text where the setting is text; everything else is read as YAML (numbers, lists)."""
+    kind = _type_of(key)
+    if kind is None or _is_text(kind):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{key} (from {name}): {text!r} cannot be read as YAML") from None
+
+
+def _is_text(kind: Any) -> bool:
+    if get_origin(kind) is Annotated:
+        return _is_text(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return True
+    arguments = [argument for argument in get_args(kind) if argument is not type(None)]
+    if arguments and get_origin(kind) not in (tuple, list, dict):
+        return all(_is_text(argument) for argument in arguments)
+    return kind in (str, Path)
+
+
+def _type_of(key: str) -> Any:
+    kind: Any = Settings
+    for part in key.split("."):
+        if not is_dataclass(kind):
+            return None
+        hints = get_type_hints(kind, include_extras=True)
+        if part not in hints:
+            return None
+        kind = hints[part]
+    return kind
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    node = tree
+    for part in path:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{part} in {key} is not a section")
+        node = child
+    node[last] = value
+
+
+def _merge(tree: dict[str, Any], more: Mapping[str, Any], origin: dict[str, str], where: str, prefix: str = "") -> None:
+    for key, value in more.items():
+        name = f"{prefix}{key}"
+        if value is None and is_dataclass(_type_of(name)):
+            value = {}  # a section with nothing under it
+        if isinstance(value, dict) and is_dataclass(_type_of(name)):
+            _merge(tree.setdefault(key, {}), value, origin, where, f"{name}.")
+        else:
+            tree[key] = value
+            origin[name] = where
+
+
+def _unknown_keys(kind: Any, tree: Mapping[Any, Any], prefix: str, origin: Mapping[str, str]) -> list[str]:
+    hints = get_type_hints(kind)
+    problems = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            where = origin.get(name, "")
+            problems.append(f"{name}: unknown key {where}{hint} Allowed here: {', '.join(sorted(hints))}".replace("  ", " "))
+        elif is_dataclass(hints[key]):
+            if isinstance(value, Mapping):
+                problems += _unknown_keys(hints[key], value, f"{name}.", origin)
+            else:
+                problems.append(f"{name}: {value!r} is not allowed: a section with keys is expected")
+    return problems
+
+
+def _wrong_values(error: ValidationError, origin: Mapping[str, str]) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        where = next((text for key, text in origin.items() if name == key or name.startswith(f"{key}.")), "")
+        shown = "(a secret)" if "secret" in name or "password" in name else repr(problem["input"])
+        lines.append(f"{name}: {shown} is not allowed {f'({where})' if where else ''}: {problem['msg']}".replace("  ", " ").replace(" :", ":"))
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _masked(item, getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _masked(item: Any, value: Any) -> Any:
+    if not item.repr and value not in ("", None) and item.default is not MISSING:
+        return "********"
+    return _plain(value)

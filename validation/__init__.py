@@ -1,0 +1,1 @@
+"""Benchmarks, conformance and calibration: commands that print measured figures."""
