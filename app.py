@@ -1,28 +1,39 @@
 """Deskvigil's command line and composition root: read this file and you know the program.
 
 `run` is a small supervisor over three children: engine (trades), risk (prices), console (collects,
-stores, alerts, serves pages). Imports are local to the commands because the forkserver's children
-import this module again: it must stay light.
+stores, alerts, serves pages). Imports are local to the commands because children import this module
+again and must start fast.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
+import multiprocessing
+import os
+import shutil
 import signal
+import socket
+import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metrics.errors import ConfigError, DeskvigilError
 
 if TYPE_CHECKING:
+    from metrics.paths import RuntimePaths
     from settings import Settings
 
 VERSION = "0.1.0"
 REPLAY_FORMATS = ("lobster", "binance", "orders")
+CONSOLE_HANGS_AFTER_S = 30.0
+HEARTBEAT_S = 0.5
 
 log = logging.getLogger("deskvigil")
 
@@ -39,24 +50,133 @@ def _settings(args: argparse.Namespace) -> Settings:
         "engine.seed": getattr(args, "seed", None),
     }
     settings = load_settings(args.config, overrides=overrides)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
+    _log_to_stderr(settings)
     return settings
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr, force=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Start everything and serve until stopped."""
-    from launch import supervise
+    from engine.telemetry import BlockReader
+    from metrics.paths import RuntimePaths
+    from resources.instance import listen, only_one
+    from resources.supervisor import ChildSpec, Supervisor
 
-    return supervise(_settings(args), VERSION)
+    settings = _settings(args)
+    paths = RuntimePaths(settings.data_dir.resolve())
+    started = time.monotonic()
+    # The forkserver loads the compiled kernels once; a restarted engine is a fork of it.
+    kernels = multiprocessing.get_context("forkserver")
+    kernels.set_forkserver_preload(["engine.preload"])
+    fresh = multiprocessing.get_context("spawn")
+    with ExitStack() as cleanup:
+        cleanup.enter_context(only_one(paths.data_dir))
+        listener = cleanup.enter_context(listen(settings.web.host, settings.web.port))
+        cleanup.callback(shutil.rmtree, paths.block_dir, ignore_errors=True)
+        children = [
+            ChildSpec(
+                "console",
+                lambda: fresh.Process(target=_console, args=(settings, paths, listener, True), name="console"),
+                lambda: _heartbeat(paths.console_heartbeat),
+                hang_after_s=CONSOLE_HANGS_AFTER_S,
+            ),
+            ChildSpec(
+                "engine",
+                lambda: kernels.Process(target=_engine, args=(settings, paths), name="engine"),
+                BlockReader(paths.engine_block).heartbeat,
+                hang_after_s=settings.engine.hang_after_s,
+            ),
+            ChildSpec(
+                "risk",
+                lambda: kernels.Process(target=_risk, args=(settings, paths), name="risk"),
+                BlockReader(paths.risk_block).heartbeat,
+                hang_after_s=settings.engine.hang_after_s,
+            ),
+        ]
+        supervisor = Supervisor(children, paths.supervisor_status, on_poll=_Announcement(listener, started))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.request_stop())
+        return supervisor.run()
 
 
 def serve(args: argparse.Namespace) -> int:
     """Serve store, query, API and pages only: no engine, no collectors, no rules, no retention."""
-    from launch import serve_only
+    from metrics.paths import RuntimePaths
+    from resources.instance import listen, only_one
 
-    return serve_only(_settings(args), VERSION)
+    settings = _settings(args)
+    paths = RuntimePaths(settings.data_dir.resolve())
+    with only_one(paths.data_dir), listen(settings.web.host, settings.web.port) as listener:
+        _say_where(listener)
+        return _console(settings, paths, listener, live=False)
+
+
+# --- the children ---------------------------------------------------------------------------------
+
+
+def _engine(settings: Settings, paths: RuntimePaths) -> None:
+    from engine.runner import run_engine
+
+    _log_to_stderr(settings)
+    run_engine(settings.engine, paths)
+
+
+def _risk(settings: Settings, paths: RuntimePaths) -> None:
+    from engine.riskrunner import run_risk
+
+    _log_to_stderr(settings)
+    run_risk(settings.risk, paths)
+
+
+def _console_child(settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
+    from resources.supervisor import EXIT_PERMANENT, end_with_parent
+
+    _log_to_stderr(settings)
+    end_with_parent()
+    try:
+        _console(settings, paths, listener, live=True)
+    except DeskvigilError as error:
+        log.error("%s", error)
+        sys.exit(EXIT_PERMANENT if error.permanent else 1)
+
+
+def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket, *, live: bool) -> int:
+    """Build the console, serve until SIGTERM, and take it down in reverse.
+
+    live False leaves out collectors, rules, retention and the buttons: what `serve` offers.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import uvicorn
+
+    from alerts.service import AlertService
+    from collectors.engine import EngineCollector
+    from collectors.events import Event, EventWatcher
+    from collectors.gpu import GpuCollector
+    from collectors.host import HostCollector
+    from collectors.process import ChildStatus, ProcessCollector
+    from collectors.runner import CollectorThread
+    from dashboard.server import build_server
+    from dashboard.services import Services
+    from engine.commands import CommandClient
+    from metrics.clock import SystemClock
+    from query.engine import QueryEngine
+    from resources.supervisor import read_status
+    from storage.store import Store
+
+    clock = SystemClock()
+    with ExitStack() as cleanup:
+        store = Store.open(settings.storage, paths, clock)
+        cleanup.callback(store.close)
+        query = QueryEngine(store.reader, settings.query, clock)
+        alerts = AlertService(store, query, settings.alerts, clock)
+
+
+# --- commands -------------------------------------------------------------------------------------
 
 
 def halt(args: argparse.Namespace) -> int:

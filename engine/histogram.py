@@ -52,7 +52,7 @@ def quantiles_ns(counts: IntArray, q: FloatArray) -> FloatArray:
     if total == 0:
         return np.full(len(q), np.nan)
     cumulative = np.cumsum(counts)
-    rank = np.asarray(q, dtype=np.float64) * total
+    rank = np.maximum(np.asarray(q, dtype=np.float64) * total, 1e-9)  # 0 would point at the first bucket, used or not
     bucket = np.minimum(np.searchsorted(cumulative, rank, side="left"), int(np.flatnonzero(counts)[-1]))
     before = cumulative[bucket] - counts[bucket]
     inside = np.clip((rank - before) / np.maximum(counts[bucket], 1), 0.0, 1.0)

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ MAGIC = 0x4456_4247_4C42_0001
 HEADER = 16  # int64 words
 _MAGIC, _SPEC_BYTES, _SEQUENCE, _HEARTBEAT, _PID, _START, _SIZE = range(7)
 READ_ATTEMPTS = 64
+READ_PAUSE_S = 50e-6  # between attempts: a copy takes microseconds unless its writer lost the processor
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class BlockSpec:
     histograms: tuple[Series, ...] = ()
     tables: Mapping[str, TableSpec] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def index(self) -> dict[Series, int]:
+        """Position of each scalar."""
+        return {series: position for position, series in enumerate(self.scalars)}
 
     def to_json(self) -> bytes:
         """The spec as bytes that `from_json` reads back."""
@@ -77,35 +84,31 @@ class BlockSpec:
         )
 
 
-class _Parts:
-    """The arrays of a block over any buffer: the mapped file, or a private copy."""
+class _Layout:
+    """Where the arrays of a block lie in its body; each begins on a cache line."""
 
-    def __init__(self, spec: BlockSpec, body: npt.NDArray[np.uint8]) -> None:
-        offset = 0
-
-        def take(dtype: Any, *shape: int) -> npt.NDArray[Any]:
-            nonlocal offset
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            part: npt.NDArray[Any] = body[offset : offset + size].view(dtype).reshape(shape)
-            offset += -(-size // 64) * 64
-            return part
-
-        self.scalars: FloatArray = take(np.float64, len(spec.scalars))
-        self.counts: IntArray = take(np.int64, len(spec.histograms), BUCKETS)
-        self.sums_ns: FloatArray = take(np.float64, len(spec.histograms))
-        self.written: IntArray = take(np.int64, len(spec.tables))
-        self.tables = {key: take(table.dtype, table.capacity) for key, table in spec.tables.items()}
-
-    @staticmethod
-    def size(spec: BlockSpec) -> int:
-        sizes = [
-            8 * len(spec.scalars),
-            8 * BUCKETS * len(spec.histograms),
-            8 * len(spec.histograms),
-            8 * len(spec.tables),
+    def __init__(self, spec: BlockSpec) -> None:
+        self.names = tuple(spec.tables)
+        parts: list[tuple[Any, tuple[int, ...]]] = [
+            (np.float64, (len(spec.scalars),)),
+            (np.int64, (len(spec.histograms), BUCKETS)),
+            (np.float64, (len(spec.histograms),)),
+            (np.int64, (len(spec.tables),)),
+            *((table.dtype, (table.capacity,)) for table in spec.tables.values()),
         ]
-        sizes += [np.dtype(table.dtype).itemsize * table.capacity for table in spec.tables.values()]
-        return sum(-(-size // 64) * 64 for size in sizes)
+        self._parts: list[tuple[tuple[int, ...], np.dtype[Any], int]] = []
+        self.size = 0
+        for kind, shape in parts:
+            dtype = np.dtype(kind)
+            self._parts.append((shape, dtype, self.size))
+            self.size += -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64
+
+    def arrays(self, body: npt.NDArray[np.uint8]) -> tuple[FloatArray, IntArray, FloatArray, IntArray, list[Any]]:
+        """Views over `body`: scalars, counts, sums_ns, written, and one array per table."""
+        scalars, counts, sums_ns, written, *tables = (
+            np.ndarray(shape, dtype, body.data, offset) for shape, dtype, offset in self._parts
+        )
+        return scalars, counts, sums_ns, written, tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +131,8 @@ class Snapshot:
 
     def scalar(self, series: Series) -> float:
         """Value of one scalar, NaN where the block has none of that name."""
-        try:
-            return float(self.scalars[self.spec.scalars.index(series)])
-        except ValueError:
-            return float("nan")
+        position = self.spec.index.get(series)
+        return float("nan") if position is None else float(self.scalars[position])
 
 
 class BlockWriter:
@@ -145,7 +146,8 @@ class BlockWriter:
     def __init__(self, path: Path, spec: BlockSpec) -> None:
         text = spec.to_json()
         spec_bytes = -(-len(text) // 64) * 64
-        body_bytes = _Parts.size(spec)
+        layout = _Layout(spec)
+        body_bytes = layout.size
         size = HEADER * 8 + spec_bytes + body_bytes
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = path.with_suffix(f".{os.getpid()}.new")
@@ -159,10 +161,9 @@ class BlockWriter:
         self._header = whole[: HEADER * 8].view(np.int64)
         self._body = whole[HEADER * 8 + spec_bytes :]
         self._working = np.zeros(body_bytes, dtype=np.uint8)
-        parts = _Parts(spec, self._working)
         self.spec = spec
-        self.scalars, self.counts, self.sums_ns = parts.scalars, parts.counts, parts.sums_ns
-        self.tables, self.written = parts.tables, parts.written
+        self.scalars, self.counts, self.sums_ns, self.written, tables = layout.arrays(self._working)
+        self.tables: dict[str, npt.NDArray[Any]] = dict(zip(layout.names, tables, strict=True))
         self.scalars[:] = np.nan
         whole[HEADER * 8 : HEADER * 8 + len(text)] = np.frombuffer(text, dtype=np.uint8)
         self._header[_SPEC_BYTES] = len(text)
@@ -181,58 +182,78 @@ class BlockWriter:
 
 
 class BlockReader:
-    """Reads a block that another process writes; follows the file when a restarted writer replaces it."""
+    """Reads a block that another process writes; follows the file when a restarted writer replaces it.
+
+    A replaced block with the same spec keeps the same `BlockSpec` object, so that readers can tell
+    by identity whether their plans still hold.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._inode = -1
-        self._spec: BlockSpec | None = None
+        self._text = b""
+        self._spec = BlockSpec("", ())
+        self._layout = _Layout(self._spec)
         self._header: IntArray = np.zeros(HEADER, dtype=np.int64)
         self._body: npt.NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
 
     def read(self) -> Snapshot:
         """Return the newest published state; TransientError where there is none (yet)."""
         self._follow()
-        spec = self._spec
-        if spec is None or self._header[_SEQUENCE] == 0:
+        if self._header[_SEQUENCE] == 0:
             raise TransientError(f"telemetry block {self._path.name} has nothing published yet")
         for _ in range(READ_ATTEMPTS):
             before = int(self._header[_SEQUENCE])
             if before % 2 == 0:
                 body, heartbeat = self._body.copy(), int(self._header[_HEARTBEAT])
                 if int(self._header[_SEQUENCE]) == before:
-                    return self._snapshot(spec, body, heartbeat)
-            os.sched_yield()
+                    return self._snapshot(body, heartbeat)
+            time.sleep(READ_PAUSE_S)
         raise TransientError(f"telemetry block {self._path.name} is held by a writer that stopped in the middle")
+
+    def heartbeat(self) -> int | None:
+        """The last heartbeat (wall-clock ns) without copying the body; None where nothing is published."""
+        try:
+            self._follow()
+        except TransientError:
+            return None
+        return int(self._header[_HEARTBEAT]) or None
 
     def _follow(self) -> None:
         try:
             inode = self._path.stat().st_ino
         except OSError:
-            self._spec, self._inode = None, -1
+            self._inode = -1
             raise TransientError(f"no telemetry block at {self._path}: its process has not started") from None
-        if inode == self._inode:
-            return
-        with self._path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        whole = np.frombuffer(mapped, dtype=np.uint8)
-        header = whole[: HEADER * 8].view(np.int64)
+        if inode != self._inode:
+            self._open()
+            self._inode = inode
+
+    def _open(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                whole = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), dtype=np.uint8)
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise TransientError(f"telemetry block {self._path} cannot be read: {error}") from None
+        header = whole[: HEADER * 8].view(np.int64) if len(whole) > HEADER * 8 else np.zeros(HEADER, dtype=np.int64)
         if header[_MAGIC] != MAGIC or header[_SIZE] != len(whole):
             raise TransientError(f"{self._path} is not a telemetry block of this version")
         length = int(header[_SPEC_BYTES])
-        self._spec = BlockSpec.from_json(whole[HEADER * 8 : HEADER * 8 + length].tobytes())
+        text = whole[HEADER * 8 : HEADER * 8 + length].tobytes()
+        if text != self._text:
+            self._spec, self._text = BlockSpec.from_json(text), text
+            self._layout = _Layout(self._spec)
         self._header = header
         self._body = whole[HEADER * 8 + -(-length // 64) * 64 :]
-        self._inode = inode
 
-    def _snapshot(self, spec: BlockSpec, body: npt.NDArray[np.uint8], heartbeat_ns: int) -> Snapshot:
-        parts = _Parts(spec, body)
-        written = {key: int(count) for key, count in zip(spec.tables, parts.written, strict=True)}
+    def _snapshot(self, body: npt.NDArray[np.uint8], heartbeat_ns: int) -> Snapshot:
+        scalars, counts, sums_ns, appended, rings = self._layout.arrays(body)
+        written = dict(zip(self._layout.names, appended.tolist(), strict=True))
         tables = {}
-        for key, ring in parts.tables.items():
-            count, capacity = written[key], len(ring)
+        for (key, count), ring in zip(written.items(), rings, strict=True):
+            capacity = len(ring)
             tables[key] = ring[:count] if count <= capacity else np.roll(ring, -(count % capacity))
         return Snapshot(
-            spec, heartbeat_ns, int(self._header[_PID]), int(self._header[_START]),
-            parts.scalars, parts.counts, parts.sums_ns, tables, written,
+            self._spec, heartbeat_ns, int(self._header[_PID]), int(self._header[_START]),
+            scalars, counts, sums_ns, tables, written,
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""PromQL: parse, plan, evaluate over columns."""
+"""PromQL over columns: parse (promql-parser), plan into nodes, evaluate with NumPy over values [series, steps]."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +23,7 @@ POLL_S = 0.1
 # A child that keeps dying young is given longer and longer pauses; one that lived is restarted at once.
 BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 10.0)
 YOUNG_S = 5.0
+PR_SET_PDEATHSIG = 1
 EXIT_PERMANENT = 78  # sysexits' EX_CONFIG: a child says that a restart cannot help
 
 
@@ -180,6 +184,17 @@ def read_status(path: Path) -> list[ChildState]:
         return [ChildState(**row) for row in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def end_with_parent(signal_number: int = signal.SIGTERM) -> None:
+    """Ask the kernel to signal this process when the thread that started it ends (Linux; elsewhere nothing)."""
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it was gone before we asked
+        os.kill(os.getpid(), signal_number)
 
 
 def _exit_in_words(code: int | None) -> str:

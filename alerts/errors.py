@@ -1,0 +1,33 @@
+"""What can go wrong in the alerts room and is expected to, sooner or later."""
+
+from __future__ import annotations
+
+from metrics.errors import ConfigError, DeskvigilError
+
+
+class RuleError(ConfigError):
+    """A rule file is wrong; the message names file, group and rule."""
+
+
+class UnknownAlertError(DeskvigilError):
+    """There is no such alert, or not any more."""
+
+
+class NotFiringError(DeskvigilError):
+    """The alert is pending: there is nothing to acknowledge yet."""
+
+
+class AlreadyAcknowledgedError(DeskvigilError):
+    """Somebody was faster; the message says who and when."""
+
+
+class ChannelError(DeskvigilError):
+    """A message could not be handed over. `permanent`: trying again cannot help.
+
+    retry_after_s: how long the receiver asked to be left alone, if it did.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,261 @@
+"""Evaluation of one rule: from samples to alerts that begin, change and end.
+
+A RuleRun holds what is alive of one rule. It reads no clock and no database: samples and the instant
+are handed in, changes are handed back, and whoever called stores them.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from alerts.extension import NoData
+from alerts.options import AlertOptions
+from alerts.rules import Rule, fingerprint
+from alerts.source import Samples
+from alerts.state import AlertState, Instant, Live, Observation, Reason, Seen, Timing, step
+from alerts.templates import Facts
+from alerts.views import AlertView
+from metrics.errors import DeskvigilError
+
+HIDDEN_LABELS = frozenset({"__name__", "alertname"})
+IDENTITIES_KEPT = 4096
+
+
+class EvaluationError(DeskvigilError):
+    """A rule could not be evaluated; the message says why."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One alert that is not inactive: what never changes of it, and what does.
+
+    stored: the database has its row. restored: it comes from before a restart and was not seen since.
+    """
+
+    alert_id: str
+    fingerprint: str
+    labels: dict[str, str]
+    live: Live
+    stored: bool = False
+    restored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one alert, ready to be stored and told.
+
+    before/after: None where the alert is inactive. event_id is the base of the messages' stable ids.
+    reason None: nothing to tell, but the row is stored now (a pending alert that has lasted).
+    """
+
+    rule: Rule
+    tracked: Tracked
+    before: Live | None
+    after: Live | None
+    reason: Reason
+    at: Instant
+    annotations: Mapping[str, str]
+    event_id: str
+    who: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The labels of one alert of one rule, without `severity` (which moves), and their hash."""
+
+    labels: dict[str, str]
+    fingerprint: str
+
+
+class RuleRun:
+    """One rule and its alerts. Not thread-safe: the alert thread owns it."""
+
+    def __init__(self, rule: Rule, ordinal: int, limit: int, options: AlertOptions) -> None:
+        self.rule = rule
+        self.alerts: dict[str, Tracked] = {}
+        self.timing = Timing(
+            for_ms=round(rule.for_s * 1000),
+            keep_firing_ms=round(rule.keep_firing_for_s * 1000),
+            tier_fall_ms=round(options.tier_fall_after_s * 1000),
+            repeat_ms=round(options.repeat_interval_s * 1000),
+        )
+        self._salt = f"{rule.key}#{ordinal}"
+        self._limit = min(limit or options.max_alerts, options.max_alerts)
+        self._store_pending_after_ms = round(options.persist_pending_after_s * 1000)
+        self._external_url = options.external_url
+        self._identities: dict[tuple[tuple[str, str], ...], Identity] = {}
+        self._templated = any("{{" in text for text in rule.label_texts.values())
+
+    def evaluate(self, samples: Samples, now: Instant, *, grace: bool) -> list[Change]:
+        """Advance all alerts of the rule by what was seen; return what changed.
+
+        samples: the value of the expression (its left side where it ends in a comparison). grace: shortly
+        after a start, missing data end nothing that was restored. EvaluationError where two samples
+        have the same labels, or the limit is exceeded; nothing has changed then.
+        """
+        seen = self._observe(samples, now)
+        changes = []
+        for identity, observation in seen.values():
+            tracked = self.alerts.get(identity.fingerprint)
+            if tracked is None and observation.seen is not Seen.EXCEEDS:
+                continue
+            if tracked is not None:
+                tracked.restored = False
+            changes += self._advance(identity, tracked, observation, now)
+        for key in [key for key in self.alerts if key not in seen]:
+            tracked = self.alerts[key]
+            observation = self._missing(tracked, bool(samples), grace)
+            changes += self._advance(Identity(tracked.labels, key), tracked, observation, now)
+        return changes
+
+    def end(self, reason: Reason, now: Instant) -> list[Change]:
+        """End all alerts, because their rule is no longer there."""
+        changes = []
+        for tracked in list(self.alerts.values()):
+            changes += self._conclude(tracked, tracked.live, None, reason, now)
+        return changes
+
+    def change(self, tracked: Tracked, after: Live, reason: Reason, now: Instant, who: str, comment: str) -> Change:
+        """A change that a person made (an acknowledgement); does not apply it."""
+        facts = self._facts(tracked, after)
+        return Change(self.rule, tracked, tracked.live, after, reason, now, facts, _event_id(), who, comment)
+
+    def view(self, tracked: Tracked) -> AlertView:
+        """The alert as others see it."""
+        live = tracked.live
+        tier = self.rule.extension.tier_named(live.severity)
+        return AlertView(
+            alert_id=tracked.alert_id,
+            fingerprint=tracked.fingerprint,
+            rule=self.rule.key,
+            labels=self.shown_labels(tracked, live),
+            annotations=self._facts(tracked, live),
+            severity=live.severity,
+            state=live.state,
+            value=live.value,
+            threshold=None if tier.comparison is None else tier.comparison.threshold,
+            comparison="" if tier.comparison is None else str(tier.comparison),
+            active_since_ms=live.since.wall_ms,
+            fired_at_ms=None if live.fired is None else live.fired.wall_ms,
+            acked_by=live.acked_by,
+            acked_at_ms=live.acked_at_ms,
+            ack_comment=live.ack_comment,
+        )
+
+    def shown_labels(self, tracked: Tracked, live: Live) -> dict[str, str]:
+        """The alert's labels with its present tier."""
+        return {**tracked.labels, "severity": live.severity.label}
+
+    def identity(self, labels: Mapping[str, str], value: float = math.nan) -> Identity:
+        """The alert that a sample with these labels speaks of."""
+        key = tuple(labels.items())
+        found = None if self._templated else self._identities.get(key)
+        if found is None:
+            found = self._identify(labels, value)
+            if len(self._identities) >= IDENTITIES_KEPT:
+                self._identities.clear()
+            self._identities[key] = found
+        return found
+
+    def _identify(self, labels: Mapping[str, str], value: float) -> Identity:
+        merged = {name: text for name, text in labels.items() if name not in HIDDEN_LABELS and name != "severity"}
+        facts = Facts(value, labels, self._external_url)
+        for name, template in self.rule.labels.items():
+            merged[name] = template.render(facts)
+        merged = {name: text for name, text in merged.items() if text}
+        merged["alertname"] = self.rule.name
+        return Identity(merged, fingerprint({**merged, "severity": self.rule.severity.label, "\x00": self._salt}))
+
+    def _observe(self, samples: Samples, now: Instant) -> dict[str, tuple[Identity, Observation]]:
+        extension, rule = self.rule.extension, self.rule
+        active = extension.active is None or extension.active.contains(now.wall_ms)
+        seen: dict[str, tuple[Identity, Observation]] = {}
+        exceeding = 0
+        for labels, value in samples:
+            observation = self._classify(value) if active else Observation(Seen.CLEAR, value, rule.severity)
+            exceeding += observation.seen is Seen.EXCEEDS
+            identity = self.identity(labels, value)
+            if identity.fingerprint in seen:
+                raise EvaluationError(f"two series have the same labels once the rule's are applied: {identity.labels}")
+            seen[identity.fingerprint] = (identity, observation)
+        if not samples and extension.no_data is NoData.ALERT and active:
+            identity, exceeding = self.identity({}), 1
+            tracked = self.alerts.get(identity.fingerprint)
+            severity = rule.severity if tracked is None else tracked.live.severity
+            seen[identity.fingerprint] = (identity, Observation(Seen.EXCEEDS, math.nan, severity))
+        if exceeding > self._limit:
+            raise EvaluationError(f"{exceeding} alerts are more than the limit of {self._limit}")
+        return seen
+
+    def _classify(self, value: float) -> Observation:
+        extension = self.rule.extension
+        tier = extension.tier_of(value)
+        if tier is not None:
+            return Observation(Seen.EXCEEDS, value, tier.severity)
+        between = extension.recovery is not None and extension.recovery.holds(value)
+        return Observation(Seen.BETWEEN if between else Seen.CLEAR, value, self.rule.severity)
+
+    def _missing(self, tracked: Tracked, others: bool, grace: bool) -> Observation:
+        policy = self.rule.extension.no_data
+        frozen = (
+            policy is NoData.KEEP
+            or (policy is NoData.ALERT and not others)  # the alert about silence speaks for them
+            or (grace and tracked.restored)
+        )
+        return Observation(Seen.FROZEN if frozen else Seen.MISSING, tracked.live.value, self.rule.severity)
+
+    def _advance(self, identity: Identity, tracked: Tracked | None, seen: Observation, now: Instant) -> list[Change]:
+        before = None if tracked is None else tracked.live
+        outcome = step(before, seen, self.timing, now)
+        if tracked is None:
+            if outcome.live is None:
+                return []
+            alert_id = f"{identity.fingerprint}-{secrets.token_hex(4)}"
+            tracked = Tracked(alert_id, identity.fingerprint, identity.labels, outcome.live)
+            self.alerts[identity.fingerprint] = tracked
+        return self._conclude(tracked, before, outcome.live, outcome.reason, now)
+
+    def _conclude(
+        self, tracked: Tracked, before: Live | None, after: Live | None, reason: Reason | None, now: Instant
+    ) -> list[Change]:
+        if after is None:
+            del self.alerts[tracked.fingerprint]
+        else:
+            tracked.live = after
+        if reason is Reason.PENDING or (reason is None and not tracked.stored):
+            reason = self._lasting(tracked, now)
+        if reason is None or (reason is Reason.WITHDRAWN and not tracked.stored):
+            return []
+        tracked.stored = True
+        facts = self._facts(tracked, after or before or tracked.live)
+        return [Change(self.rule, tracked, before, after, reason, now, facts, _event_id())]
+
+    def _lasting(self, tracked: Tracked, now: Instant) -> Reason | None:
+        """A pending alert is stored once it has lasted: one that comes and goes costs no write."""
+        live = tracked.live
+        lasted = now.mono_ms - live.since.mono_ms >= self._store_pending_after_ms
+        return Reason.PENDING if live.state is AlertState.PENDING and lasted else None
+
+    def _facts(self, tracked: Tracked, live: Live) -> dict[str, str]:
+        facts = Facts(live.value, self.shown_labels(tracked, live), self._external_url)
+        return {name: template.render(facts) for name, template in self.rule.annotations.items()}
+
+
+def _event_id() -> str:
+    return f"msg_{uuid.uuid4().hex}"
+
+
+def occurrences(rules: Iterable[Rule]) -> list[int]:
+    """How many rules of the same group, name and labels came before each one: it keeps their alerts apart."""
+    counts: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+    ordinals = []
+    for rule in rules:
+        key = (rule.key, tuple(sorted(rule.label_texts.items())))
+        ordinals.append(counts.get(key, 0))
+        counts[key] = ordinals[-1] + 1
+    return ordinals

@@ -1,0 +1,58 @@
+"""What the alerts room needs of its neighbours, as small protocols: queries, live frames, the write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from metrics.frame import Frame
+from metrics.series import Schema, Series
+
+Samples = Sequence[tuple[dict[str, str], float]]
+
+
+class Vector(Protocol):
+    """The result of an instant query."""
+
+    def samples(self) -> Samples:
+        """Label sets (not to be changed) and values of the samples present."""
+        ...
+
+
+class Prepared(Protocol):
+    """A reusable plan of one expression."""
+
+    def instant(self, t_ms: int) -> Vector: ...
+
+    def metric_names(self) -> frozenset[str]:
+        """Metric names it reads; empty where that depends on the data."""
+        ...
+
+    def matches(self, series: Series) -> bool:
+        """Whether it would read this series."""
+        ...
+
+
+class Querier(Protocol):
+    """Prepares expressions; raises a DeskvigilError where one cannot be evaluated."""
+
+    def prepare(self, expr: str) -> Prepared: ...
+
+
+class LiveFrames(Protocol):
+    """The meeting place of frames."""
+
+    def subscribe(self, callback: Callable[[Frame], None]) -> Callable[[], None]: ...
+
+    def schemas(self) -> Sequence[Schema]: ...
+
+
+class Transactions(Protocol):
+    """The one write transaction, and reads."""
+
+    def write(self) -> AbstractContextManager[Connection]: ...
+
+    def read(self) -> AbstractContextManager[Connection]: ...

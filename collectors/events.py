@@ -1,0 +1,72 @@
+"""Events: what changed between two frames that a person wants to see on a chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from metrics.frame import Frame
+from metrics.series import Schema, Series
+
+WATCHED = ("deskvigil_process_restarts_total", "deskvigil_engine_session_total", "deskvigil_engine_trading_state")
+TRADING_STATES = ("ACTIVE", "REDUCING", "HALTED")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at one moment; kind is restart, session or trading."""
+
+    t_ms: int
+    kind: str
+    title: str
+
+
+class EventWatcher:
+    """Compares each frame with the one before it and tells the sink what happened.
+
+    Watches the restart counter of each process, the engine's session number and its trading
+    state. The sink is called in the collector's thread and must be quick.
+    """
+
+    def __init__(self, sink: Callable[[Event], None], reason: Callable[[str], str] = lambda process: "") -> None:
+        self._sink = sink
+        self._reason = reason
+        self._watches: dict[Schema, tuple[tuple[int, Series], ...]] = {}
+        self._last: dict[Series, float] = {}
+
+    def observe(self, frame: Frame) -> None:
+        """Look at one frame."""
+        watches = self._watches.get(frame.schema)
+        if watches is None:
+            watches = self._find(frame.schema)
+        for column, series in watches:
+            value = float(frame.values[column])
+            if math.isnan(value):
+                continue
+            before = self._last.get(series)
+            self._last[series] = value
+            if before is not None and value != before:
+                event = self._tell(series, before, value, frame.t_ms)
+                if event is not None:
+                    self._sink(event)
+
+    def _find(self, schema: Schema) -> tuple[tuple[int, Series], ...]:
+        found = tuple((column, series) for column, series in enumerate(schema.series) if series.name in WATCHED)
+        # A collector's schema changes when a device comes or goes: only its newest one is kept.
+        self._watches = {known: rows for known, rows in self._watches.items() if known.collector != schema.collector}
+        self._watches[schema] = found
+        return found
+
+    def _tell(self, series: Series, before: float, value: float, t_ms: int) -> Event | None:
+        if series.name == "deskvigil_process_restarts_total" and value > before:
+            process = series.label("process")
+            reason = self._reason(process)
+            return Event(t_ms, "restart", f"{process} restarted" + (f" ({reason})" if reason else ""))
+        if series.name == "deskvigil_engine_session_total" and value > before:
+            return Event(t_ms, "session", f"session {value:.0f} begins: positions flattened and settled")
+        if series.name == "deskvigil_engine_trading_state":
+            index = int(value)
+            word = TRADING_STATES[index] if 0 <= index < len(TRADING_STATES) else f"state {index}"
+            return Event(t_ms, "trading", f"trading {word}")
+        return None

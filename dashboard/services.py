@@ -1,0 +1,211 @@
+"""Services: everything the dashboard asks of the rest of the program, as one value.
+
+`app.py` builds it. The dashboard looks nothing up and starts nothing of its own but the live hub;
+each collaborator is a small Protocol, so that a test can hand in a real part or a stand-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter
+
+from dashboard.options import WebOptions
+from metrics.clock import Clock
+from metrics.frame import FloatArray, Frame, IntArray
+from metrics.series import Schema, Series
+from metrics.severity import Severity
+
+TradingState = Literal["ACTIVE", "REDUCING", "HALTED", "DOWN"]
+
+
+class LiveSource(Protocol):
+    """The live ring: where frames arrive (`storage.live`)."""
+
+    @property
+    def schemas(self) -> Mapping[str, Schema]: ...
+
+    def subscribe(self, callback: Callable[[Frame], None]) -> Callable[[], None]:
+        """Call back for each frame, in the collector's thread; the result ends it."""
+        ...
+
+
+class SeriesValues(Protocol):
+    """One series' samples: t_ms int64 (n,) ascending, values float64 (n,)."""
+
+    @property
+    def series(self) -> Series: ...
+    @property
+    def t_ms(self) -> IntArray: ...
+    @property
+    def values(self) -> FloatArray: ...
+
+
+class Reader(Protocol):
+    """One view over ring, frames and chunks (`storage.reader`)."""
+
+    def select(self, matchers: Sequence[Any], t0_ms: int, t1_ms: int) -> Sequence[SeriesValues]: ...
+
+
+class QueryResult(Protocol):
+    """What a query gave: labels per series, values float64 (series, steps), present bool of the same shape."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def labels(self) -> Sequence[Mapping[str, str]]: ...
+    @property
+    def t_ms(self) -> IntArray: ...
+    @property
+    def values(self) -> FloatArray: ...
+    @property
+    def present(self) -> npt.NDArray[np.bool_]: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+
+class Query(Protocol):
+    """PromQL; raises a DeskvigilError whose message says where and why."""
+
+    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int, /) -> QueryResult: ...
+
+
+class Alert(Protocol):
+    """One alert as the pages show it (`alerts.AlertView`)."""
+
+    @property
+    def alert_id(self) -> int: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def severity(self) -> Severity: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def annotations(self) -> Mapping[str, str]: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def active_since_ms(self) -> int: ...
+    @property
+    def acked_by(self) -> str | None: ...
+    @property
+    def ack_comment(self) -> str | None: ...
+
+
+class Alerts(Protocol):
+    """The alert service, as far as the pages use it."""
+
+    def active(self) -> Sequence[Any]: ...
+    def history(self, limit: int, before_ms: int | None = None, /) -> Sequence[Any]: ...
+    def notifications(self, limit: int, before_ms: int | None = None, /) -> Sequence[Any]: ...
+    def rules(self) -> Sequence[Any]: ...
+    def acknowledge(self, alert_id: int, who: str, comment: str, /) -> object: ...
+    def on_change(self, callback: Callable[[], None], /) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A mark in time: something that happened, in words."""
+
+    t_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One simulated fill of ours; price in the instrument's currency, quantity in its units, slippage NaN where unknown."""
+
+    t_ms: int
+    symbol: str
+    side: Literal["buy", "sell"]
+    quantity: float
+    price: float
+    liquidity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the engine is and does, in words a status bar can show.
+
+    reason says why it does not trade; source is the feed's name; session_ends_ms where a session
+    has an end.
+    """
+
+    state: TradingState
+    source: str
+    simulated_market: bool
+    reason: str = ""
+    session_started_ms: int | None = None
+    session_ends_ms: int | None = None
+    fills: tuple[Fill, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One child of the supervisor: state in one word ("running", "restarting", ...)."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a part is well, and in words why not."""
+
+    ok: bool
+    reason: str = ""
+
+
+class Action(Protocol):
+    """Something an operator does to the engine; returns a sentence, raises a DeskvigilError where it failed."""
+
+    def __call__(self, who: str, reason: str, /) -> str: ...
+
+
+def _no_annotations(_start_ms: int, _end_ms: int) -> Sequence[Annotation]:
+    return ()
+
+
+def _no_processes() -> Sequence[ProcessInfo]:
+    return ()
+
+
+def _healthy() -> Health:
+    return Health(True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Collaborators of the dashboard.
+
+    engine, gpu, processes, store_health and annotations are asked from a worker thread about once a
+    second. gpu answers in words why there is none, or "" where one is read. risk_device says what
+    Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are.
+    """
+
+    options: WebOptions
+    version: str
+    clock: Clock
+    live: LiveSource
+    reader: Reader
+    query: Query
+    alerts: Alerts
+    engine: Callable[[], EngineInfo]
+    gpu: Callable[[], str]
+    halt: Action
+    resume: Action
+    annotations: Callable[[int, int], Sequence[Annotation]] = _no_annotations
+    processes: Callable[[], Sequence[ProcessInfo]] = _no_processes
+    store_health: Callable[[], Health] = _healthy
+    routers: tuple[APIRouter, ...] = ()
+    risk_device: str = "CPU"
+    series_names: Callable[[], Sequence[str]] = field(default=lambda: ())

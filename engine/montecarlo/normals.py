@@ -1,0 +1,123 @@
+"""Standard normals by counter: Philox words through Box and Muller's transform.
+
+Normals 2b and 2b + 1 of a stream come from block b. Logarithm, sine and cosine are polynomials of
+our own, because the library's do not vectorise; they are good to about one unit in the last
+place (tested), which is far below what a sample can resolve.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from engine.jit import inline_kernel, kernel
+from engine.montecarlo.philox import HALF, LOW, philox4x32
+from metrics.frame import FloatArray
+
+LN2_HIGH: Final = 6.93147180369123816490e-01  # fdlibm's split of ln 2: the high part times an exponent is exact
+LN2_LOW: Final = 1.90821492927058770002e-10
+SQRT2: Final = 1.4142135623730951
+TWO_PI: Final = 6.283185307179586
+UNIT: Final = 2.0**-53
+MANTISSA: Final = np.int64(0x000FFFFFFFFFFFFF)
+ONE_BITS: Final = np.int64(0x3FF0000000000000)
+MANTISSA_BITS: Final = np.int64(52)
+EXPONENT_BIAS: Final = np.int64(1023)
+DROP: Final = np.uint64(11)
+
+
+@inline_kernel
+def log_positive(x: float) -> float:
+    """Natural logarithm of a positive normal float64: exponent plus fdlibm's polynomial in (m - 1) / (m + 1)."""
+    bits = np.float64(x).view(np.int64)
+    exponent = np.float64((bits >> MANTISSA_BITS) - EXPONENT_BIAS)
+    m = np.int64((bits & MANTISSA) | ONE_BITS).view(np.float64)
+    high = m > SQRT2
+    m = 0.5 * m if high else m
+    exponent = exponent + 1.0 if high else exponent
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    tail = z * (
+        6.666666666666735130e-01
+        + z
+        * (
+            3.999999999940941908e-01
+            + z
+            * (
+                2.857142874366239149e-01
+                + z
+                * (
+                    2.222219843214978396e-01
+                    + z * (1.818357216161805012e-01 + z * (1.531383769920937332e-01 + z * 1.479819860511658591e-01))
+                )
+            )
+        )
+    )
+    half_square = 0.5 * f * f
+    return exponent * LN2_HIGH - ((half_square - (s * (half_square + tail) + exponent * LN2_LOW)) - f)
+
+
+@inline_kernel
+def cos_sin_turn(u: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Cosine and sine of 2 pi u for u in [0, 1): quarter turns taken off exactly, fdlibm's polynomials for the rest."""
+    quarter = np.int64(4.0 * u + 0.5)
+    x = TWO_PI * (u - 0.25 * np.float64(quarter))
+    z = x * x
+    sine = x + x * z * (
+        -1.66666666666666324348e-01
+        + z
+        * (
+            8.33333333332248946124e-03
+            + z
+            * (-1.98412698298579493134e-04 + z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))
+        )
+    )
+    cosine = 1.0 - (
+        0.5 * z
+        - z
+        * z
+        * (
+            4.16666666666666019037e-02
+            + z
+            * (-1.38888888888741095749e-03 + z * (2.48015872894767294178e-05 + z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 - z * 1.13596475577881948265e-11))))
+        )
+    )
+    odd = (quarter & 1) != 0
+    first = sine if odd else cosine
+    second = cosine if odd else sine
+    first = -first if ((quarter + 1) & 2) != 0 else first
+    second = -second if (quarter & 2) != 0 else second
+    return first, second
+
+
+@inline_kernel
+def normal_pair(block, stream, seed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The two normals of one block; block, stream and seed are uint64."""
+    w0, w1, w2, w3 = philox4x32(block & LOW, block >> HALF, stream & LOW, stream >> HALF, seed & LOW, seed >> HALF)
+    radius_word = ((w0 << HALF) | w1) >> DROP
+    turn_word = ((w2 << HALF) | w3) >> DROP
+    # Signed conversions vectorise where unsigned ones do not; 53 bits fit both.
+    u = (np.float64(np.int64(radius_word)) + 0.5) * UNIT
+    radius = np.sqrt(-2.0 * log_positive(u))
+    cosine, sine = cos_sin_turn(np.float64(np.int64(turn_word)) * UNIT)
+    return radius * cosine, radius * sine
+
+
+@kernel
+def fill_normals(seed, stream, first_block, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Write the normals of blocks first_block, first_block + 1, ... of one stream; out float64 (2 m,)."""
+    for b in range(len(out) // 2):
+        out[2 * b], out[2 * b + 1] = normal_pair(np.uint64(first_block) + np.uint64(b), np.uint64(stream), np.uint64(seed))
+
+
+def normals(seed: int, stream: int, start: int, count: int) -> FloatArray:
+    """Normals number `start` to `start + count` of a stream, float64 (count,): the same for any cut into calls."""
+    if start < 0 or count < 0:
+        raise ValueError("start and count of normals must not be negative")
+    first_block, last_block = start // 2, -(-(start + count) // 2)
+    block_normals = np.empty(2 * (last_block - first_block))
+    fill_normals(np.uint64(seed), np.uint64(stream), np.uint64(first_block), block_normals)
+    skip = start - 2 * first_block
+    return block_normals[skip : skip + count]

@@ -1,0 +1,128 @@
+"""SyntheticMarket: a seeded market of correlated instruments, its figures calibrated on recorded days.
+
+Its order flow does not see our own orders, just as a recording would not: it keeps a shadow book of
+its own. Where our resting order trades in place of one of its own, that one is withdrawn a little
+later, so a withdrawal of an order that is gone already is part of the normal flow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.events import EVENT, EventArray, Instrument, empty_events
+from engine.figures import MarketFigures, Quantiles, load_market
+from engine.flow import GHOSTS, generate
+from engine.shadow import CAPACITY
+
+NS = 1_000_000_000
+
+
+class SyntheticMarket:
+    """Generates the events of all instruments in time order, lazily.
+
+    The same figures, seed and start give bit-identical events, independent of how `fill` is called.
+    Time is session time: sessions of `session_ns` repeat back to back, the first begins at 0, and
+    `start_ns` says where in it the market opens its books. Not safe for use by two threads at once.
+    """
+
+    def __init__(self, figures: MarketFigures, seed: int, *, start_ns: int = 0) -> None:
+        if start_ns < 0:
+            raise ValueError(f"start_ns must not be negative, it is {start_ns}")
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed must fit 64 bits, it is {seed}")
+        if 4.0 * figures.resting_per_side >= CAPACITY:
+            raise ValueError(f"resting_per_side must be below {CAPACITY // 4}, it is {figures.resting_per_side}")
+        self.instruments: tuple[Instrument, ...] = figures.instruments
+        self.figures = figures
+        self.seed = seed
+        self.session_ns = round(figures.session_s * NS)
+        self.start_ns = start_ns
+        self.now_ns = start_ns
+        n = len(self.instruments)
+        self._counters = (
+            np.zeros(n, dtype=np.int64),
+            np.full(n, max(2, round(2 * figures.resting_per_side)), dtype=np.int64),
+            np.zeros(n, dtype=np.int64),
+            np.full(n, start_ns, dtype=np.int64),
+            np.array([start_ns], dtype=np.int64),
+        )
+        groups, scales = figures.baseline_per_s.shape[1], len(figures.decay_per_s)
+        self._streams = (_stream_seeds(seed, n), np.full(n, start_ns, dtype=np.int64), np.zeros((n, groups, scales)))
+        self._book = (*(np.zeros((n, 2, CAPACITY), dtype=np.int64) for _ in range(3)), np.zeros((n, 2), dtype=np.int64))
+        self._ghosts = (
+            *(np.zeros((n, GHOSTS), dtype=np.int64) for _ in range(4)),
+            np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64),
+        )  # fmt: skip
+        self._latents, self._arrivals, self._world, self._placing, self._tables = self._constants(figures)
+
+    def _constants(self, figures: MarketFigures) -> tuple[tuple[object, ...], ...]:
+        step_ns = round(figures.latent_step_s * NS)
+        covariance = figures.correlation * np.outer(figures.daily_volatility, figures.daily_volatility)
+        loading = np.linalg.cholesky(covariance * (step_ns / self.session_ns))
+        steps_per_session = self.session_ns / step_ns
+        reversion = np.log(2.0) / (figures.reversion_sessions * steps_per_session)
+        latents = (
+            np.zeros(len(self.instruments)), np.array([self.start_ns // step_ns], dtype=np.int64),
+            np.ascontiguousarray(loading), figures.initial_ticks,
+        )  # fmt: skip
+        pull = np.ascontiguousarray((figures.branching * figures.decay_per_s).sum(axis=0))
+        arrivals = (
+            np.ascontiguousarray(figures.baseline_per_s), figures.decay_per_s, figures.branching, pull,
+            figures.activity_curve, float(figures.activity_curve.max()),
+        )  # fmt: skip
+        world = (
+            step_ns, self.session_ns, np.uint64(self.seed), float(reversion), figures.variance_curve,
+            figures.mean_spread_ticks / 2.0, figures.resting_per_side, figures.reduce_share, figures.sweep_probability,
+        )  # fmt: skip
+        placing = (figures.spread_from, figures.improve_probability, figures.join_probability)
+        lots = 1.0 / self.instruments[0].lot_size
+        tables = (
+            _table(figures.limit_size, lots), _table(figures.take_size, lots), _table(figures.sweep_reach),
+            _table(figures.improve_share), _table(figures.behind), _table(figures.cancel_distance),
+        )  # fmt: skip
+        return latents, arrivals, world, placing, tables
+
+    def fill(self, out: EventArray, until_ns: int) -> int:
+        """Write the next events with t_ns < until_ns into `out` (dtype EVENT); returns how many.
+
+        A return of len(out) means that there may be more: call again with the same until_ns.
+        """
+        if out.dtype != EVENT:
+            raise ValueError(f"out must have dtype EVENT, it has {out.dtype}")
+        written: int = generate(
+            out, until_ns, self._counters, self._streams, self._book, self._ghosts,
+            self._latents, self._arrivals, self._world, self._placing, self._tables,
+        )  # fmt: skip
+        if written < len(out):
+            self.now_ns = max(self.now_ns, until_ns)
+        elif written:
+            self.now_ns = int(out["t_ns"][written - 1])
+        return written
+
+    def session_of(self, t_ns: int) -> int:
+        """Number of the session that a time lies in; the first is 0."""
+        return t_ns // self.session_ns
+
+    def next_boundary_ns(self, t_ns: int) -> int:
+        """Start of the session after the one that a time lies in."""
+        return (self.session_of(t_ns) + 1) * self.session_ns
+
+    def latent_prices_usd(self) -> list[float]:
+        """The latent value of each instrument as of the last event: what its mid is drawn to."""
+        log_moves, initial = self._latents[0], self.figures.initial_ticks
+        ticks = initial * np.exp(np.asarray(log_moves, dtype=np.float64))
+        return [float(t * row.tick_size_usd) for t, row in zip(ticks, self.instruments, strict=True)]
+
+
+def _table(quantiles: Quantiles, scale: float = 1.0) -> tuple[object, object]:
+    return quantiles.levels, quantiles.values * scale
+
+
+def _stream_seeds(seed: int, n: int) -> object:
+    """One SplitMix64 starting point per instrument, far apart and none derived from another's sequence."""
+    return np.random.SeedSequence(seed).generate_state(n, dtype=np.uint64)
+
+
+def warm() -> None:
+    """Compile (or load) the generator's kernel with a tiny run."""
+    SyntheticMarket(load_market(), seed=0).fill(empty_events(4), 1)

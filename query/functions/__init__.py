@@ -1,0 +1,1 @@
+"""PromQL's functions, by what they work on; `functions.registry` says which name means which."""

@@ -1,0 +1,41 @@
+"""Limits and defaults of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions:
+    """What one query may cost.
+
+    lookback_s: how far back an instant selector looks for a sample (Prometheus: 5 minutes).
+    timeout_s: a query is given up after this long.
+    max_expression_bytes, max_nesting, max_operators: checked before parsing; the parser's time is
+        quadratic in operators (4,000 take 9 s with the interpreter locked) and its stack grows with nesting.
+    max_series: series one selector may match.
+    max_samples: samples one query may load or produce in one node.
+    max_steps: points per series of a range query (Prometheus: 11,000).
+    subquery_step_s: the step of a subquery that names none.
+    """
+
+    lookback_s: Annotated[float, Gt(0), Le(86_400)] = 300.0
+    timeout_s: Annotated[float, Gt(0), Le(3_600)] = 30.0
+    max_expression_bytes: Annotated[int, Ge(64), Le(65_536)] = 8_192
+    max_nesting: Annotated[int, Ge(4), Le(200)] = 100
+    max_operators: Annotated[int, Ge(4), Le(250)] = 200
+    max_series: Annotated[int, Ge(1)] = 20_000
+    max_samples: Annotated[int, Ge(1_000)] = 20_000_000
+    max_steps: Annotated[int, Ge(1)] = 11_000
+    subquery_step_s: Annotated[float, Gt(0), Le(86_400)] = 60.0
+
+    @property
+    def lookback_ms(self) -> int:
+        return round(self.lookback_s * 1000)
+
+    @property
+    def subquery_step_ms(self) -> int:
+        return round(self.subquery_step_s * 1000)

@@ -1,0 +1,229 @@
+"""Selectors: where series enter a query, at an instant, over a range, or from a subquery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from metrics.frame import FloatArray, IntArray
+from metrics.series import Series
+from query.context import Context, times
+from query.labels import EMPTY, Last, Table, dropping, joined, table_of
+from query.matchers import Matcher
+from query.nodes import Node, RangeNode, Selecting, VectorNode
+from query.source import Block, Cursor
+from query.values import BoolArray, Vector, empty, is_stale, packed
+from query.windows import Window, Windows, locate
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """When a selector looks: `offset`, and `@` with a time, the query's start or its end."""
+
+    offset_ms: int = 0
+    at: int | Literal["start", "end"] | None = None
+
+    @property
+    def pinned(self) -> bool:
+        return self.at is not None
+
+    def apply(self, context: Context) -> IntArray:
+        """The times to look at, int64 [steps] ms."""
+        if self.at is None:
+            return context.t_ms - self.offset_ms if self.offset_ms else context.t_ms
+        if self.at == "start":
+            fixed = context.start_ms
+        else:
+            fixed = context.end_ms if self.at == "end" else self.at
+        return np.full(context.steps, fixed - self.offset_ms, dtype=np.int64)
+
+
+class Tables:
+    """The tables of a selector's blocks, kept as long as the source hands out the same series tuples."""
+
+    __slots__ = ("_joined", "_kept")
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[tuple[Series, ...], Table]] = {}
+        self._joined: Last[Table] = Last()
+
+    def of(self, blocks: Sequence[Block]) -> Table:
+        if not blocks:
+            return EMPTY
+        if len(blocks) == 1:
+            return self._one(blocks[0].series)
+        return self._joined.of(joined, *(self._one(block.series) for block in blocks))
+
+    def _one(self, series: tuple[Series, ...]) -> Table:
+        found = self._kept.get(id(series))
+        if found is not None and found[0] is series:
+            return found[1]
+        table = table_of(series)
+        if len(self._kept) > 64:  # schemas that came and went
+            self._kept = {}
+        self._kept[id(series)] = (series, table)
+        return table
+
+
+class InstantSelector(VectorNode, Selecting):
+    """The newest sample of each series, no older than the lookback; its value, or its time for timestamp()."""
+
+    def __init__(self, matchers: tuple[Matcher, ...], cursor: Cursor, shift: Shift, *, want_time: bool = False) -> None:
+        self.matchers = matchers
+        self._cursor = cursor
+        self._shift = shift
+        self._want_time = want_time
+        self.pinned = shift.pinned
+        self._tables = Tables()
+        self._dropped: Last[Table] = Last()
+
+    def evaluate(self, context: Context) -> Vector:
+        ends = self._shift.apply(context)
+        lookback = context.options.lookback_ms
+        if context.single:
+            end = int(ends[0])
+            blocks = self._cursor.last(end - lookback + 1, end)
+            vector = self._once(context, blocks)
+        else:
+            blocks = self._cursor.blocks(int(ends[0]) - lookback + 1, int(ends[-1]))
+            vector = self._steps(context, blocks, ends, lookback)
+        if not self._want_time:
+            return vector
+        return Vector(self._dropped.of(dropping, vector.table), vector.values, vector.present)
+
+    def _once(self, context: Context, blocks: list[Block]) -> Vector:
+        if not blocks:
+            return empty(1)
+        values = blocks[0].values if len(blocks) == 1 else np.concatenate([block.values for block in blocks])
+        context.budget.check_series(len(values))
+        context.budget.spend(len(values))
+        missing = np.isnan(values)
+        present = packed(~is_stale(values)) if missing.any() else None
+        if self._want_time:
+            values = np.concatenate([np.full(block.values.shape, block.t_ms[0] / 1000.0) for block in blocks])
+        return Vector(self._tables.of(blocks), values, present)
+
+    def _steps(self, context: Context, blocks: list[Block], ends: IntArray, lookback: int) -> Vector:
+        if not blocks:
+            return empty(context.steps)
+        context.budget.check_series(sum(len(block.series) for block in blocks))
+        values, masks = [], []
+        for block in blocks:
+            context.budget.check_time()
+            context.budget.spend(block.values.size + len(block.series) * context.steps)
+            index = np.searchsorted(block.t_ms, ends, side="right") - 1
+            found = np.maximum(index, 0)
+            fresh = (index >= 0) & (block.t_ms[found] > ends - lookback)
+            picked = block.values[:, found]
+            masks.append(fresh & ~is_stale(picked))
+            values.append(np.broadcast_to(block.t_ms[found] / 1000.0, picked.shape) if self._want_time else picked)
+        return Vector(self._tables.of(blocks), np.concatenate(values), packed(np.concatenate(masks)))
+
+
+class RangeSelector(RangeNode, Selecting):
+    """v[5m]: the samples of each series in a window that is open on its left."""
+
+    def __init__(self, matchers: tuple[Matcher, ...], cursor: Cursor, shift: Shift, range_ms: int) -> None:
+        self.matchers = matchers
+        self.range_ms = range_ms
+        self._cursor = cursor
+        self._shift = shift
+        self.pinned = shift.pinned
+        self._tables = Tables()
+
+    def windows(self, context: Context) -> Windows:
+        ends = self._shift.apply(context)
+        blocks = self._cursor.blocks(int(ends[0]) - self.range_ms + 1, int(ends[-1]))
+        context.budget.check_series(sum(len(block.series) for block in blocks))
+        context.budget.spend(sum(block.values.size for block in blocks))
+        return framed(blocks, self._tables, ends, context, self.range_ms)
+
+
+def framed(blocks: list[Block], tables: Tables, ends: IntArray, context: Context, range_ms: int) -> Windows:
+    """Put windows on blocks; series with stale markers become blocks of their own, without the markers."""
+    clean = [part for block in blocks for part in _without_stale(block)]
+    windows = []
+    for block in clean:
+        n = len(block.t_ms)
+        if context.single:
+            lo, hi = np.zeros(1, dtype=np.int64), np.full(1, n, dtype=np.int64)
+            if block.t_ms[0] <= ends[0] - range_ms or block.t_ms[-1] > ends[0]:
+                lo, hi = locate(block.t_ms, ends, range_ms)
+        else:
+            lo, hi = locate(block.t_ms, ends, range_ms)
+        windows.append(Window(block.t_ms, block.values, lo, hi, ends, context.t_ms, range_ms))
+    return Windows(tables.of(clean), windows)
+
+
+def _without_stale(block: Block) -> list[Block]:
+    if not len(block.t_ms) or not np.isnan(block.values).any():
+        return [block] if len(block.t_ms) else []
+    stale = is_stale(block.values)
+    touched = stale.any(axis=1)
+    if not touched.any():
+        return [block]
+    return apart(block.series, block.t_ms, block.values, ~stale)
+
+
+def apart(series: tuple[Series, ...], t_ms: IntArray, values: FloatArray, kept: BoolArray) -> list[Block]:
+    """Split rows by which of their samples are kept: rows with the same samples stay together."""
+    groups: dict[bytes, list[int]] = {}
+    for row in range(len(series)):
+        groups.setdefault(kept[row].tobytes(), []).append(row)
+    blocks = []
+    for rows in groups.values():
+        mask = kept[rows[0]]
+        if mask.any():
+            own = tuple(series[row] for row in rows)
+            blocks.append(Block(own, t_ms[mask], np.ascontiguousarray(values[rows][:, mask])))
+    return blocks
+
+
+class Subquery(RangeNode):
+    """expr[1h:1m]: an instant query evaluated on its own, absolutely aligned grid of steps."""
+
+    def __init__(self, inner: VectorNode, shift: Shift, range_ms: int, step_ms: int) -> None:
+        self.inner = inner
+        self.range_ms = range_ms
+        self.step_ms = step_ms
+        self._shift = shift
+        self.pinned = shift.pinned
+
+    def children(self) -> Iterator[Node]:
+        yield self.inner
+
+    def windows(self, context: Context) -> Windows:
+        ends = self._shift.apply(context)
+        step = self.step_ms
+        start = int(ends[0]) - self.range_ms
+        first = start // step * step + step  # the first multiple of the step inside the open window
+        grid = times(first, int(ends[-1]), step)
+        if not len(grid):
+            return Windows(EMPTY, [])
+        vector = self.inner.evaluate(context.at(grid, step))
+        context.budget.check_time()
+        context.budget.spend(vector.values.size)
+        return _gridded(vector, grid, ends, context, self.range_ms)
+
+
+def _gridded(vector: Vector, grid: IntArray, ends: IntArray, context: Context, range_ms: int) -> Windows:
+    """Windows over an evaluated grid; rows with the same gaps share a block."""
+    table = vector.table
+    if vector.present is None:
+        groups = [(list(range(len(table))), slice(None))] if len(table) else []
+    else:
+        patterns: dict[bytes, list[int]] = {}
+        for row in range(len(table)):
+            patterns.setdefault(vector.present[row].tobytes(), []).append(row)
+        groups = [(rows, np.flatnonzero(vector.present[rows[0]])) for rows in patterns.values()]  # type: ignore[misc]
+    windows, order = [], []
+    for rows, kept in groups:
+        t = grid[kept]
+        if len(t):
+            lo, hi = locate(t, ends, range_ms)
+            windows.append(Window(t, vector.values[rows][:, kept], lo, hi, ends, context.t_ms, range_ms))
+            order += rows
+    return Windows(table if order == list(range(len(table))) else table.take(order), windows)

@@ -1,0 +1,135 @@
+"""Where samples come from: the contract between queries and storage, and a source in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from metrics.frame import FloatArray, IntArray
+from metrics.series import Labels, Series
+from query.labels import NAME, get, labels_of
+from query.matchers import Matcher, predicate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Series that share their time axis.
+
+    series: the same tuple object as long as nothing changed, so that label work can be kept.
+    t_ms: int64 [n], strictly ascending. values: float64 [series, n]; stale markers kept.
+    """
+
+    series: tuple[Series, ...]
+    t_ms: IntArray
+    values: FloatArray
+
+
+class Cursor(Protocol):
+    """The series that match one selector, resolved once and again only when the set of series changed."""
+
+    def blocks(self, t0_ms: int, t1_ms: int) -> list[Block]:
+        """Samples with t0 <= t <= t1; series without any may be missing."""
+        ...
+
+    def last(self, t0_ms: int, t1_ms: int) -> list[Block]:
+        """Of each series the newest sample with t0 <= t <= t1: blocks of one column."""
+        ...
+
+
+class Source(Protocol):
+    """What a query engine reads."""
+
+    def cursor(self, matchers: Sequence[Matcher]) -> Cursor: ...
+
+    def series(self, matchers: Sequence[Matcher], t0_ms: int | None, t1_ms: int | None) -> list[Series]: ...
+
+    def label_names(self, matchers: Sequence[Matcher]) -> list[str]: ...
+
+    def label_values(self, name: str, matchers: Sequence[Matcher]) -> list[str]: ...
+
+
+class MemorySource:
+    """Series held in memory: for tests, conformance runs and backtests over loaded data."""
+
+    def __init__(self, columns: Mapping[Series, tuple[IntArray, FloatArray]] | None = None) -> None:
+        self._columns: dict[Series, tuple[IntArray, FloatArray]] = dict(columns or {})
+        self.generation = 0
+
+    def put(self, series: Series, t_ms: Iterable[int], values: Iterable[float]) -> None:
+        """Replace the samples of one series; times ascend."""
+        t = np.asarray(list(t_ms), dtype=np.int64)
+        v = np.asarray(list(values), dtype=np.float64)
+        if t.shape != v.shape or (np.diff(t) <= 0).any():
+            raise ValueError(f"samples of {series} must be pairs of ascending times and values")
+        self.generation += series not in self._columns
+        self._columns[series] = (t, v)
+
+    def column(self, series: Series) -> tuple[IntArray, FloatArray]:
+        return self._columns[series]
+
+    def cursor(self, matchers: Sequence[Matcher]) -> MemoryCursor:
+        return MemoryCursor(self, matchers)
+
+    def series(
+        self, matchers: Sequence[Matcher], t0_ms: int | None = None, t1_ms: int | None = None
+    ) -> list[Series]:
+        tests = [(matcher.name, predicate(matcher)) for matcher in matchers]
+        found = [series for series in self._columns if _matches(labels_of(series), tests)]
+        return [series for series in found if self._inside(series, t0_ms, t1_ms)]
+
+    def _inside(self, series: Series, t0_ms: int | None, t1_ms: int | None) -> bool:
+        t, _ = self._columns[series]
+        low = 0 if t0_ms is None else int(np.searchsorted(t, t0_ms))
+        high = len(t) if t1_ms is None else int(np.searchsorted(t, t1_ms, side="right"))
+        return high > low
+
+    def label_names(self, matchers: Sequence[Matcher]) -> list[str]:
+        return sorted({name for series in self.series(matchers) for name, _ in labels_of(series)})
+
+    def label_values(self, name: str, matchers: Sequence[Matcher]) -> list[str]:
+        return sorted({get(labels_of(series), name) for series in self.series(matchers)} - {""})
+
+
+class MemoryCursor:
+    """A cursor over a MemorySource: series with equal time axes form one block."""
+
+    def __init__(self, source: MemorySource, matchers: Sequence[Matcher]) -> None:
+        self._source = source
+        self._matchers = tuple(matchers)
+        self._generation = -1
+        self._series: list[Series] = []
+        self._tuples: dict[tuple[Series, ...], tuple[Series, ...]] = {}
+
+    def _resolved(self) -> list[Series]:
+        if self._generation != self._source.generation:
+            self._series = self._source.series(self._matchers)
+            self._tuples = {}
+            self._generation = self._source.generation
+        return self._series
+
+    def blocks(self, t0_ms: int, t1_ms: int) -> list[Block]:
+        groups: dict[bytes, list[tuple[Series, IntArray, FloatArray]]] = {}
+        for series in self._resolved():
+            t, v = self._source.column(series)
+            low, high = np.searchsorted(t, t0_ms), np.searchsorted(t, t1_ms, side="right")
+            if high > low:
+                groups.setdefault(t[low:high].tobytes(), []).append((series, t[low:high], v[low:high]))
+        return [self._block(group) for group in groups.values()]
+
+    def last(self, t0_ms: int, t1_ms: int) -> list[Block]:
+        return [Block(b.series, b.t_ms[-1:], b.values[:, -1:]) for b in self.blocks(t0_ms, t1_ms)]
+
+    def _block(self, group: list[tuple[Series, IntArray, FloatArray]]) -> Block:
+        key = tuple(series for series, _, _ in group)
+        return Block(self._tuples.setdefault(key, key), group[0][1], np.stack([v for _, _, v in group]))
+
+
+def _matches(labels: Labels, tests: Sequence[tuple[str, object]]) -> bool:
+    return all(test(get(labels, name)) for name, test in tests)  # type: ignore[operator]
+
+
+def name_matcher(name: str) -> Matcher:
+    return Matcher(NAME, "=", name)

@@ -1,0 +1,292 @@
+"""Every table of Deskvigil, as SQLAlchemy Core; works on SQLite and PostgreSQL.
+
+Instants are int64 milliseconds since the epoch (`*_ms`). The first group holds numbers (series,
+frames, chunks, rollups; always SQLite), the second holds what people and alerts did. Rows of the
+second group name each other by value, not by foreign key: histories outlive what they tell of.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite makes a primary key its row id (one B-tree, time order) only where the type is INTEGER.
+Key = BigInteger().with_variant(Integer(), "sqlite")
+
+# --- numbers ---------------------------------------------------------------------------------
+
+series = Table(
+    "series",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("labels", Text, nullable=False, comment="canonical JSON object, names sorted"),
+    UniqueConstraint("name", "labels"),
+)
+
+layout = Table(
+    "layout",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("collector", Text, nullable=False, comment="empty: series that came in by ingest"),
+    Column("series_ids", LargeBinary, nullable=False, comment="little-endian int64, in the order of the values"),
+    comment="which series lie side by side in a frame or block",
+)
+
+frame = Table(
+    "frame",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False, comment="block_id << 32 | position in the block"),
+    Column("layout_id", BigInteger, nullable=False),
+    Column("t_ms", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False, comment="little-endian float64, one value per series of the layout"),
+    comment="the hot tail: one row per collector and second until its block is sealed",
+)
+
+ingest = Table(
+    "ingest",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("n", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False, comment="int64 series ids[n], int64 t_ms[n], float64 values[n]"),
+    comment="samples that came in from outside, until they are sealed",
+)
+
+block = Table(
+    "block",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("layout_id", BigInteger, nullable=False),
+    Column("t0_ms", BigInteger, nullable=False),
+    Column("t1_ms", BigInteger, nullable=False, comment="instant of the last sample"),
+    Column("n", Integer, nullable=False),
+    Column("times", LargeBinary, nullable=False, comment="pcodec int64[n], shared by all chunks of the block"),
+    Column("rollup_id", BigInteger, comment="rollup_block that holds its minutes; NULL: not rolled up yet"),
+    Column("sealed_ms", BigInteger, nullable=False),
+)
+
+chunk = Table(
+    "chunk",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False, comment="block_id << 32 | series_id"),
+    Column("count", Integer, nullable=False, comment="samples that are present"),
+    Column("min", Double),
+    Column("max", Double),
+    Column("sum", Double),
+    Column("last", Double),
+    Column("data", LargeBinary, comment="pcodec float64[n of the block]; NULL: every value equals `last`"),
+)
+
+rollup_block = Table(
+    "rollup_block",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("layout_id", BigInteger, nullable=False),
+    Column("t0_ms", BigInteger, nullable=False),
+    Column("t1_ms", BigInteger, nullable=False, comment="start of the last minute"),
+    Column("n", Integer, nullable=False),
+    Column("times", LargeBinary, nullable=False, comment="pcodec int64[n], starts of minutes"),
+    Column("sealed_ms", BigInteger, nullable=False),
+)
+
+rollup_chunk = Table(
+    "rollup_chunk",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False, comment="rollup_block_id << 32 | series_id"),
+    Column("data", LargeBinary, nullable=False, comment="min, max, sum, count, last: five packed columns"),
+)
+
+# --- alerts ----------------------------------------------------------------------------------
+
+alert_state = Table(
+    "alert_state",
+    METADATA,
+    Column("fingerprint", String(64), primary_key=True, comment="hash of the label set"),
+    Column("id", String(64), nullable=False, unique=True, comment="this episode of the alert; new at each activation"),
+    Column("rule", Text, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("annotations", JSON, nullable=False),
+    Column("state", String(16), nullable=False, comment="pending, firing or resolved"),
+    Column("severity", String(16), nullable=False),
+    Column("active_since_ms", BigInteger, nullable=False),
+    Column("fired_at_ms", BigInteger),
+    Column("resolved_at_ms", BigInteger),
+    Column("keep_firing_since_ms", BigInteger),
+    Column("last_eval_ms", BigInteger),
+    Column("value", Double, comment="of the last evaluation; NULL where it is not a number"),
+    Column("acked_by", Text),
+    Column("acked_at_ms", BigInteger),
+    Column("ack_comment", Text),
+    Column("updated_ms", BigInteger, nullable=False),
+    Index(None, "state"),
+)
+
+alert_event = Table(
+    "alert_event",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("t_ms", BigInteger, nullable=False),
+    Column("alert_id", String(64), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("from_state", String(16), nullable=False),
+    Column("to_state", String(16), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("severity", String(16), nullable=False, comment="the tier at this moment"),
+    Column("value", Double),
+    Column("who", Text, comment="a person, where one acted"),
+    Column("comment", Text),
+    Index(None, "t_ms"),
+    Index(None, "alert_id"),
+    comment="append-only history of every transition",
+)
+
+silence = Table(
+    "silence",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("matchers", JSON, nullable=False),
+    Column("starts_ms", BigInteger, nullable=False),
+    Column("ends_ms", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Index(None, "ends_ms"),
+)
+
+outbox = Table(
+    "outbox",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("event_id", String(128), nullable=False, comment="stable over retries; receivers drop repeats by it"),
+    Column("channel", Text, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("next_attempt_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0, server_default="0"),
+    Column("status", String(16), nullable=False, default="pending", server_default="pending"),
+    Column("last_error", Text),
+    Column("sent_ms", BigInteger),
+    UniqueConstraint("event_id", "channel"),
+    Index(None, "status", "next_attempt_ms"),
+    comment="what must be delivered; status is pending, sent or dead",
+)
+
+notification = Table(
+    "notification",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("outbox_id", BigInteger, nullable=False),
+    Column("event_id", String(128), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("t_ms", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("outcome", String(16), nullable=False, comment="sent, failed or dead"),
+    Column("reason", String(64), nullable=False),
+    Column("error", Text),
+    Column("took_ms", Double),
+    Index(None, "t_ms"),
+    Index(None, "outbox_id"),
+    comment="one row per attempt at one channel",
+)
+
+# --- people and jobs -------------------------------------------------------------------------
+
+annotation = Table(
+    "annotation",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("t_ms", BigInteger, nullable=False),
+    Column("t_end_ms", BigInteger, comment="NULL: an instant"),
+    Column("kind", String(64), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False, default="", server_default=""),
+    Column("tags", JSON, nullable=False),
+    Index(None, "t_ms"),
+)
+
+audit = Table(
+    "audit",
+    METADATA,
+    Column("id", Key, primary_key=True, autoincrement=False, comment="1, 2, 3, ... without a gap"),
+    Column("t_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("detail", Text, nullable=False, comment="canonical JSON, exactly as hashed"),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Index(None, "t_ms"),
+    comment="append-only; each row's hash covers the row before",
+)
+
+job_run = Table(
+    "job_run",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("job", String(64), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Column("status", String(16), nullable=False, comment="running, ok, failed or interrupted"),
+    Column("detail", Text, nullable=False, default="", server_default=""),
+    Index(None, "job", "started_ms"),
+)
+
+meta = Table(
+    "meta",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# Kept for whoever needs to tell the groups apart (a PostgreSQL database leaves the first empty).
+NUMBERS = (series, layout, frame, ingest, block, chunk, rollup_block, rollup_chunk)
+ROLLUP_COLUMNS = ("min", "max", "sum", "count", "last")
+
+__all__ = [
+    "METADATA",
+    "NUMBERS",
+    "ROLLUP_COLUMNS",
+    "alert_event",
+    "alert_state",
+    "annotation",
+    "audit",
+    "block",
+    "chunk",
+    "frame",
+    "ingest",
+    "job_run",
+    "layout",
+    "meta",
+    "notification",
+    "outbox",
+    "rollup_block",
+    "rollup_chunk",
+    "series",
+    "silence",
+]

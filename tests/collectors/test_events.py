@@ -1,0 +1,39 @@
+"""Events that become annotations on charts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from collectors.events import Event, EventWatcher
+from metrics.frame import Frame
+from metrics.series import Schema, Series
+
+RESTARTS = Series("deskvigil_process_restarts_total", (("process", "engine"),))
+STATE = Series("deskvigil_engine_trading_state")
+SESSION = Series("deskvigil_engine_session_total")
+SCHEMA = Schema("mixed", (RESTARTS, STATE, SESSION))
+
+
+def _watch(*rows: tuple[float, float, float]) -> list[Event]:
+    seen: list[Event] = []
+    watcher = EventWatcher(seen.append, reason=lambda process: f"{process} got signal SIGKILL")
+    for second, row in enumerate(rows):
+        watcher.observe(Frame(SCHEMA, second * 1_000_000_000, np.array(row)))
+    return seen
+
+
+def test_the_first_frame_is_no_event() -> None:
+    assert _watch((3, 0, 7)) == []
+
+
+def test_a_restart_is_told_with_its_reason() -> None:
+    assert _watch((0, 0, 1), (1, 0, 1)) == [Event(1000, "restart", "engine restarted (engine got signal SIGKILL)")]
+
+
+def test_a_missing_reading_between_does_not_hide_a_change() -> None:
+    assert [event.title for event in _watch((0, 0, 1), (0, np.nan, 1), (0, 2, 1))] == ["trading HALTED"]
+
+
+def test_a_session_number_that_starts_again_is_not_a_new_session() -> None:
+    assert _watch((0, 0, 5), (0, 0, 1)) == []
+    assert [event.kind for event in _watch((0, 0, 5), (0, 0, 6))] == ["session"]
