@@ -147,25 +147,19 @@ def _console_child(settings: Settings, paths: RuntimePaths, listener: socket.soc
 def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket, *, live: bool) -> int:
     """Build the console, serve until SIGTERM, and take it down in reverse.
 
-    live False leaves out collectors, rules, retention and the buttons: what `serve` offers.
+    live False leaves out collectors, rules, jobs and the buttons: what `serve` offers. One long
+    straight line: this is the wiring.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    import uvicorn
-
     from alerts.service import AlertService
     from collectors.engine import EngineCollector
-    from collectors.events import Event, EventWatcher
+    from collectors.events import EventWatcher
     from collectors.gpu import GpuCollector
     from collectors.host import HostCollector
-    from collectors.process import ChildStatus, ProcessCollector
+    from collectors.process import ProcessCollector
     from collectors.runner import CollectorThread
     from dashboard.server import build_server
-    from dashboard.services import Services
-    from engine.commands import CommandClient
     from metrics.clock import SystemClock
     from query.engine import QueryEngine
-    from resources.supervisor import read_status
     from storage.store import Store
 
     clock = SystemClock()
@@ -174,6 +168,11 @@ def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket, *
         cleanup.callback(store.close)
         query = QueryEngine(store.reader, settings.query, clock)
         alerts = AlertService(store, query, settings.alerts, clock)
+        engine_collector = EngineCollector(paths.engine_block, "engine", clock)
+        gpu_collector = GpuCollector(clock, settings.collectors)
+        if live:
+            store.start()
+            cleanup.callback(store.stop)
 
 
 # --- commands -------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import math
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from alerts.expression import Comparison
 from alerts.extension import NoData
 from alerts.options import AlertOptions
 from alerts.rules import Rule, fingerprint
@@ -48,20 +49,29 @@ class Tracked:
 class Change:
     """One change of one alert, ready to be stored and told.
 
-    before/after: None where the alert is inactive. event_id is the base of the messages' stable ids.
-    reason None: nothing to tell, but the row is stored now (a pending alert that has lasted).
+    rule is its key (`group/rule`), comparison the tier's threshold. before/after: None where the alert is
+    inactive, never both. event_id is stable over retries and restarts.
     """
 
-    rule: Rule
+    rule: str
     tracked: Tracked
     before: Live | None
     after: Live | None
     reason: Reason
     at: Instant
     annotations: Mapping[str, str]
+    comparison: Comparison | None
     event_id: str
     who: str | None = None
     comment: str | None = None
+
+    @property
+    def live(self) -> Live:
+        """The alert after the change, or as it last was where it ended."""
+        live = self.after or self.before
+        if live is None:
+            raise ValueError("a change has a before or an after")
+        return live
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ class RuleRun:
         after a start, missing data end nothing that was restored. EvaluationError where two samples
         have the same labels, or the limit is exceeded; nothing has changed then.
         """
-        seen = self._observe(samples, now)
+        seen = self._observe(samples, now, grace)
         changes = []
         for identity, observation in seen.values():
             tracked = self.alerts.get(identity.fingerprint)
@@ -122,8 +132,11 @@ class RuleRun:
 
     def change(self, tracked: Tracked, after: Live, reason: Reason, now: Instant, who: str, comment: str) -> Change:
         """A change that a person made (an acknowledgement); does not apply it."""
-        facts = self._facts(tracked, after)
-        return Change(self.rule, tracked, tracked.live, after, reason, now, facts, _event_id(), who, comment)
+        return replace(self._changed(tracked, tracked.live, after, reason, now), who=who, comment=comment)
+
+    def owns(self, tracked: Tracked) -> bool:
+        """Whether this rule would give an alert with these labels this identity."""
+        return self._hash(tracked.labels) == tracked.fingerprint
 
     def view(self, tracked: Tracked) -> AlertView:
         """The alert as others see it."""
@@ -169,9 +182,12 @@ class RuleRun:
             merged[name] = template.render(facts)
         merged = {name: text for name, text in merged.items() if text}
         merged["alertname"] = self.rule.name
-        return Identity(merged, fingerprint({**merged, "severity": self.rule.severity.label, "\x00": self._salt}))
+        return Identity(merged, self._hash(merged))
 
-    def _observe(self, samples: Samples, now: Instant) -> dict[str, tuple[Identity, Observation]]:
+    def _hash(self, labels: Mapping[str, str]) -> str:
+        return fingerprint({**labels, "severity": self.rule.severity.label, "\x00": self._salt})
+
+    def _observe(self, samples: Samples, now: Instant, grace: bool) -> dict[str, tuple[Identity, Observation]]:
         extension, rule = self.rule.extension, self.rule
         active = extension.active is None or extension.active.contains(now.wall_ms)
         seen: dict[str, tuple[Identity, Observation]] = {}
@@ -183,7 +199,7 @@ class RuleRun:
             if identity.fingerprint in seen:
                 raise EvaluationError(f"two series have the same labels once the rule's are applied: {identity.labels}")
             seen[identity.fingerprint] = (identity, observation)
-        if not samples and extension.no_data is NoData.ALERT and active:
+        if not samples and extension.no_data is NoData.ALERT and active and not grace:
             identity, exceeding = self.identity({}), 1
             tracked = self.alerts.get(identity.fingerprint)
             severity = rule.severity if tracked is None else tracked.live.severity
@@ -232,8 +248,15 @@ class RuleRun:
         if reason is None or (reason is Reason.WITHDRAWN and not tracked.stored):
             return []
         tracked.stored = True
-        facts = self._facts(tracked, after or before or tracked.live)
-        return [Change(self.rule, tracked, before, after, reason, now, facts, _event_id())]
+        return [self._changed(tracked, before, after, reason, now)]
+
+    def _changed(
+        self, tracked: Tracked, before: Live | None, after: Live | None, reason: Reason, now: Instant
+    ) -> Change:
+        live = after or before or tracked.live
+        comparison = self.rule.extension.tier_named(live.severity).comparison
+        facts = self._facts(tracked, live)
+        return Change(self.rule.key, tracked, before, after, reason, now, facts, comparison, new_event_id())
 
     def _lasting(self, tracked: Tracked, now: Instant) -> Reason | None:
         """A pending alert is stored once it has lasted: one that comes and goes costs no write."""
@@ -246,7 +269,8 @@ class RuleRun:
         return {name: template.render(facts) for name, template in self.rule.annotations.items()}
 
 
-def _event_id() -> str:
+def new_event_id() -> str:
+    """A message id that no other event has."""
     return f"msg_{uuid.uuid4().hex}"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sqlalchemy import Connection
 
-from metrics.frame import Frame
+from metrics.frame import Frame, IntArray
 from metrics.series import Schema, Series
 
 Samples = Sequence[tuple[dict[str, str], float]]
@@ -47,7 +47,23 @@ class LiveFrames(Protocol):
 
     def subscribe(self, callback: Callable[[Frame], None]) -> Callable[[], None]: ...
 
-    def schemas(self) -> Sequence[Schema]: ...
+    @property
+    def schemas(self) -> Mapping[str, Schema]:
+        """The present schema of each collector."""
+        ...
+
+
+class Column(Protocol):
+    """The samples of one series."""
+
+    @property
+    def t_ms(self) -> IntArray: ...
+
+
+class History(Protocol):
+    """Stored samples."""
+
+    def select(self, matchers: Sequence[tuple[str, str, str]], t0_ms: int, t1_ms: int) -> Sequence[Column]: ...
 
 
 class Transactions(Protocol):
@@ -56,3 +72,13 @@ class Transactions(Protocol):
     def write(self) -> AbstractContextManager[Connection]: ...
 
     def read(self) -> AbstractContextManager[Connection]: ...
+
+
+class AlertStore(Transactions, Protocol):
+    """The store as the alerts room uses it."""
+
+    @property
+    def live(self) -> LiveFrames: ...
+
+    @property
+    def reader(self) -> History: ...

@@ -27,7 +27,7 @@ class Facts:
 
 
 Part = str | Callable[[Facts], str]
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+_ACTION = re.compile(r"(?:\s*\{\{-\s|\{\{)\s*(.*?)\s*(?:\s-\}\}\s*|\}\})", re.DOTALL)  # `{{- x -}}` eats white space
 _LABEL = re.compile(r"(?:\$labels|\.Labels)\.([a-zA-Z_][a-zA-Z0-9_]*)\Z")
 _INDEX = re.compile(r"index\s+(?:\$labels|\.Labels)\s+\"([^\"]+)\"\Z")
 _PRINTF = re.compile(r"printf\s+\"((?:[^\"\\]|\\.)*)\"(?:\s+(.+))?\Z", re.DOTALL)

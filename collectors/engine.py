@@ -11,7 +11,6 @@ import numpy.typing as npt
 from collectors.kpi import KpiBoard
 from engine.histogram import EDGES_NS
 from engine.telemetry import BlockReader, BlockSpec, Snapshot
-from metrics import catalogue
 from metrics.clock import Clock, SystemClock
 from metrics.errors import TransientError
 from metrics.frame import FloatArray, Frame
@@ -57,8 +56,7 @@ class EngineCollector:
         self._heartbeat_ns = 0
         self._moved_ns: int | None = None  # monotonic; None until the heartbeat was seen alive
         self._own = tuple(
-            catalogue.series(f"deskvigil_{name}_{what}")
-            for what in ("up", "heartbeat_age_seconds", "start_time_seconds")
+            Series(f"deskvigil_{name}_{what}") for what in ("up", "heartbeat_age_seconds", "start_time_seconds")
         )
         self._spec: BlockSpec | None = None
         self._schema = self._plan(None)

@@ -139,7 +139,7 @@ class GpuCollector:
             return
         self._probe_at_ns = now_ns + self._reprobe_ns
         folder = self._in_folder()
-        healthy = self._gpus and not any(gpu.lost for gpu in self._gpus.values())
+        healthy = self._gpus and all(gpu.answered for gpu in self._gpus.values())
         if not healthy or folder != self._seen_in_folder:
             self._seen_in_folder = folder
             self._probe()

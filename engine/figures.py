@@ -33,7 +33,12 @@ class Quantiles:
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Quantiles:
         levels, values = np.array(raw["levels"], dtype=np.float64), np.array(raw["values"], dtype=np.float64)
-        if levels.shape != values.shape or len(levels) < 2 or np.any(np.diff(levels) <= 0) or np.any(np.diff(values) < 0):
+        if (
+            levels.shape != values.shape
+            or len(levels) < 2
+            or np.any(np.diff(levels) <= 0)
+            or np.any(np.diff(values) < 0)
+        ):
             raise ValueError("a quantile table must rise")
         return cls(levels, values)
 
@@ -43,7 +48,8 @@ class MarketFigures:
     """Everything that a synthetic market needs; n instruments, three event groups, p time scales.
 
     initial_ticks float64 (n,); daily_volatility float64 (n,) of log returns; correlation float64
-    (n, n); baseline_per_s float64 (n, 3), pace and activity included; decay_per_s float64 (p,);
+    (n, n); event_mix float64 (spread buckets, 3), shares of the groups given the spread, and
+    mean_mix float64 (3,) over all; baseline_per_s float64 (n, 3), pace and activity included; decay_per_s float64 (p,);
     branching float64 (3, 3, p), children of column in row; curves float64 (bins,) with mean 1.
     """
 
@@ -58,14 +64,19 @@ class MarketFigures:
     activity_curve: FloatArray
     variance_curve: FloatArray
     session_s: float
-    limit_size: Quantiles
-    take_size: Quantiles
+    improving_size: Quantiles
+    other_size: Quantiles
+    partial_size: Quantiles
+    beyond_size: Quantiles
+    clear_probability: float
     reduce_share: float
     sweep_probability: float
     sweep_reach: Quantiles
     spread_from: FloatArray
     improve_probability: FloatArray
     join_probability: FloatArray
+    event_mix: FloatArray
+    mean_mix: FloatArray
     improve_share: Quantiles
     behind: Quantiles
     cancel_distance: Quantiles
@@ -114,7 +125,9 @@ def _market(measured: dict[str, Any], chosen: dict[str, Any], activity: float) -
     tick, lot = chosen["tick_size_usd"], chosen["lot_size"]
     pick = [daily["symbols"].index(row["moves_like"]) for row in rows]
     pace = np.array([measured["pace"][row["pace_like"]] for row in rows])
-    rates, where, sweep = flow["rates_per_s"], flow["placement"], flow["aggressor_sweep"]
+    rates, where, taker = flow["rates_per_s"], flow["placement"], flow["aggressor"]
+    gone = flow["withdrawal"]
+    mix = np.array([rates["limit"], rates["reduce"] + rates["cancel"], rates["ioc"]])
     return MarketFigures(
         instruments=tuple(Instrument(row["symbol"], tick, lot) for row in rows),
         initial_ticks=np.array([row["initial_price_usd"] / tick for row in rows]),
@@ -127,17 +140,22 @@ def _market(measured: dict[str, Any], chosen: dict[str, Any], activity: float) -
         activity_curve=np.array(flow["activity_curve"]),
         variance_curve=np.array(measured["variance_curve"]),
         session_s=flow["session_s"],
-        limit_size=Quantiles.of(flow["limit_size_shares"]),
-        take_size=Quantiles.of(flow["aggressor_size_shares"]),
+        improving_size=Quantiles.of(where["improving_size_shares"]),
+        other_size=Quantiles.of(where["other_size_shares"]),
+        partial_size=Quantiles.of(taker["partial_size_shares"]),
+        beyond_size=Quantiles.of(taker["sweep_beyond_shares"]),
+        clear_probability=taker["clear_probability"],
         reduce_share=rates["reduce"] / (rates["reduce"] + rates["cancel"]),
-        sweep_probability=sweep["probability"],
-        sweep_reach=Quantiles.of(sweep["reach_ticks"]),
+        sweep_probability=taker["sweep_probability"],
+        sweep_reach=Quantiles.of(taker["sweep_reach_ticks"]),
         spread_from=np.array(where["spread_from_ticks"], dtype=np.float64),
         improve_probability=np.array(where["improve_probability"]),
         join_probability=np.array(where["join_probability"]),
+        event_mix=np.array(flow["event_mix_by_spread"]),
+        mean_mix=mix / mix.sum(),
         improve_share=Quantiles.of(where["improve_share_of_spread"]),
         behind=Quantiles.of(where["behind_ticks"]),
-        cancel_distance=Quantiles.of(flow["cancel_distance_ticks"]),
+        cancel_distance=Quantiles.of(gone["distance_ticks"]),
         mean_spread_ticks=measured["recorded"][flow["source"]]["spread_ticks"]["mean"],
         resting_per_side=chosen["depth_factor"] * flow["resting_orders_per_side"],
         reversion_sessions=float(chosen["reversion_sessions"]),

@@ -30,10 +30,10 @@ GHOST_NS: Final = 2_000_000_000
 LATENT_STREAM: Final = 1
 # How strongly the latent value's distance (in half spreads) tilts sides; chosen by `validation.calibrate --check`
 # so that the mid follows the value without making the spread wider than recorded.
-TILT_ADDS: Final = 0.25
-TILT_WITHDRAWS: Final = 0.35
+TILT_ADDS: Final = 0.35
+TILT_WITHDRAWS: Final = 0.15
 TILT_TAKES: Final = 0.45
-EVEN_OUT: Final = 0.3  # how strongly the thinner side attracts orders
+EVEN_OUT: Final = 0.4  # how strongly the thinner side attracts orders
 
 
 @inline_kernel
@@ -80,6 +80,31 @@ def advance_latent(t_ns, step_ns, session_ns, latent, latent_step, seed, loading
 
 
 @inline_kernel
+def _bucket(spread_from, spread) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    bucket = len(spread_from) - 1
+    while bucket > 0 and spread < spread_from[bucket]:
+        bucket -= 1
+    return bucket
+
+
+@inline_kernel
+def _turned(kind, shares, means, chance) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Turn some events into others so that groups arriving in shares `means` come out in shares `shares`."""
+    stay = shares[kind] / means[kind]
+    if chance < stay:
+        return kind
+    gain = 0.0
+    for g in range(len(shares)):
+        gain += max(0.0, shares[g] - means[g])
+    aim = (chance - stay) / (1.0 - stay) * gain
+    for g in range(len(shares)):
+        aim -= max(0.0, shares[g] - means[g])
+        if aim <= 0.0 and shares[g] > means[g]:
+            return g
+    return kind
+
+
+@inline_kernel
 def _open(out, k, i, t_ns, value, half_spread, left, rng, book, issued, behind, size) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write one order of the opening book: the first two make the touch, the others stand behind it."""
     price, qty, order, count = book
@@ -97,28 +122,27 @@ def _open(out, k, i, t_ns, value, half_spread, left, rng, book, issued, behind, 
 
 
 @inline_kernel
-def _add(out, k, i, t_ns, tilt, rng, book, issued, placing, behind, improve, size) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _add(out, k, i, t_ns, tilt, rng, book, issued, placing, behind, improve, improving_size, other_size) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write one limit order: inside the spread, at the touch, or behind it, by the spread that it finds."""
     price, qty, order, count = book
-    spread_from, improve_probability, join_probability = placing
+    spread_from, improve_probability, join_probability, _, _ = placing
     bids, asks = count[i, 0], count[i, 1]
     to_bid = 0.5 + TILT_ADDS * tilt + EVEN_OUT * (asks - bids) / (asks + bids)
     s = 0 if uniform(rng, i) < to_bid else 1
     sign = 1 - 2 * s
     touch = best(price, count, i, s)
     spread = best(price, count, i, 1) - best(price, count, i, 0)
-    bucket = len(spread_from) - 1
-    while bucket > 0 and spread < spread_from[bucket]:
-        bucket -= 1
-    where, how_far = uniform(rng, i), uniform(rng, i)
+    bucket = _bucket(spread_from, spread)
+    where, how_far, how_much = uniform(rng, i), uniform(rng, i), uniform(rng, i)
+    lots = max(1, np.int64(np.round(draw(other_size[0], other_size[1], how_much))))
     if where < improve_probability[bucket] and spread > 1:
         inside = np.int64(np.round(draw(improve[0], improve[1], how_far) * spread))
         at = touch + sign * min(max(inside, 1), spread - 1)
+        lots = max(1, np.int64(np.round(draw(improving_size[0], improving_size[1], how_much))))
     elif where < improve_probability[bucket] + join_probability[bucket]:
         at = touch
     else:
         at = touch - sign * max(1, np.int64(np.round(draw(behind[0], behind[1], how_far))))
-    lots = max(1, np.int64(np.round(draw(size[0], size[1], uniform(rng, i)))))
     key = _new_id(issued, i)
     insert(price, qty, order, count, i, s, max(at, 1), lots, key)
     _emit(out, k, t_ns, key, max(at, 1), lots, i, LIMIT, sign)
@@ -153,17 +177,31 @@ def _withdraw(out, k, i, t_ns, tilt, rng, book, resting, reduce_share, distance)
 
 
 @inline_kernel
-def _take(out, k, i, s, t_ns, rng, book, ghosts, sweep_probability, reach, size) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _shown(price, qty, count, i, s) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Quantity at the best price of a side."""
+    total, k = 0, count[i, s] - 1
+    while k >= 0 and price[i, s, k] == best(price, count, i, s):
+        total += qty[i, s, k]
+        k -= 1
+    return total
+
+
+@inline_kernel
+def _take(
+    out, k, i, s, t_ns, rng, book, ghosts, clear_probability, sweep_probability, reach, partial_size, beyond_size
+) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write one aggressor against side s and trade it in the shadow book; KEEP orders survive."""
     price, qty, order, count = book
     ghost_ns, ghost_key, ghost_price, ghost_side, ghost_head, ghost_count = ghosts
     sign = 1 - 2 * s
-    how_far = uniform(rng, i)
-    limit = best(price, count, i, s)
-    if how_far < sweep_probability:
-        limit -= sign * max(1, np.int64(np.round(draw(reach[0], reach[1], how_far / sweep_probability))))
+    wanted = max(1, np.int64(np.round(draw(partial_size[0], partial_size[1], uniform(rng, i)))))
+    limit, what, how_far = best(price, count, i, s), uniform(rng, i), uniform(rng, i)
+    if what < clear_probability:
+        wanted = _shown(price, qty, count, i, s)
+    if what < sweep_probability:  # it wants more than the touch holds
+        wanted += np.int64(np.round(draw(beyond_size[0], beyond_size[1], uniform(rng, i))))
+        limit -= sign * max(1, np.int64(np.round(draw(reach[0], reach[1], how_far))))
     limit = max(limit, 1)
-    wanted = max(1, np.int64(np.round(draw(size[0], size[1], uniform(rng, i)))))
     left = wanted
     while left > 0 and count[i, s] > KEEP and sign * best(price, count, i, s) >= sign * limit:
         position = count[i, s] - 1
@@ -192,7 +230,17 @@ def _bury(out, k, i, t_ns, ghosts) -> None:  # type: ignore[no-untyped-def]  # n
 
 @kernel
 def generate(  # type: ignore[no-untyped-def]
-    out, until_ns, counters, streams, book, ghosts, latents, arrivals, world, placing, tables  # noqa: ANN001
+    out,
+    until_ns,
+    counters,
+    streams,
+    book,
+    ghosts,
+    latents,
+    arrivals,
+    world,
+    placing,
+    tables,  # noqa: ANN001
 ) -> int:
     """Write events with t_ns < until_ns into `out` until it is full; returns how many.
 
@@ -204,8 +252,20 @@ def generate(  # type: ignore[no-untyped-def]
     ghost_ns, _, _, _, ghost_head, ghost_count = ghosts
     latent, latent_step, loading, initial = latents
     baseline, decay, branching, pull, curve, curve_top = arrivals
-    step_ns, session_ns, seed, reversion, variance_curve, half_spread, resting, reduce_share, sweep_probability = world
-    limit_size, take_size, reach, improve, behind, distance = tables
+    (
+        step_ns,
+        session_ns,
+        seed,
+        reversion,
+        variance_curve,
+        half_spread,
+        resting,
+        reduce_share,
+        clear_probability,
+        sweep_probability,
+    ) = world
+    spread_from, _, _, event_mix, mean_mix = placing
+    improving_size, other_size, partial_size, beyond_size, reach, improve, behind, distance = tables
     n = len(issued)
     k = 0
     while k < len(out):
@@ -225,7 +285,7 @@ def generate(  # type: ignore[no-untyped-def]
         value = initial[i] * np.exp(latent[i])
         if opening[i] > 0:
             opening[i] -= 1
-            _open(out, k, i, at_ns, value, half_spread, opening[i], rng, book, issued, behind, limit_size)
+            _open(out, k, i, at_ns, value, half_spread, opening[i], rng, book, issued, behind, other_size)
             if opening[i] == 0:
                 next_ns[i], group[i] = next_arrival(
                     i, rng, now_ns, excitation, baseline, decay, branching, pull, curve, curve_top, session_ns
@@ -239,7 +299,9 @@ def generate(  # type: ignore[no-untyped-def]
         mid = 0.5 * (best(price, count, i, 0) + best(price, count, i, 1))
         tilt = np.tanh((value - mid) / half_spread)
         surplus = (count[i, 0] + count[i, 1] - 2.0 * resting) / (2.0 * resting)
+        spread = best(price, count, i, 1) - best(price, count, i, 0)
         kind, chance, side = group[i], uniform(rng, i), uniform(rng, i)
+        kind = _turned(kind, event_mix[_bucket(spread_from, spread)], mean_mix, uniform(rng, i))
         if kind == ADDS and chance < surplus:
             kind = WITHDRAWS
         elif kind == WITHDRAWS and chance < -surplus:
@@ -248,14 +310,28 @@ def generate(  # type: ignore[no-untyped-def]
         if (kind == TAKES and count[i, s] <= KEEP) or (kind == WITHDRAWS and max(count[i, 0], count[i, 1]) <= KEEP):
             kind = ADDS
         if kind == ADDS:
-            _add(out, k, i, at_ns, tilt, rng, book, issued, placing, behind, improve, limit_size)
+            _add(out, k, i, at_ns, tilt, rng, book, issued, placing, behind, improve, improving_size, other_size)
         elif kind == WITHDRAWS:
             _withdraw(out, k, i, at_ns, tilt, rng, book, resting, reduce_share, distance)
         else:
-            _take(out, k, i, s, at_ns, rng, book, ghosts, sweep_probability, reach, take_size)
+            _take(
+                out,
+                k,
+                i,
+                s,
+                at_ns,
+                rng,
+                book,
+                ghosts,
+                clear_probability,
+                sweep_probability,
+                reach,
+                partial_size,
+                beyond_size,
+            )
         k += 1
         for p in range(len(decay)):
-            excitation[i, kind, p] += 1.0
+            excitation[i, group[i], p] += 1.0  # as it arrived: what it was turned into must not change the clustering
         next_ns[i], group[i] = next_arrival(
             i, rng, now_ns, excitation, baseline, decay, branching, pull, curve, curve_top, session_ns
         )

@@ -58,7 +58,17 @@ def curve_at(curve, t_ns, session_ns) -> float:  # type: ignore[no-untyped-def] 
 
 @inline_kernel
 def next_arrival(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    i, rng, now_ns, excitation, baseline, decay, branching, pull, curve, curve_top, session_ns  # noqa: ANN001
+    i,
+    rng,
+    now_ns,
+    excitation,
+    baseline,
+    decay,
+    branching,
+    pull,
+    curve,
+    curve_top,
+    session_ns,  # noqa: ANN001
 ):
     """Move instrument i's process to its next event; returns (time, group).
 

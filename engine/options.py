@@ -34,14 +34,15 @@ class MakerOptions:
     """The market maker: one bid and one ask per instrument, leaning against its own inventory.
 
     order_usd: value of one quote. max_inventory_usd: on this side of it no further quote is placed.
-    skew_ticks: how far both quotes move away at full inventory, in ticks; edge_ticks: how far
-    behind the touch an unskewed quote stands. requote_s: at most one requote a side in this time.
+    skew_spreads: how far both quotes move at full inventory, in spreads (a tick at least);
+    edge_ticks: how far behind the touch an unskewed quote stands. requote_s: at most one requote
+    a side in this time.
     """
 
     enabled: bool = True
     order_usd: Annotated[float, Gt(0)] = 5_000.0
     max_inventory_usd: Annotated[float, Gt(0)] = 50_000.0
-    skew_ticks: Annotated[float, Ge(0), Le(1000)] = 4.0
+    skew_spreads: Annotated[float, Ge(0), Le(100)] = 1.0
     edge_ticks: Annotated[int, Ge(0), Le(1000)] = 0
     requote_s: Annotated[float, Ge(0), Le(60)] = 0.5
 
@@ -51,7 +52,8 @@ class ParentOptions:
     """Parent orders: buy or sell a quantity over a short while, alternating per instrument.
 
     order_usd: value of one parent. duration_s is cut into `slices`; each slice rests at the touch
-    and what is unfilled at its end crosses the spread. Every period_s each instrument gets one.
+    and what is unfilled at its end crosses the spread, no further than reach_ratio from mid. Every
+    period_s each instrument gets one, buying and selling in turn.
     """
 
     enabled: bool = True
@@ -60,6 +62,7 @@ class ParentOptions:
     slices: Annotated[int, Ge(1), Le(100)] = 3
     period_s: Annotated[float, Gt(0), Le(86_400)] = 15.0
     first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.5
+    reach_ratio: Annotated[float, Ge(0), Le(1)] = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,7 @@ class EngineOptions:
     speed: engine seconds per wall second. console_timeout_s: without a sign of life from the
     console for this long the engine goes to REDUCING. late_after_s: an event applied later than
     this after its due time counts as late; rebase_after_s: lag at which the timeline moves to now.
+    hang_after_s: a heartbeat older than this makes the supervisor restart the engine.
     """
 
     tape: Path | None = None
@@ -79,6 +83,7 @@ class EngineOptions:
     console_timeout_s: Annotated[float, Gt(0), Le(3600)] = 5.0
     late_after_s: Annotated[float, Gt(0), Le(60)] = 0.01
     rebase_after_s: Annotated[float, Gt(0), Le(600)] = 2.0
+    hang_after_s: Annotated[float, Ge(1), Le(600)] = 3.0
     maker_fee_bps: Annotated[float, Ge(-100), Le(100)] = 0.0
     taker_fee_bps: Annotated[float, Ge(-100), Le(100)] = 0.0
     gates: GateOptions = field(default_factory=GateOptions)

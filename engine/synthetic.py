@@ -72,13 +72,16 @@ class SyntheticMarket:
         )  # fmt: skip
         world = (
             step_ns, self.session_ns, np.uint64(self.seed), float(reversion), figures.variance_curve,
-            figures.mean_spread_ticks / 2.0, figures.resting_per_side, figures.reduce_share, figures.sweep_probability,
+            figures.mean_spread_ticks / 2.0, figures.resting_per_side, figures.reduce_share,
+            figures.clear_probability, figures.sweep_probability,
         )  # fmt: skip
-        placing = (figures.spread_from, figures.improve_probability, figures.join_probability)
+        placing = (
+            figures.spread_from, figures.improve_probability, figures.join_probability, figures.event_mix, figures.mean_mix
+        )  # fmt: skip
         lots = 1.0 / self.instruments[0].lot_size
         tables = (
-            _table(figures.limit_size, lots), _table(figures.take_size, lots), _table(figures.sweep_reach),
-            _table(figures.improve_share), _table(figures.behind), _table(figures.cancel_distance),
+            _table(figures.improving_size, lots), _table(figures.other_size, lots), _table(figures.partial_size, lots),
+            _table(figures.beyond_size, lots), _table(figures.sweep_reach), _table(figures.improve_share), _table(figures.behind), _table(figures.cancel_distance),
         )  # fmt: skip
         return latents, arrivals, world, placing, tables
 

@@ -60,9 +60,11 @@ def _max(vector: Vector, grouping: Grouping, _: BoolArray) -> FloatArray:
 
 
 def _stdvar(vector: Vector, grouping: Grouping, seen: BoolArray) -> FloatArray:
-    mean = _avg(vector, grouping, seen)
-    off = Vector(vector.table, np.square(vector.values - mean[grouping.of]), vector.present)
-    return _sum(off, grouping, seen) / np.maximum(_count(vector, grouping, seen), 1)
+    # Distances from the smallest value first, so that equal values vary by exactly 0.
+    off = Vector(vector.table, vector.values - _min(vector, grouping, seen)[grouping.of], vector.present)
+    squares = np.square(off.values - _avg(off, grouping, seen)[grouping.of])
+    total = _sum(Vector(vector.table, squares, vector.present), grouping, seen)
+    return total / np.maximum(_count(vector, grouping, seen), 1)
 
 
 def _stddev(vector: Vector, grouping: Grouping, seen: BoolArray) -> FloatArray:

@@ -109,7 +109,7 @@ class VectorBinary(VectorNode):
         many, one = (right, left) if swapped else (left, right)
         found = self._pairs.of(self._pair, many.table, one.table)
         if found.one_groups is not None:
-            both = many.mask().any(axis=0) & one.mask().any(axis=0)
+            both = np.logical_and(many.mask().any(axis=0), one.mask().any(axis=0))
             check_one_side(self._matching, found, one.table, one.mask(), both)
         present = _both_present(many, one, found)
         if found.many_groups is not None or found.result_groups is not None:

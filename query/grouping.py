@@ -41,7 +41,7 @@ class Grouping:
     def reduce(self, ufunc: np.ufunc, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Reduce [rows, steps] to [groups, steps]."""
         if self.groups == 1:
-            return ufunc.reduce(values, axis=0, keepdims=True)
+            return np.asarray(ufunc.reduce(values, axis=0, keepdims=True))
         if self.identity:
             return values
         return ufunc.reduceat(values[self.order], self.starts, axis=0)

@@ -16,6 +16,7 @@ _OPAQUE = re.compile(
 )
 _BRACKET = re.compile(r"[()\[\]{}]")
 _OPERATOR = re.compile(r"[-+*/%^<>=!]|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
+_RAW_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\(?:x[89a-fA-F]|[2-3][0-7]{2})")
 _NEGATIVE_AT = re.compile(r"@\s*[-+]")
 _ZERO_OFFSET = re.compile(r"\boffset\s+-?0(?:ms|s|m|h|d|w|y)?(?![\w.])", re.IGNORECASE)
 
@@ -41,6 +42,9 @@ def _checked(text: str, options: QueryOptions) -> str:
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise bad_data("expression is not valid UTF-8")
     plain = _OPAQUE.sub(lambda match: " " * len(match.group()), text)
+    if any(_RAW_BYTE.search(match.group()) for match in _OPAQUE.finditer(text) if match.group()[0] in "\"'"):
+        # The parser reads them as Latin-1 characters, Prometheus as bytes of UTF-8.
+        raise bad_data("parse error: escapes of bytes above 0x7f are not supported, write the character itself")
     deepest = depth = 0
     for match in _BRACKET.finditer(plain):
         depth += 1 if match.group() in "([{" else -1

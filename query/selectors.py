@@ -14,7 +14,7 @@ from query.context import Context, times
 from query.labels import EMPTY, Last, Table, dropping, joined, table_of
 from query.matchers import Matcher
 from query.nodes import Node, RangeNode, Selecting, VectorNode
-from query.source import Block, Cursor
+from query.source import Block, Columns, Cursor
 from query.values import BoolArray, Vector, empty, is_stale, packed
 from query.windows import Window, Windows, locate
 
@@ -34,10 +34,7 @@ class Shift:
         """The times to look at, int64 [steps] ms."""
         if self.at is None:
             return context.t_ms - self.offset_ms if self.offset_ms else context.t_ms
-        if self.at == "start":
-            fixed = context.start_ms
-        else:
-            fixed = context.end_ms if self.at == "end" else self.at
+        fixed = {"start": context.start_ms, "end": context.end_ms}[self.at] if isinstance(self.at, str) else self.at
         return np.full(context.steps, fixed - self.offset_ms, dtype=np.int64)
 
 
@@ -94,7 +91,7 @@ class InstantSelector(VectorNode, Selecting):
             return vector
         return Vector(self._dropped.of(dropping, vector.table), vector.values, vector.present)
 
-    def _once(self, context: Context, blocks: list[Block]) -> Vector:
+    def _once(self, context: Context, blocks: Sequence[Block]) -> Vector:
         if not blocks:
             return empty(1)
         values = blocks[0].values if len(blocks) == 1 else np.concatenate([block.values for block in blocks])
@@ -106,7 +103,7 @@ class InstantSelector(VectorNode, Selecting):
             values = np.concatenate([np.full(block.values.shape, block.t_ms[0] / 1000.0) for block in blocks])
         return Vector(self._tables.of(blocks), values, present)
 
-    def _steps(self, context: Context, blocks: list[Block], ends: IntArray, lookback: int) -> Vector:
+    def _steps(self, context: Context, blocks: Sequence[Block], ends: IntArray, lookback: int) -> Vector:
         if not blocks:
             return empty(context.steps)
         context.budget.check_series(sum(len(block.series) for block in blocks))
@@ -142,7 +139,7 @@ class RangeSelector(RangeNode, Selecting):
         return framed(blocks, self._tables, ends, context, self.range_ms)
 
 
-def framed(blocks: list[Block], tables: Tables, ends: IntArray, context: Context, range_ms: int) -> Windows:
+def framed(blocks: Sequence[Block], tables: Tables, ends: IntArray, context: Context, range_ms: int) -> Windows:
     """Put windows on blocks; series with stale markers become blocks of their own, without the markers."""
     clean = [part for block in blocks for part in _without_stale(block)]
     windows = []
@@ -173,12 +170,12 @@ def apart(series: tuple[Series, ...], t_ms: IntArray, values: FloatArray, kept: 
     groups: dict[bytes, list[int]] = {}
     for row in range(len(series)):
         groups.setdefault(kept[row].tobytes(), []).append(row)
-    blocks = []
+    blocks: list[Block] = []
     for rows in groups.values():
         mask = kept[rows[0]]
         if mask.any():
             own = tuple(series[row] for row in rows)
-            blocks.append(Block(own, t_ms[mask], np.ascontiguousarray(values[rows][:, mask])))
+            blocks.append(Columns(own, t_ms[mask], np.ascontiguousarray(values[rows][:, mask])))
     return blocks
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,13 +14,26 @@ from query.labels import NAME, get, labels_of
 from query.matchers import Matcher, predicate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class Block(Protocol):
     """Series that share their time axis.
 
     series: the same tuple object as long as nothing changed, so that label work can be kept.
     t_ms: int64 [n], strictly ascending. values: float64 [series, n]; stale markers kept.
     """
+
+    @property
+    def series(self) -> tuple[Series, ...]: ...
+
+    @property
+    def t_ms(self) -> IntArray: ...
+
+    @property
+    def values(self) -> FloatArray: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """A Block by itself."""
 
     series: tuple[Series, ...]
     t_ms: IntArray
@@ -30,11 +43,11 @@ class Block:
 class Cursor(Protocol):
     """The series that match one selector, resolved once and again only when the set of series changed."""
 
-    def blocks(self, t0_ms: int, t1_ms: int) -> list[Block]:
+    def blocks(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
         """Samples with t0 <= t <= t1; series without any may be missing."""
         ...
 
-    def last(self, t0_ms: int, t1_ms: int) -> list[Block]:
+    def last(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
         """Of each series the newest sample with t0 <= t <= t1: blocks of one column."""
         ...
 
@@ -44,11 +57,13 @@ class Source(Protocol):
 
     def cursor(self, matchers: Sequence[Matcher]) -> Cursor: ...
 
-    def series(self, matchers: Sequence[Matcher], t0_ms: int | None, t1_ms: int | None) -> list[Series]: ...
+    def series(
+        self, matchers: Sequence[Matcher] = (), t0_ms: int | None = None, t1_ms: int | None = None
+    ) -> list[Series]: ...
 
-    def label_names(self, matchers: Sequence[Matcher]) -> list[str]: ...
+    def label_names(self, matchers: Sequence[Matcher] = ()) -> list[str]: ...
 
-    def label_values(self, name: str, matchers: Sequence[Matcher]) -> list[str]: ...
+    def label_values(self, name: str, matchers: Sequence[Matcher] = ()) -> list[str]: ...
 
 
 class MemorySource:
@@ -67,6 +82,9 @@ class MemorySource:
         self.generation += series not in self._columns
         self._columns[series] = (t, v)
 
+    def has(self, series: Series) -> bool:
+        return series in self._columns
+
     def column(self, series: Series) -> tuple[IntArray, FloatArray]:
         return self._columns[series]
 
@@ -74,7 +92,7 @@ class MemorySource:
         return MemoryCursor(self, matchers)
 
     def series(
-        self, matchers: Sequence[Matcher], t0_ms: int | None = None, t1_ms: int | None = None
+        self, matchers: Sequence[Matcher] = (), t0_ms: int | None = None, t1_ms: int | None = None
     ) -> list[Series]:
         tests = [(matcher.name, predicate(matcher)) for matcher in matchers]
         found = [series for series in self._columns if _matches(labels_of(series), tests)]
@@ -86,10 +104,10 @@ class MemorySource:
         high = len(t) if t1_ms is None else int(np.searchsorted(t, t1_ms, side="right"))
         return high > low
 
-    def label_names(self, matchers: Sequence[Matcher]) -> list[str]:
+    def label_names(self, matchers: Sequence[Matcher] = ()) -> list[str]:
         return sorted({name for series in self.series(matchers) for name, _ in labels_of(series)})
 
-    def label_values(self, name: str, matchers: Sequence[Matcher]) -> list[str]:
+    def label_values(self, name: str, matchers: Sequence[Matcher] = ()) -> list[str]:
         return sorted({get(labels_of(series), name) for series in self.series(matchers)} - {""})
 
 
@@ -110,7 +128,7 @@ class MemoryCursor:
             self._generation = self._source.generation
         return self._series
 
-    def blocks(self, t0_ms: int, t1_ms: int) -> list[Block]:
+    def blocks(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
         groups: dict[bytes, list[tuple[Series, IntArray, FloatArray]]] = {}
         for series in self._resolved():
             t, v = self._source.column(series)
@@ -119,16 +137,16 @@ class MemoryCursor:
                 groups.setdefault(t[low:high].tobytes(), []).append((series, t[low:high], v[low:high]))
         return [self._block(group) for group in groups.values()]
 
-    def last(self, t0_ms: int, t1_ms: int) -> list[Block]:
-        return [Block(b.series, b.t_ms[-1:], b.values[:, -1:]) for b in self.blocks(t0_ms, t1_ms)]
+    def last(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
+        return [Columns(b.series, b.t_ms[-1:], b.values[:, -1:]) for b in self.blocks(t0_ms, t1_ms)]
 
-    def _block(self, group: list[tuple[Series, IntArray, FloatArray]]) -> Block:
+    def _block(self, group: list[tuple[Series, IntArray, FloatArray]]) -> Columns:
         key = tuple(series for series, _, _ in group)
-        return Block(self._tuples.setdefault(key, key), group[0][1], np.stack([v for _, _, v in group]))
+        return Columns(self._tuples.setdefault(key, key), group[0][1], np.stack([v for _, _, v in group]))
 
 
-def _matches(labels: Labels, tests: Sequence[tuple[str, object]]) -> bool:
-    return all(test(get(labels, name)) for name, test in tests)  # type: ignore[operator]
+def _matches(labels: Labels, tests: Sequence[tuple[str, Callable[[str], bool]]]) -> bool:
+    return all(test(get(labels, name)) for name, test in tests)
 
 
 def name_matcher(name: str) -> Matcher:

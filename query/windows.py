@@ -7,6 +7,7 @@ over steps in Python.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -172,4 +173,4 @@ def batches(window: Window, most: int = 2_000_000) -> list[slice]:
     while cuts[-1] < window.steps:
         base = int(weight[cuts[-1] - 1]) if cuts[-1] else 0
         cuts.append(max(int(np.searchsorted(weight, base + most, side="right")), cuts[-1] + 1))
-    return [slice(a, min(b, window.steps)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(a, min(b, window.steps)) for a, b in itertools.pairwise(cuts)]

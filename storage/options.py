@@ -51,10 +51,12 @@ class StorageOptions:
 
     select_max_samples: Annotated[int, Ge(1_000)] = 50_000_000
     """The most samples that one read may load."""
-    cache_bytes: Annotated[int, Ge(MIB)] = 64 * MIB
-    """Decoded chunks kept in memory."""
+    cache_bytes: Annotated[int, Ge(MIB)] = 32 * MIB
+    """Decoded time axes kept in memory."""
 
     raw_days: Annotated[int, Ge(1), Le(36_500)] = 30
     rollup_days: Annotated[int, Ge(1), Le(36_500)] = 1_830
     history_days: Annotated[int, Ge(1), Le(36_500)] = 400
     """How long alert history, notifications, sent outbox rows and job runs are kept; the audit is never deleted."""
+    commit_socket: str | None = None
+    """Path of a Unix datagram socket that is sent one line "collector t_ms" per committed frame: a witness for tests."""

@@ -18,7 +18,8 @@ _STALE = np.array([STALE_BITS], np.uint64).view(np.float64)
 
 def is_stale(values: FloatArray) -> npt.NDArray[np.bool_]:
     """Return where `values` (any shape, contiguous) hold the marker; other NaNs are values."""
-    return np.ascontiguousarray(values).view(np.uint64) == STALE_BITS
+    mask: npt.NDArray[np.bool_] = np.ascontiguousarray(values).view(np.uint64) == STALE_BITS
+    return mask
 
 
 def mark_missing(values: FloatArray) -> FloatArray:

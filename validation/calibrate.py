@@ -24,7 +24,9 @@ from validation.calibration.trades import TICK_USD, trade_figures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MARKET_FILE = REPOSITORY / "data" / "market.json"
-FIRST_DAY = "2013-01-02"  # five years before the table ends; older returns say little about how stocks move together now
+FIRST_DAY = (
+    "2013-01-02"  # five years before the table ends; older returns say little about how stocks move together now
+)
 SIGNIFICANT_DIGITS = 9
 UNITS = {
     "*_per_s": "events per second",
@@ -89,7 +91,10 @@ def measure(folder: Path) -> dict[str, Any]:
                 "aapl": faces["aapl_1"]["events_per_minute"] / faces["amzn_1"]["events_per_minute"],
             },
             "variance_curve": curve.tolist(),
-            "daily": {"source": "daily_closes", **measure_moves(rec.read_daily_closes(folder / rec.DAILY), FIRST_DAY).figures()},
+            "daily": {
+                "source": "daily_closes",
+                **measure_moves(rec.read_daily_closes(folder / rec.DAILY), FIRST_DAY).figures(),
+            },
             "recorded": faces,
             "venues": {key: {"source": key, **trade_figures(spans[key], TICK_USD[key])} for key in TICK_USD},
         }
@@ -98,7 +103,9 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path, default=None, help="folder of the recordings")
     parser.add_argument("--out", type=Path, default=MARKET_FILE, help="file to write (default data/market.json)")
     parser.add_argument("--check", action="store_true", help="compare the synthetic market with the shipped figures")

@@ -71,7 +71,10 @@ def cos_sin_turn(u: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
         * (
             8.33333333332248946124e-03
             + z
-            * (-1.98412698298579493134e-04 + z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))
+            * (
+                -1.98412698298579493134e-04
+                + z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10))
+            )
         )
     )
     cosine = 1.0 - (
@@ -81,7 +84,15 @@ def cos_sin_turn(u: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
         * (
             4.16666666666666019037e-02
             + z
-            * (-1.38888888888741095749e-03 + z * (2.48015872894767294178e-05 + z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 - z * 1.13596475577881948265e-11))))
+            * (
+                -1.38888888888741095749e-03
+                + z
+                * (
+                    2.48015872894767294178e-05
+                    + z
+                    * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 - z * 1.13596475577881948265e-11))
+                )
+            )
         )
     )
     odd = (quarter & 1) != 0
@@ -109,7 +120,9 @@ def normal_pair(block, stream, seed):  # type: ignore[no-untyped-def]  # noqa: A
 def fill_normals(seed, stream, first_block, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write the normals of blocks first_block, first_block + 1, ... of one stream; out float64 (2 m,)."""
     for b in range(len(out) // 2):
-        out[2 * b], out[2 * b + 1] = normal_pair(np.uint64(first_block) + np.uint64(b), np.uint64(stream), np.uint64(seed))
+        out[2 * b], out[2 * b + 1] = normal_pair(
+            np.uint64(first_block) + np.uint64(b), np.uint64(stream), np.uint64(seed)
+        )
 
 
 def normals(seed: int, stream: int, start: int, count: int) -> FloatArray:

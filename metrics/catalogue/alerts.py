@@ -4,4 +4,41 @@ from __future__ import annotations
 
 from metrics.catalogue.metric import Metric
 
-METRICS: tuple[Metric, ...] = ()
+METRICS: tuple[Metric, ...] = (
+    Metric("deskvigil_alerts", "", "gauge", "Alerts that are pending or firing, by tier.", ("state", "severity")),
+    Metric("deskvigil_alerts_acknowledged", "", "gauge", "Firing alerts that somebody acknowledged."),
+    Metric("deskvigil_alerts_rules", "", "gauge", "Alerting rules that are loaded."),
+    Metric("deskvigil_alerts_rules_failing", "", "gauge", "Rules whose last evaluation failed."),
+    Metric("deskvigil_alerts_evaluations_total", "", "counter", "Evaluations of rules."),
+    Metric("deskvigil_alerts_evaluation_failures_total", "", "counter", "Evaluations of rules that failed."),
+    Metric(
+        "deskvigil_alerts_evaluations_missed_total",
+        "",
+        "counter",
+        "Frames that a newer one replaced before the rules had looked at it.",
+    ),
+    Metric("deskvigil_alerts_evaluation_seconds_total", "seconds", "counter", "Time spent evaluating rules."),
+    Metric("deskvigil_alerts_evaluation_passes_total", "", "counter", "Times the alert thread looked at new frames."),
+    Metric("deskvigil_alerts_changes_total", "", "counter", "Changes of alerts that were recorded."),
+    Metric(
+        "deskvigil_alerts_changes_unwritten",
+        "",
+        "gauge",
+        "Changes of alerts that wait because the database cannot be written.",
+    ),
+    Metric(
+        "deskvigil_alerts_changes_lost_total",
+        "",
+        "counter",
+        "Changes of alerts that never reached the database: too many waited for it.",
+    ),
+    Metric(
+        "deskvigil_alerts_notifications_total",
+        "",
+        "counter",
+        "Attempts to hand a message over: sent, failed (tried again) or dead (given up).",
+        ("channel", "status"),
+    ),
+    Metric("deskvigil_alerts_outbox_pending", "", "gauge", "Messages that wait to be delivered."),
+    Metric("deskvigil_alerts_outbox_oldest_seconds", "seconds", "gauge", "Age of the oldest message that waits."),
+)

@@ -1,7 +1,27 @@
-"""Metrics of: risk."""
+"""Metrics of the risk process: value at risk and expected shortfall of the engine's positions."""
 
 from __future__ import annotations
 
 from metrics.catalogue.metric import Metric
 
-METRICS: tuple[Metric, ...] = ()
+_R = "deskvigil_risk_"
+
+METRICS: tuple[Metric, ...] = (
+    # Added by the collector, also while the process is gone.
+    Metric(_R + "up", "", "gauge", "1 while the risk process's telemetry is fresh, else 0."),
+    Metric(_R + "heartbeat_age_seconds", "seconds", "gauge", "Time since the risk process's heartbeat was last seen to move."),
+    Metric(_R + "start_time_seconds", "seconds", "gauge", "When the running risk process started, seconds since the epoch."),
+    # Figures; none while the state is not ok.
+    Metric(_R + "var_usd", "usd", "gauge", "Value at risk of the engine's positions over the horizon, by Monte Carlo.", ("confidence",)),
+    Metric(_R + "var_standard_error_usd", "usd", "gauge", "Sampling error of the value at risk (one standard deviation)."),
+    Metric(_R + "expected_shortfall_usd", "usd", "gauge", "Mean loss in the worst scenarios.", ("confidence",)),
+    Metric(_R + "contribution_usd", "usd", "gauge", "A position's share of the expected shortfall; the shares add up to it.", ("symbol",)),
+    Metric(_R + "gross_exposure_usd", "usd", "gauge", "Sum of the absolute values of the positions that were priced."),
+    Metric(_R + "scenarios", "", "gauge", "Scenarios per run."),
+    # How it goes.
+    Metric(_R + "state", "", "gauge", "1 for the state that holds: ok, no_engine, stale (its positions are too old), no_marks (a position has no price).", ("state",)),
+    Metric(_R + "position_age_seconds", "seconds", "gauge", "Time since the positions that the figures rest on were published."),
+    Metric(_R + "runs_total", "", "counter", "Simulations done."),
+    Metric(_R + "late_runs_total", "", "counter", "Runs whose turn was missed because the one before, or the machine, took too long."),
+    Metric(_R + "run_seconds", "seconds", "histogram", "Time of one run: reading positions, simulating, deriving the figures."),
+)  # fmt: skip

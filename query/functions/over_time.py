@@ -57,8 +57,9 @@ def stdvar_over_time(window: Window) -> FloatArray:
     """Population variance, each window around its own mean."""
     if window.single:
         only = window.slice()
-        spread: FloatArray = np.square(only - only.mean(axis=1, keepdims=True)).mean(axis=1, keepdims=True)
-        return spread
+        off = only - only[:, :1]
+        once: FloatArray = np.square(off - off.mean(axis=1, keepdims=True)).mean(axis=1, keepdims=True)
+        return once
     result = np.full((len(window.v), window.steps), np.nan)
     for steps in batches(window):
         lo, hi = window.lo[steps], window.hi[steps]
@@ -75,9 +76,8 @@ def stddev_over_time(window: Window) -> FloatArray:
 def _variance(v: FloatArray, lo: IntArray, hi: IntArray) -> FloatArray:
     positions, begins = expanded(lo, hi)
     counts = hi - lo
-    samples = v[:, positions]
-    mean = np.add.reduceat(samples, begins, axis=1) / counts
-    off = samples - np.repeat(mean, counts, axis=1)
+    off = v[:, positions] - np.repeat(v[:, lo], counts, axis=1)  # so that equal values vary by exactly 0
+    off -= np.repeat(np.add.reduceat(off, begins, axis=1) / counts, counts, axis=1)
     variance: FloatArray = np.add.reduceat(off * off, begins, axis=1) / counts
     return variance
 

@@ -25,13 +25,21 @@ class RangeFunction(VectorNode):
     """
 
     def __init__(
-        self, kernel: Kernel, inner: RangeNode, scalars: tuple[ScalarNode, ...] = (), *, least: int, keeps_name: bool
+        self,
+        kernel: Kernel,
+        inner: RangeNode,
+        scalars: tuple[ScalarNode, ...] = (),
+        *,
+        least: int,
+        keeps_name: bool,
+        quantile: bool = False,
     ) -> None:
         self.kernel = kernel
         self.inner = inner
         self.scalars = scalars
         self.least = least
         self.keeps_name = keeps_name
+        self.quantile = quantile
         self._dropped: Last[Table] = Last()
 
     def children(self) -> Iterator[Node]:
@@ -43,6 +51,8 @@ class RangeFunction(VectorNode):
         if not windows.blocks:
             return empty(context.steps)
         scalars = [scalar.evaluate(context) for scalar in self.scalars]
+        if self.quantile and not ((scalars[0] >= 0) & (scalars[0] <= 1)).all():
+            context.budget.warn("PromQL warning: quantile value should be between 0 and 1")
         values, masks = [], []
         for window in windows.blocks:
             context.budget.check_time()

@@ -16,7 +16,25 @@ import numpy as np
 from engine.jit import kernel
 from metrics.frame import FloatArray, IntArray
 
-DECAY_GRID_PER_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+DECAY_GRID_PER_S = (
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    20.0,
+    50.0,
+    100.0,
+    200.0,
+    500.0,
+    1000.0,
+    2000.0,
+    5000.0,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +175,9 @@ def fit_at(arrivals: Arrivals, decay: FloatArray, passes: int) -> HawkesFit:
     return HawkesFit(baseline, decay, branching, likelihood, poisson, ks, poisson_ks, len(arrivals.time_s))
 
 
-def fit(arrivals: Arrivals, start: tuple[float, ...] = (0.1, 5.0, 500.0), *, search: int = 15, passes: int = 120) -> HawkesFit:
+def fit(
+    arrivals: Arrivals, start: tuple[float, ...] = (0.1, 5.0, 500.0), *, search: int = 15, passes: int = 120
+) -> HawkesFit:
     """Fit decays too: each moves along the grid while the likelihood grows, then the last fit runs to convergence."""
     chosen = [DECAY_GRID_PER_S.index(value) for value in start]
 

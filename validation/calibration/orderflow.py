@@ -25,7 +25,9 @@ def quantiles(values: npt.NDArray[Any], levels: tuple[float, ...] = LEVELS) -> d
     return {"levels": list(levels), "values": np.quantile(values, levels).tolist()}
 
 
-def weighted_quantiles(values: FloatArray, weights: FloatArray, levels: tuple[float, ...] = LEVELS) -> dict[str, list[float]]:
+def weighted_quantiles(
+    values: FloatArray, weights: FloatArray, levels: tuple[float, ...] = LEVELS
+) -> dict[str, list[float]]:
     """Quantile table of values that each held for a time."""
     order = np.argsort(values, kind="stable")
     share = np.cumsum(weights[order]) / weights.sum()
@@ -37,24 +39,30 @@ def weighted_quantiles(values: FloatArray, weights: FloatArray, levels: tuple[fl
 class Aggressors:
     """Marketable orders: messages of one instant and side put together.
 
-    time_s float64 (m,); qty int64 (m,), shares executed against visible orders; levels int64 (m,)
-    how many prices they reached through, in ticks from the first to the last.
+    time_s float64 (m,); qty int64 (m,), shares executed against visible orders; reach int64 (m,)
+    ticks from the first to the last price; shown int64 (m,), shares at the touch before.
     """
 
     time_s: FloatArray
     qty: IntArray
     reach: IntArray
+    shown: IntArray
 
 
 def aggressors_of(day: OrderDay, kinds: tuple[int, ...] = (VISIBLE,)) -> Aggressors:
     """Group executions of one time stamp and resting side into the order that caused them."""
     index = np.flatnonzero(np.isin(day.kind, kinds))
+    index = index[index > 0]
     time_s, side, price = day.time_s[index], day.side[index], day.price[index]
     new = np.ones(len(index), dtype=bool)
     new[1:] = (time_s[1:] != time_s[:-1]) | (side[1:] != side[:-1])
     starts = np.flatnonzero(new)
     ends = np.append(starts[1:], len(index)) - 1
-    return Aggressors(time_s[starts], np.add.reduceat(day.qty[index], starts), np.abs(price[ends] - price[starts]))
+    before = index[starts] - 1
+    shown = np.where(side[starts] > 0, day.bid_qty[before, 0], day.ask_qty[before, 0])
+    return Aggressors(
+        time_s[starts], np.add.reduceat(day.qty[index], starts), np.abs(price[ends] - price[starts]), shown
+    )
 
 
 def flow_of(day: OrderDay) -> tuple[FloatArray, IntArray]:
@@ -123,17 +131,40 @@ def placement(day: OrderDay) -> dict[str, Any]:
         "spread_from_ticks": list(SPREAD_EDGES),
         "improve_probability": improve,
         "join_probability": join,
+        "improving_size_shares": quantiles(day.qty[index][inside], SIZE_LEVELS),
+        "other_size_shares": quantiles(day.qty[index][~inside], SIZE_LEVELS),
         "improve_share_of_spread": quantiles(-behind[inside] / spread[inside]),
         "behind_ticks": quantiles(behind[behind > 0]),
     }
 
 
-def cancel_distance(day: OrderDay) -> dict[str, list[float]]:
-    """Distance in ticks from the own side's touch at which orders are withdrawn."""
+def event_mix(day: OrderDay) -> list[list[float]]:
+    """Shares of the groups among all events, by the spread that an event finds: one row per SPREAD_EDGES."""
+    index = np.flatnonzero(np.isin(day.kind, (ADD, REDUCE, DELETE, VISIBLE)))
+    index = index[index > 0]
+    group = np.select([day.kind[index] == ADD, day.kind[index] == VISIBLE], [LIMIT, TAKE], WITHDRAW)
+    first = np.ones(len(index), dtype=bool)  # an aggressor's second and later executions are no events of their own
+    first[1:] = (group[1:] != TAKE) | (np.diff(day.time_s[index]) > 0) | (np.diff(day.side[index]) != 0)
+    spread = (day.ask_price[:, 0] - day.bid_price[:, 0])[index - 1]
+    bucket = np.searchsorted(SPREAD_EDGES, spread, side="right") - 1
+    counts = [np.bincount(group[first & (bucket == k)], minlength=len(GROUPS)) for k in range(len(SPREAD_EDGES))]
+    return [(row / row.sum()).tolist() for row in counts]
+
+
+def withdrawal(day: OrderDay) -> dict[str, Any]:
+    """Where orders are withdrawn: distance from the own side's touch, and how often the touch goes with them."""
     index = np.flatnonzero(np.isin(day.kind, (REDUCE, DELETE)))
     index = index[index > 0]
-    touch = np.where(day.side[index] > 0, day.bid_price[index - 1, 0], day.ask_price[index - 1, 0])
-    return quantiles(day.side[index] * (touch - day.price[index]))
+    bid = day.side[index] > 0
+    touch = np.where(bid, day.bid_price[index - 1, 0], day.ask_price[index - 1, 0])
+    shown = np.where(bid, day.bid_qty[index - 1, 0], day.ask_qty[index - 1, 0])
+    distance = day.side[index] * (touch - day.price[index])
+    at_touch = distance == 0
+    return {
+        "distance_ticks": quantiles(distance),
+        "touch_probability": float(at_touch.mean()),
+        "clears_touch_probability": float((at_touch & (day.qty[index] >= shown)).mean()),
+    }
 
 
 def lifetimes(day: OrderDay) -> FloatArray:
@@ -188,14 +219,17 @@ def flow_figures(day: OrderDay) -> dict[str, Any]:
             "cancel": float((day.kind == DELETE).sum() / day.session_s),
             "ioc": len(takes.time_s) / day.session_s,
         },
-        "limit_size_shares": quantiles(day.qty[day.kind == ADD], SIZE_LEVELS),
-        "aggressor_size_shares": quantiles(takes.qty, SIZE_LEVELS),
-        "aggressor_sweep": {
-            "probability": float((takes.reach > 0).mean()),
-            "reach_ticks": quantiles(takes.reach[takes.reach > 0]),
+        "aggressor": {
+            "size_shares": quantiles(takes.qty, SIZE_LEVELS),
+            "partial_size_shares": quantiles(takes.qty[takes.qty < takes.shown], SIZE_LEVELS),
+            "clear_probability": float((takes.qty >= takes.shown).mean()),
+            "sweep_probability": float((takes.reach > 0).mean()),
+            "sweep_reach_ticks": quantiles(takes.reach[takes.reach > 0]),
+            "sweep_beyond_shares": quantiles((takes.qty - takes.shown)[takes.reach > 0], SIZE_LEVELS),
         },
         "placement": placement(day),
-        "cancel_distance_ticks": cancel_distance(day),
+        "event_mix_by_spread": event_mix(day),
+        "withdrawal": withdrawal(day),
         "lifetime_s": quantiles(lifetimes(day)),
         "resting_orders_per_side": resting_orders(day),
         "hawkes": {"groups": list(GROUPS), **clustering.figures()},
@@ -214,7 +248,9 @@ def face_figures(day: OrderDay) -> dict[str, Any]:
         "hidden_execution_share": float((day.kind == HIDDEN).sum() / np.isin(day.kind, (VISIBLE, HIDDEN)).sum()),
         "dispersion": {f"{window}s": dispersion(time_s, day.session_s, window) for window in (1, 10, 60)},
         "spread_ticks": {"mean": float((spread * held).sum() / held.sum()), **weighted_quantiles(spread, held)},
-        "depth_shares_by_level": (((day.bid_qty + day.ask_qty) / 2.0 * held[:, None]).sum(axis=0) / held.sum()).tolist(),
+        "depth_shares_by_level": (
+            ((day.bid_qty + day.ask_qty) / 2.0 * held[:, None]).sum(axis=0) / held.sum()
+        ).tolist(),
         "mid_volatility_per_session": {f"{every}s": realised_volatility(day, every) for every in (1, 10, 60, 300)},
         "variance_curve": variance_curve(day).tolist(),
         "activity_curve": activity_curve(day).tolist(),

@@ -17,7 +17,9 @@ TICK_USD = {"btcusdt_spot": 0.01, "btcusdt_perpetual": 0.1}  # Binance's price f
 def trade_figures(span: TradeSpan, tick_usd: float) -> dict[str, Any]:
     """Rates, clustering, spread, sizes and mid volatility of a span without order identities."""
     new = np.ones(len(span.trade_s), dtype=bool)
-    new[1:] = (np.diff(span.trade_s) > 1e-3) | (span.buyer[1:] != span.buyer[:-1])  # one aggressor's prints come together
+    new[1:] = (np.diff(span.trade_s) > 1e-3) | (
+        span.buyer[1:] != span.buyer[:-1]
+    )  # one aggressor's prints come together
     starts = np.flatnonzero(new)
     aggressor_s = span.trade_s[starts]
     arrivals = Arrivals(aggressor_s, np.zeros(len(starts), dtype=np.int64), 1, np.ones(1), span.span_s)

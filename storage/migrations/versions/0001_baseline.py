@@ -20,11 +20,15 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("annotations", sa.JSON(), nullable=False),
         sa.Column("from_state", sa.String(length=16), nullable=False),
         sa.Column("to_state", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=64), nullable=False),
         sa.Column("severity", sa.String(length=16), nullable=False, comment="the tier at this moment"),
         sa.Column("value", sa.Double(), nullable=True),
+        sa.Column("threshold", sa.Double(), nullable=True),
+        sa.Column("active_since_ms", sa.BigInteger(), nullable=True),
+        sa.Column("fired_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("who", sa.Text(), nullable=True, comment="a person, where one acted"),
         sa.Column("comment", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_event")),
@@ -51,6 +55,13 @@ def upgrade() -> None:
         sa.Column("keep_firing_since_ms", sa.BigInteger(), nullable=True),
         sa.Column("last_eval_ms", sa.BigInteger(), nullable=True),
         sa.Column("value", sa.Double(), nullable=True, comment="of the last evaluation; NULL where it is not a number"),
+        sa.Column("threshold", sa.Double(), nullable=True),
+        sa.Column(
+            "notified_ms",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when a message about it was last put into the outbox",
+        ),
         sa.Column("acked_by", sa.Text(), nullable=True),
         sa.Column("acked_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("ack_comment", sa.Text(), nullable=True),
@@ -204,6 +215,7 @@ def upgrade() -> None:
         sa.Column("outbox_id", sa.BigInteger(), nullable=False),
         sa.Column("event_id", sa.String(length=128), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("alert_id", sa.String(length=64), nullable=False),
         sa.Column("t_ms", sa.BigInteger(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("outcome", sa.String(length=16), nullable=False, comment="sent, failed or dead"),
@@ -227,6 +239,9 @@ def upgrade() -> None:
             comment="stable over retries; receivers drop repeats by it",
         ),
         sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column(
+            "alert_id", sa.String(length=64), nullable=False, comment="messages about one alert are delivered in order"
+        ),
         sa.Column("payload", sa.JSON(), nullable=False),
         sa.Column("reason", sa.String(length=64), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
@@ -240,6 +255,9 @@ def upgrade() -> None:
         comment="what must be delivered; status is pending, sent or dead",
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_outbox_channel_status_alert_id"), ["channel", "status", "alert_id"], unique=False
+        )
         batch_op.create_index(
             batch_op.f("ix_outbox_status_next_attempt_ms"), ["status", "next_attempt_ms"], unique=False
         )
@@ -301,6 +319,7 @@ def downgrade() -> None:
     op.drop_table("rollup_block")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_outbox_status_next_attempt_ms"))
+        batch_op.drop_index(batch_op.f("ix_outbox_channel_status_alert_id"))
 
     op.drop_table("outbox")
     with op.batch_alter_table("notification", schema=None) as batch_op:

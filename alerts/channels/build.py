@@ -1,0 +1,25 @@
+"""Which channels the settings ask for."""
+
+from __future__ import annotations
+
+from alerts.channels.channel import Channel
+from alerts.channels.email import EmailChannel
+from alerts.channels.webhook import WebhookChannel
+from alerts.options import AlertOptions
+from metrics.clock import Clock
+from metrics.errors import ConfigError
+
+
+def build_channels(options: AlertOptions, clock: Clock) -> list[Channel]:
+    """Make the configured channels; ConfigError names the setting that is wrong."""
+    channels: list[Channel] = []
+    if options.email.host:
+        channels.append(EmailChannel(options.email, clock))
+    for webhook in (options.webhook, *options.more_webhooks):
+        if webhook.url:
+            channels.append(WebhookChannel(webhook, clock))
+    names = [channel.recipient.name for channel in channels]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"alerts: two channels are named {name!r}; give each its own name")
+    return channels

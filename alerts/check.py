@@ -1,0 +1,75 @@
+"""Checks a rule file as `app.py check-rules` does: what stops it, and what is probably not meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alerts.errors import RuleError
+from alerts.evaluate import occurrences
+from alerts.rules import Rule, load_rules
+from alerts.source import Prepared, Querier
+from metrics.catalogue import metric_of
+from metrics.errors import DeskvigilError
+
+OURS = "deskvigil_"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding. An error keeps the file from being used, a warning does not."""
+
+    level: Literal["error", "warning"]
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.where}: {self.message}" if self.where else f"{self.level}: {self.message}"
+
+
+def check_rules(path: Path, query: Querier | None = None) -> list[Problem]:
+    """Read a rule file and say what is wrong with it; an empty list for a sound one.
+
+    query: where given, every expression is prepared too, so that unsupported functions are found.
+    """
+    try:
+        groups = load_rules(path)
+    except RuleError as error:
+        return [Problem("error", "", str(error))]
+    rules = [rule for group in groups for rule in group.rules]
+    problems = [problem for rule in rules for problem in _check_rule(rule, query)]
+    for rule, ordinal in zip(rules, occurrences(rules), strict=True):
+        if ordinal:
+            problems.append(Problem("warning", _where(rule), "a rule of this name and these labels is there already"))
+    return problems
+
+
+def _check_rule(rule: Rule, query: Querier | None) -> list[Problem]:
+    problems = [
+        Problem("warning", _where(rule), f"the template action {action} is not known and stays as it is")
+        for action in rule.unknown_actions
+    ]
+    if "severity" not in rule.label_texts:
+        problems.append(Problem("warning", _where(rule), "no severity label: taken as warning"))
+    if "summary" not in rule.annotation_texts:
+        problems.append(Problem("warning", _where(rule), "no summary annotation: messages show the name only"))
+    if query is not None:
+        problems += _check_query(rule, query.prepare)
+    return problems
+
+
+def _check_query(rule: Rule, prepare: Callable[[str], Prepared]) -> list[Problem]:
+    try:
+        prepare(rule.expression.text)
+        plan = prepare(rule.expression.value_text)
+    except DeskvigilError as error:
+        return [Problem("error", _where(rule), f"expr: {error}")]
+    names = plan.metric_names()
+    unknown = sorted(name for name in names if name.startswith(OURS) and metric_of(name) is None)
+    return [Problem("warning", _where(rule), f"there is no metric {name}") for name in unknown]
+
+
+def _where(rule: Rule) -> str:
+    return f"{rule.file}: group {rule.group!r}, rule {rule.name!r} (line {rule.line})"

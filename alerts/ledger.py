@@ -1,0 +1,322 @@
+"""The ledger: alerts, their history and the messages they cause, written in one transaction.
+
+A change of state, its line in the history and its outbox rows are committed together, so that
+whatever kills the program, an alert that is on record is also told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from alerts.evaluate import Change, Tracked, new_event_id
+from alerts.message import Message
+from alerts.options import AlertOptions, SeverityName
+from alerts.source import Transactions
+from alerts.state import NOTIFIED, AlertState, Instant, Live, Reason
+from alerts.views import AlertEvent, NotificationView
+from metrics.severity import Severity
+from storage.tables import alert_event, alert_state, notification, outbox
+
+MAX_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What the ledger must know of a channel to address it."""
+
+    name: str
+    min_severity: SeverityName = "info"
+    send_resolved: bool = True
+
+    def wants(self, reason: Reason, severity: Severity) -> bool:
+        """Whether a message of this kind and tier goes to the channel."""
+        if severity < Severity.parse(self.min_severity):
+            return False
+        return self.send_resolved or reason not in (Reason.RESOLVED, Reason.RULE_GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """One alert that was alive when the program stopped, as its row says."""
+
+    rule: str
+    tracked: Tracked
+    annotations: Mapping[str, str]
+
+    def gone(self, now: Instant) -> Change:
+        """Its end, because no rule asks for it any more."""
+        reason = Reason.RULE_GONE if self.tracked.live.state is AlertState.FIRING else Reason.WITHDRAWN
+        before = self.tracked.live
+        return Change(self.rule, self.tracked, before, None, reason, now, self.annotations, None, new_event_id())
+
+
+class Ledger:
+    """Writes and reads the alert tables."""
+
+    def __init__(self, store: Transactions, recipients: Sequence[Recipient], options: AlertOptions) -> None:
+        self._store = store
+        self._recipients = tuple(recipients)
+        self._external_url = options.external_url
+        self._max_pending = options.outbox.max_pending
+
+    def record(self, changes: Sequence[Change]) -> list[Message]:
+        """Write changes in one durable transaction; return the messages that they caused.
+
+        StorageUnavailable where the database cannot be written: nothing was then.
+        """
+        told = [self.message(change) for change in changes if change.reason in NOTIFIED]
+        rows = [row for message in told for row in self._outbox_rows(message)]
+        with self._store.write() as connection:
+            for change in changes:
+                _write_state(connection, change)
+            connection.execute(insert(alert_event), [_event_row(change) for change in changes])
+            if rows:
+                self._bound(connection, rows)
+                connection.execute(insert(outbox), rows)
+        return told
+
+    def acknowledge(self, connection: Connection, change: Change) -> bool:
+        """Write an acknowledgement where nobody was faster; False where somebody was."""
+        after = change.live
+        won = connection.execute(
+            update(alert_state)
+            .where(alert_state.c.id == change.tracked.alert_id, alert_state.c.acked_by.is_(None))
+            .values(
+                acked_by=after.acked_by,
+                acked_at_ms=after.acked_at_ms,
+                ack_comment=after.ack_comment,
+                updated_ms=change.at.wall_ms,
+            )
+        )
+        if won.rowcount != 1:
+            return False
+        connection.execute(insert(alert_event), [_event_row(change)])
+        return True
+
+    def message(self, change: Change) -> Message:
+        """What a change says to people."""
+        live = change.live
+        return Message(
+            message_id=change.event_id,
+            reason=change.reason,
+            alert_id=change.tracked.alert_id,
+            fingerprint=change.tracked.fingerprint,
+            rule=change.rule,
+            labels={**change.tracked.labels, "severity": live.severity.label},
+            annotations=change.annotations,
+            severity=live.severity,
+            value=live.value,
+            comparison="" if change.comparison is None else str(change.comparison),
+            active_since_ms=live.since.wall_ms,
+            fired_at_ms=(live.fired or live.since).wall_ms,
+            resolved_at_ms=change.at.wall_ms if change.after is None else None,
+            created_ms=change.at.wall_ms,
+            external_url=self._external_url,
+        )
+
+    def recipients_of(self, message: Message) -> list[str]:
+        """Names of the channels that a message goes to."""
+        return [one.name for one in self._recipients if one.wants(message.reason, message.severity)]
+
+    def restore(self, now: Instant, tolerance_ms: int, last_alive_ms: int | None) -> list[Restored]:
+        """Read what was alive at the last stop.
+
+        last_alive_ms: when the program was last seen working. Pending alerts keep the time they had
+        already held, the outage not counted; after an outage longer than the tolerance their clocks begin anew.
+        """
+        with self._store.read() as connection:
+            rows = connection.execute(select(alert_state)).all()
+        short = last_alive_ms is not None and 0 <= now.wall_ms - last_alive_ms <= tolerance_ms
+        restored = []
+        for row in rows:
+            tracked = _tracked(row, now, last_alive_ms if short else None)
+            restored.append(Restored(row.rule, tracked, _mapping(row.annotations)))
+        return restored
+
+    def history(self, limit: int, before_ms: int | None) -> list[AlertEvent]:
+        """The newest events first, at most `limit`, all before an instant where one is given."""
+        query = select(alert_event).order_by(alert_event.c.t_ms.desc(), alert_event.c.id.desc())
+        if before_ms is not None:
+            query = query.where(alert_event.c.t_ms < before_ms)
+        with self._store.read() as connection:
+            rows = connection.execute(query.limit(max(1, min(limit, MAX_PAGE)))).all()
+        return [_event(row) for row in rows]
+
+    def notifications(self, limit: int, before_ms: int | None) -> list[NotificationView]:
+        """The newest attempts first, at most `limit`, all before an instant where one is given."""
+        query = select(notification).order_by(notification.c.t_ms.desc(), notification.c.id.desc())
+        if before_ms is not None:
+            query = query.where(notification.c.t_ms < before_ms)
+        with self._store.read() as connection:
+            rows = connection.execute(query.limit(max(1, min(limit, MAX_PAGE)))).all()
+        return [_notification(row) for row in rows]
+
+    def prune(self, before_ms: int) -> int:
+        """Delete history, attempts and finished messages older than an instant; return how many rows."""
+        with self._store.write() as connection:
+            results = (
+                connection.execute(delete(alert_event).where(alert_event.c.t_ms < before_ms)),
+                connection.execute(delete(notification).where(notification.c.t_ms < before_ms)),
+                connection.execute(delete(outbox).where(outbox.c.created_ms < before_ms, outbox.c.status != "pending")),
+            )
+            return sum(result.rowcount for result in results)
+
+    def _outbox_rows(self, message: Message) -> list[dict[str, Any]]:
+        payload = message.to_payload()
+        return [
+            {
+                "event_id": message.message_id,
+                "alert_id": message.alert_id,
+                "channel": channel,
+                "payload": payload,
+                "reason": message.reason.value,
+                "created_ms": message.created_ms,
+                "next_attempt_ms": message.created_ms,
+                "attempts": 0,
+                "status": "pending",
+                "last_error": None,
+            }
+            for channel in self.recipients_of(message)
+        ]
+
+    def _bound(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Too many waiting messages are recorded as dead: visible, and never a full disk."""
+        waiting = connection.execute(select(func.count()).select_from(outbox).where(outbox.c.status == "pending"))
+        room = max(0, self._max_pending - int(waiting.scalar_one()))
+        for row in rows[room:]:
+            row["status"] = "dead"
+            row["last_error"] = f"the outbox holds {self._max_pending} waiting messages already"
+
+
+def _write_state(connection: Connection, change: Change) -> None:
+    connection.execute(delete(alert_state).where(alert_state.c.fingerprint == change.tracked.fingerprint))
+    if change.after is not None:
+        connection.execute(insert(alert_state), [_state_row(change, change.after)])
+
+
+def _state_row(change: Change, live: Live) -> dict[str, Any]:
+    return {
+        "fingerprint": change.tracked.fingerprint,
+        "id": change.tracked.alert_id,
+        "rule": change.rule,
+        "labels": change.tracked.labels,
+        "annotations": dict(change.annotations),
+        "state": live.state.value,
+        "severity": live.severity.label,
+        "threshold": _threshold(change),
+        "active_since_ms": live.since.wall_ms,
+        "fired_at_ms": None if live.fired is None else live.fired.wall_ms,
+        "notified_ms": None if live.notified is None else live.notified.wall_ms,
+        "last_eval_ms": change.at.wall_ms,
+        "value": _finite(live.value),
+        "acked_by": live.acked_by,
+        "acked_at_ms": live.acked_at_ms,
+        "ack_comment": live.ack_comment,
+        "updated_ms": change.at.wall_ms,
+    }
+
+
+def _event_row(change: Change) -> dict[str, Any]:
+    live = change.live
+    return {
+        "t_ms": change.at.wall_ms,
+        "alert_id": change.tracked.alert_id,
+        "fingerprint": change.tracked.fingerprint,
+        "rule": change.rule,
+        "labels": {**change.tracked.labels, "severity": live.severity.label},
+        "annotations": dict(change.annotations),
+        "from_state": _state(change.before).value,
+        "to_state": _state(change.after).value,
+        "reason": change.reason.value,
+        "severity": live.severity.label,
+        "value": _finite(live.value),
+        "threshold": _threshold(change),
+        "active_since_ms": live.since.wall_ms,
+        "fired_at_ms": None if live.fired is None else live.fired.wall_ms,
+        "who": change.who,
+        "comment": change.comment,
+    }
+
+
+def _state(live: Live | None) -> AlertState:
+    return AlertState.INACTIVE if live is None else live.state
+
+
+def _threshold(change: Change) -> float | None:
+    return None if change.comparison is None else change.comparison.threshold
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(raw: float | None) -> float:
+    return math.nan if raw is None else float(raw)
+
+
+def _tracked(row: Row[Any], now: Instant, last_alive_ms: int | None) -> Tracked:
+    """An alert from its row. Ages are put on today's monotonic clock; a pending one's stops during the outage."""
+
+    def instant(wall_ms: int | None, until_ms: int) -> Instant | None:
+        return None if wall_ms is None else Instant(wall_ms, now.mono_ms - max(0, until_ms - wall_ms))
+
+    pending = row.state == AlertState.PENDING
+    until_ms = now.wall_ms if not pending else row.active_since_ms if last_alive_ms is None else last_alive_ms
+    live = Live(
+        state=AlertState(row.state),
+        severity=Severity.parse(row.severity),
+        value=_number(row.value),
+        since=instant(row.active_since_ms, until_ms) or now,
+        fired=instant(row.fired_at_ms, now.wall_ms),
+        notified=instant(row.notified_ms, now.wall_ms),
+        acked_by=row.acked_by,
+        acked_at_ms=row.acked_at_ms,
+        ack_comment=row.ack_comment,
+    )
+    return Tracked(row.id, row.fingerprint, dict(row.labels), live, stored=True, restored=True)
+
+
+def _event(row: Row[Any]) -> AlertEvent:
+    return AlertEvent(
+        event_id=row.id,
+        t_ms=row.t_ms,
+        alert_id=row.alert_id,
+        fingerprint=row.fingerprint,
+        rule=row.rule,
+        labels=_mapping(row.labels),
+        annotations=_mapping(row.annotations),
+        from_state=AlertState(row.from_state),
+        to_state=AlertState(row.to_state),
+        reason=Reason(row.reason),
+        severity=Severity.parse(row.severity),
+        value=_number(row.value),
+        threshold=row.threshold,
+        active_since_ms=row.active_since_ms,
+        fired_at_ms=row.fired_at_ms,
+        who=row.who,
+        comment=row.comment,
+    )
+
+
+def _notification(row: Row[Any]) -> NotificationView:
+    return NotificationView(
+        notification_id=row.id,
+        t_ms=row.t_ms,
+        alert_id=row.alert_id,
+        message_id=row.event_id,
+        channel=row.channel,
+        reason=Reason(row.reason),
+        attempt=row.attempt,
+        outcome=row.outcome,
+        error=row.error or "",
+        took_ms=_number(row.took_ms),
+    )
+
+
+def _mapping(raw: Mapping[str, str] | None) -> dict[str, str]:
+    return dict(raw or {})

@@ -1,0 +1,210 @@
+"""The console's wiring: collectors, store, query, rules and pages, built in one straight line.
+
+Apart from `app.py` because every child imports that one again, and the engine's children should
+not carry a web server. Nobody but `app.py` imports this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from alerts.service import AlertService
+from alerts.stats import AlertsCollector
+from collectors.collector import Collector
+from collectors.engine import EngineCollector
+from collectors.events import Event, EventWatcher
+from collectors.gpu import GpuCollector
+from collectors.host import HostCollector
+from collectors.process import ChildStatus, ProcessCollector
+from collectors.runner import CollectorThread
+from dashboard.api.exposition import exposition_router
+from dashboard.api.ingest import ingest_router
+from dashboard.api.prometheus import prometheus_router
+from dashboard.server import build_server, uvicorn_options
+from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services
+from engine.commands import CommandClient
+from metrics.clock import SystemClock
+from metrics.errors import DeskvigilError
+from metrics.paths import RuntimePaths
+from query.engine import QueryEngine
+from resources.supervisor import ChildState, read_status
+from settings import Settings
+from storage import jobs
+from storage.stats import StorageCollector
+from storage.store import Store
+
+log = logging.getLogger("deskvigil.console")
+
+HEARTBEAT_S = 0.5
+SHUTDOWN_S = 2
+
+
+def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket, version: str, *, live: bool) -> None:
+    """Build the console, serve until SIGTERM, and take it down in reverse.
+
+    live False leaves out collectors, rules, jobs and the buttons: what `app.py serve` offers.
+    """
+    clock = SystemClock()
+    with ExitStack() as cleanup:
+        store = Store.open(settings.storage, paths, clock, database=settings.database)
+        cleanup.callback(store.close)
+        query = QueryEngine(store.reader, settings.query, clock)
+        alerts = AlertService(store, query, settings.alerts, clock)
+        engine = EngineCollector(paths.engine_block, "engine", clock, settings.collectors.engine_interval_s)
+        risk = EngineCollector(paths.risk_block, "risk", clock, settings.collectors.engine_interval_s)
+        gpu = GpuCollector(clock, settings.collectors)
+
+        def children() -> list[ChildState]:
+            supervisor = ChildState("supervisor", os.getppid(), 0, 0, "")
+            return [supervisor, *read_status(paths.supervisor_status)]
+
+        if live:
+            store.start()
+            cleanup.callback(store.stop)
+            notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="annotations"))
+            watcher = EventWatcher(
+                lambda event: _note(notes, store, event),
+                lambda process: next((child.last_exit for child in children() if child.name == process), ""),
+            )
+            cleanup.callback(store.live.subscribe(watcher.observe))
+            alerts.start()
+            cleanup.callback(alerts.stop)
+            collectors: list[Collector] = [
+                HostCollector(clock, settings.collectors, paths.data_dir),
+                ProcessCollector(clock, settings.collectors, lambda: [_status(child) for child in children()]),
+                gpu,
+                StorageCollector(store),
+                AlertsCollector(alerts),
+                engine,
+                risk,
+            ]
+            for number, collector in enumerate(collectors):
+                # Spread over the interval, so that they do not all want the processor at once.
+                thread = CollectorThread(collector, clock, store.live.append, phase=0.02 + 0.05 * number)
+                thread.start()
+                cleanup.callback(thread.stop)
+            scheduler = _schedule(store)
+            cleanup.callback(scheduler.shutdown, wait=False)
+
+        client = CommandClient(paths.engine_socket)
+        services = Services(
+            options=settings.web,
+            version=version,
+            clock=clock,
+            live=store.live,
+            reader=store.reader,
+            query=query,
+            alerts=alerts,
+            engine=lambda: _engine_info(engine, store),
+            gpu=lambda: gpu.absence,
+            halt=lambda who, reason: _order(client, store, "halt", who, reason),
+            resume=lambda who, reason: _order(client, store, "resume", who, reason),
+            annotations=lambda t0_ms, t1_ms: [Annotation(row.t_ms, row.title) for row in store.annotations.list(t0_ms, t1_ms)],
+            processes=lambda: [_process(child) for child in children()],
+            store_health=lambda: Health(store.health().ok, store.health().reason),
+            routers=(
+                prometheus_router(query, store.reader, alerts, version),
+                ingest_router(store),
+                exposition_router(store.live),
+            ),
+        )
+        asyncio.run(_serve(build_server(services), settings, paths, listener))
+
+
+async def _serve(server: Any, settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
+    """Serve until SIGTERM; the heartbeat is a task of the same loop, so it stops where the loop hangs."""
+    config = uvicorn.Config(
+        server,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        **uvicorn_options(settings.web),
+    )
+    web = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, web.stop)
+    heartbeat = loop.create_task(_beat(paths.console_heartbeat))
+    try:
+        await web.serve(sockets=[listener])
+    finally:
+        heartbeat.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the supervisor says when to stop."""
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    def capture_signals(self) -> Any:
+        return suppress()
+
+
+async def _beat(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        with suppress(OSError):
+            temporary = path.with_suffix(".new")
+            temporary.write_bytes(struct.pack("<q", time.time_ns()))
+            temporary.replace(path)
+        await asyncio.sleep(HEARTBEAT_S)
+
+
+def _schedule(store: Store) -> BackgroundScheduler:
+    """The recurring work on the archive; each run is a row, and a run missed while down happens at the start."""
+    runs = jobs.JobRuns(store)
+    scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
+    for name, function, seconds in (
+        ("rollup", jobs.rollup, 300),
+        ("retention", jobs.retention, 3600),
+        ("compact", jobs.compact, 6 * 3600),
+    ):
+        first_s = max(seconds - runs.seconds_since(name), 20.0)
+        raise NotImplementedError((name, function, seconds, first_s, scheduler))
+    scheduler.start()
+    return scheduler
+
+
+def _note(pool: ThreadPoolExecutor, store: Store, event: Event) -> None:
+    """Write an annotation in the notes thread: a collector's thread must not wait for the database."""
+
+    def write() -> None:
+        try:
+            store.annotations.add(event.kind, event.title, t_ms=event.t_ms)
+        except DeskvigilError as error:
+            log.warning("annotation %r is not stored: %s", event.title, error)
+
+    with suppress(RuntimeError):  # the pool is shut down: the program is ending
+        pool.submit(write)
+
+
+def _order(client: CommandClient, store: Store, command: str, who: str, reason: str) -> str:
+    """Give the engine an order and write order and answer into the audit."""
+    answer = client.send({"command": command, "who": who, "reason": reason})
+    store.audit.append(who, command, "engine", {"reason": reason, "answer": answer})
+    if not answer.get("ok"):
+        raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")
+    return f"trading is {answer['state']}" + (f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else "")
+
+
+def _status(child: ChildState) -> ChildStatus:
+    return ChildStatus(child.name, child.pid, child.restarts, child.started_ns, child.last_exit)
+
+
+def _process(child: ChildState) -> ProcessInfo:
+    return ProcessInfo(child.name, "running" if child.pid else "restarting", child.pid or None, child.restarts)

@@ -1,0 +1,81 @@
+"""The JSON of Prometheus's HTTP API: envelopes, errors, and numbers as Prometheus prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import orjson
+from fastapi import Response
+
+from query.errors import ErrorKind, QueryError
+from query.format import format_value
+from query.result import Result
+
+CODES: dict[str, int] = {
+    "bad_data": 400,
+    "execution": 422,
+    "timeout": 503,
+    "unavailable": 503,
+    "internal": 500,
+    "not_found": 404,
+}
+
+
+def success(data: object, warnings: Sequence[str] = ()) -> bytes:
+    """The envelope of an answer; warnings are split as Prometheus does, by their prefix."""
+    body: dict[str, object] = {"status": "success", "data": data}
+    told = [text for text in warnings if not text.startswith("PromQL info")]
+    infos = [text for text in warnings if text.startswith("PromQL info")]
+    if told:
+        body["warnings"] = told
+    if infos:
+        body["infos"] = infos
+    return orjson.dumps(body)
+
+
+def failure(kind: ErrorKind | str, message: str) -> Response:
+    """The answer to a request that failed."""
+    body = orjson.dumps({"status": "error", "errorType": kind, "error": message})
+    return Response(body, CODES[kind], media_type="application/json")
+
+
+def of_query_error(error: QueryError) -> Response:
+    return failure(error.kind, error.message)
+
+
+def number(value: float) -> str:
+    """A sample value as Prometheus's JSON has it: shortest digits, exponents below 1e-6 and from 1e21 on."""
+    text = repr(value)
+    if "e" in text:
+        size = abs(value)
+        return text if size < 1e-6 or size >= 1e21 else format_value(value)
+    if text.endswith(".0"):
+        return text[:-2]
+    return text if math.isfinite(value) else format_value(value)
+
+
+def seconds(t_ms: int) -> int | float:
+    """A time in seconds, with a fraction only where it has one."""
+    whole, rest = divmod(t_ms, 1000)
+    return whole if rest == 0 else t_ms / 1000
+
+
+def result(answer: Result) -> dict[str, object]:
+    """resultType and result of a query."""
+    return {"resultType": answer.kind, "result": _result(answer)}
+
+
+def _result(answer: Result) -> object:
+    if answer.kind == "string":
+        return [seconds(int(answer.t_ms[0])), answer.text]
+    if answer.kind == "scalar":
+        return [seconds(int(answer.t_ms[0])), number(float(answer.values[0, 0]))]
+    if answer.kind == "vector":
+        at = seconds(int(answer.t_ms[0]))
+        return [{"metric": labels, "value": [at, number(value)]} for labels, value in answer.samples()]
+    return [{"metric": labels, "values": _points(t.tolist(), values.tolist())} for labels, t, values in answer.series()]
+
+
+def _points(t_ms: Iterable[int], values: Iterable[float]) -> list[tuple[int | float, str]]:
+    return [(seconds(t), number(value)) for t, value in zip(t_ms, values, strict=True)]

@@ -1,0 +1,88 @@
+"""Where the step kernel counts: positions in its arrays, and what each is called outside.
+
+`counts` is int64 and only grows; `sums` is float64. Both live as long as the process, not the session.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.events import KIND_NAMES
+from engine.gates import REASONS, Reason
+from metrics.catalogue import series
+from metrics.frame import FloatArray, IntArray
+from metrics.series import Series
+
+EVENT_OF_KIND = 0  # one for each event kind
+REJECTED_FOR = 12  # one for each Reason
+(
+    MARKET_ORDERS,
+    LATE_EVENTS,
+    REBASES,
+    WAKEUPS,
+    SUBMITTED_MAKER,
+    SUBMITTED_PARENT,
+    ACKED,
+    CANCELLED,
+    FILLED,
+    FILLS_MAKER,
+    FILLS_TAKER,
+    FILLS_LOST,
+    PARENTS_STARTED,
+    PARENTS_FINISHED,
+    IMPACT_PARENTS,
+) = range(REJECTED_FOR + REASONS, REJECTED_FOR + REASONS + 15)
+COUNTS = IMPACT_PARENTS + 1
+
+PARENT_ORDERED, PARENT_FILLED, SLIPPAGE_COST, SLIPPAGE_VALUE, IMPACT, TRADED_VALUE = range(6)
+SUMS = 6
+
+# Latency histograms, in the order in which they lie in the block.
+LATENCY_MARKET_DATA, LATENCY_DECISION, LATENCY_GATE, LATENCY_ACK, LATENCY_FILL, LATENCY_STEP = range(6)
+HISTOGRAMS: tuple[Series, ...] = tuple(
+    series(f"deskvigil_engine_{what}_seconds")
+    for what in ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step")
+)
+
+
+def _name(what: str, **labels: str) -> Series:
+    return series(f"deskvigil_engine_{what}", **labels)
+
+
+COUNT_SERIES: tuple[tuple[Series, int], ...] = (
+    *((_name("events_total", kind=kind), EVENT_OF_KIND + i) for i, kind in enumerate(KIND_NAMES) if i > 0),
+    *((_name("orders_rejected_total", reason=r.label), REJECTED_FOR + r) for r in Reason if r is not Reason.ACCEPTED),
+    (_name("market_orders_total"), MARKET_ORDERS),
+    (_name("late_events_total"), LATE_EVENTS),
+    (_name("timeline_rebases_total"), REBASES),
+    (_name("loop_wakeups_total"), WAKEUPS),
+    (_name("orders_submitted_total", strategy="maker"), SUBMITTED_MAKER),
+    (_name("orders_submitted_total", strategy="parent"), SUBMITTED_PARENT),
+    (_name("orders_acked_total"), ACKED),
+    (_name("orders_cancelled_total"), CANCELLED),
+    (_name("orders_filled_total"), FILLED),
+    (_name("fills_total", liquidity="maker"), FILLS_MAKER),
+    (_name("fills_total", liquidity="taker"), FILLS_TAKER),
+    (_name("fills_lost_total"), FILLS_LOST),
+    (_name("parents_started_total"), PARENTS_STARTED),
+    (_name("parents_finished_total"), PARENTS_FINISHED),
+    (_name("impact_parents_total"), IMPACT_PARENTS),
+)
+SUM_SERIES: tuple[tuple[Series, int], ...] = (
+    (_name("parent_ordered_value_usd_total"), PARENT_ORDERED),
+    (_name("parent_filled_value_usd_total"), PARENT_FILLED),
+    (_name("slippage_cost_usd"), SLIPPAGE_COST),
+    (_name("slippage_value_usd_total"), SLIPPAGE_VALUE),
+    (_name("impact_bps_sum"), IMPACT),
+    (_name("traded_value_usd_total"), TRADED_VALUE),
+)
+
+
+def empty_counts() -> IntArray:
+    """int64, shape (COUNTS,)."""
+    return np.zeros(COUNTS, dtype=np.int64)
+
+
+def empty_sums() -> FloatArray:
+    """float64, shape (SUMS,)."""
+    return np.zeros(SUMS)

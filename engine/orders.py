@@ -1,0 +1,122 @@
+"""Own orders: sending them through the gates into the books, and what comes back.
+
+Every instrument has three places for own orders: the maker's bid and ask, and the child of a parent
+order. An own order's id is negative and tells its place, so a fill needs no search.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from engine import account as acc
+from engine import counters as at
+from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
+from engine.gates import REASONS, Reason, check_order
+from engine.histogram import bucket_of
+from engine.jit import inline_kernel
+from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
+from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
+from metrics.frame import FloatArray, IntArray
+
+MAKER_BID, MAKER_ASK, CHILD = 0, 1, 2
+PLACES = 3
+ID, SIDE, PRICE, LEFT, SENT_NS = range(5)  # ID 0: no order rests here; SENT_NS stays after it is gone
+COLUMNS = 5
+OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
+STATE, VENUE_HALTED, LAST_EVENT_NS = range(3)  # columns of `status`
+LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS = range(4)  # `clockwork`
+MAKER_FEE, TAKER_FEE = 0, 1
+NO_ORDER_NS = -(1 << 62)
+_VENUE = int(Reason.VENUE)
+_ACCEPTED = int(Reason.ACCEPTED)
+
+
+class Desk(NamedTuple):
+    """The arrays that kernels share; n instruments.
+
+    own int64 (n, PLACES, COLUMNS); parents int64 (n, PARENTS), arrival float64 (n,): their arrival
+    mids in ticks; account float64 (n, acc.COLUMNS); maker_lots float64 (n,): the maker's part of
+    the position; status int64 (n, 3); spread float64 (n,) in ticks, NaN where a side is empty;
+    limits, bucket: see gates; settings: see strategy; fees float64 (2,) in bps; units float64 (n, 2):
+    tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
+    counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64 (4,).
+    """
+
+    own: IntArray
+    parents: IntArray
+    arrival: FloatArray
+    account: FloatArray
+    maker_lots: FloatArray
+    status: IntArray
+    spread: FloatArray
+    limits: FloatArray
+    bucket: FloatArray
+    settings: FloatArray
+    fees: FloatArray
+    units: FloatArray
+    counts: IntArray
+    sums: FloatArray
+    latencies: IntArray
+    latency_sums: FloatArray
+    volumes: FloatArray
+    fills: FillArray
+    fills_written: IntArray
+    clockwork: IntArray
+
+
+@inline_kernel
+def record(desk: Desk, which: int, duration_ns: int) -> None:
+    """Count one duration in one of the latency histograms."""
+    duration = max(duration_ns, 0)
+    desk.latencies[which, bucket_of(duration)] += 1
+    desk.latency_sums[which] += duration
+
+
+@inline_kernel
+def working_lots(desk: Desk, i: int, side: int) -> int:
+    """Own quantity in the book on one side of an instrument."""
+    lots = 0
+    for place in range(PLACES):
+        row = desk.own[i, place]
+        if row[ID] != 0 and row[SIDE] == side:
+            lots += row[LEFT]
+    return lots
+
+
+@inline_kernel
+def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int) -> None:
+    """Put one own fill where it belongs: order, parent, account, counters, ring."""
+    place = (-order_id) & 3
+    row = desk.own[i, place]
+    if row[ID] == order_id:
+        row[LEFT] -= lots
+        if row[LEFT] <= 0:
+            row[ID] = 0
+            desk.counts[at.FILLED] += 1
+    usd = desk.account[i, acc.USD]
+    acc.book_fill(desk.account, i, side, float(lots), float(ticks), desk.fees[TAKER_FEE if taker else MAKER_FEE])
+    desk.counts[at.FILLS_TAKER if taker else at.FILLS_MAKER] += 1
+    desk.sums[at.TRADED_VALUE] += lots * ticks * usd
+    desk.volumes[OWN_FILLED, i] += lots
+    if place == CHILD:
+        parent = desk.parents[i]
+        parent[P_FILLED] += lots
+        desk.sums[at.SLIPPAGE_COST] += side * (ticks - desk.arrival[i]) * lots * usd
+        desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
+        if parent[P_STATE] == WORKING and parent[P_FILLED] >= parent[P_TARGET]:
+            parent[P_NEXT_NS] = t_ns  # nothing left to wait for
+    else:
+        desk.maker_lots[i] += side * lots
+    out = desk.fills[desk.fills_written[0] % len(desk.fills)]
+    out.t_ns = clock_ns(CLOCK_REALTIME)
+    out.engine_ns = t_ns
+    out.order_id = order_id
+    out.price_usd = ticks * desk.units[i, 0]
+    out.qty = lots * desk.units[i, 1]
+    out.instrument = i
+    out.side = side
+    out.taker = taker
+    out.strategy = 1 if place == CHILD else 0
+    desk.fills_written[0] += 1

@@ -1,0 +1,144 @@
+"""Publisher: the engine's telemetry block, what is in it and how the engine's state gets there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine import account as acc
+from engine.commands import CommandName
+from engine.counters import COUNT_SERIES, HISTOGRAMS, SUM_SERIES
+from engine.events import Instrument
+from engine.telemetry import BlockSpec, BlockWriter, TableSpec
+from metrics.catalogue import series
+from metrics.frame import FloatArray, IntArray
+from metrics.series import Series
+
+FILLS_KEPT = 64
+# One own fill: wall-clock time, engine time, own order id (negative), instrument index, +1 bought or
+# -1 sold, 1 where we were the aggressor, 0 maker or 1 parent order, USD a unit, units.
+FILLS = np.dtype(
+    [
+        ("t_ns", np.int64),
+        ("engine_ns", np.int64),
+        ("order_id", np.int64),
+        ("price_usd", np.float64),
+        ("qty", np.float64),
+        ("instrument", np.int32),
+        ("side", np.int8),
+        ("taker", np.uint8),
+        ("strategy", np.uint16),
+    ]
+)
+# One instrument's position: index, signed units, mid in USD (NaN before the first), average price in USD.
+POSITIONS = np.dtype([("instrument", np.int32), ("qty", np.float64), ("mark_usd", np.float64), ("avg_usd", np.float64)])
+
+
+class Gauges(NamedTuple):
+    """Numbers of now that are neither counted nor per instrument; each field is `deskvigil_engine_<field>`."""
+
+    session_total: float
+    session_start_time_seconds: float
+    session_clock_seconds: float
+    feed_age_seconds: float
+    event_lag_seconds: float
+    working_orders: float
+    exposure_gross_usd: float
+    exposure_net_usd: float
+    pnl_realised_usd: float
+    pnl_unrealised_usd: float
+    fees_usd: float
+    pnl_usd: float
+    drawdown_usd: float
+    settled_pnl_usd: float
+    trading_state: float
+    halted_instruments: float
+    console_seen: float
+    commands_refused_total: float
+
+
+_PER_SYMBOL = (
+    "position", "mid_usd", "spread_bps", "symbol_pnl_usd", "filled_quantity_total", "market_volume_total",
+)  # fmt: skip
+
+
+def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> BlockSpec:
+    """The spec of the engine's block: counters, sums, gauges, commands, then each per-symbol metric."""
+    scalars: list[Series] = [name for name, _ in (*COUNT_SERIES, *SUM_SERIES)]
+    scalars += [series(f"deskvigil_engine_{field}") for field in Gauges._fields]
+    scalars += [series("deskvigil_engine_commands_total", command=name.value) for name in CommandName]
+    for what in _PER_SYMBOL:
+        scalars += [series(f"deskvigil_engine_{what}", symbol=instrument.symbol) for instrument in instruments]
+    return BlockSpec(
+        "engine",
+        tuple(scalars),
+        HISTOGRAMS,
+        {
+            "fills": TableSpec(FILLS.descr, FILLS_KEPT),
+            "positions": TableSpec(POSITIONS.descr, len(instruments)),
+        },
+        {"instruments": [instrument.symbol for instrument in instruments], **info},
+    )
+
+
+class Publisher:
+    """Copies the engine's state into its block.
+
+    The latency histograms (`latencies`, `latency_sums_ns`), the ring of fills (`fills`) and its
+    count (`fills_written`, shape (1,)) are the block's own working arrays: kernels write them directly.
+    """
+
+    def __init__(self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> None:
+        self._block = BlockWriter(path, engine_block_spec(instruments, info))
+        self._tick_usd = np.array([instrument.tick_size_usd for instrument in instruments])
+        self._lot = np.array([instrument.lot_size for instrument in instruments])
+        self._counts_at = np.array([position for _, position in COUNT_SERIES])
+        self._sums_at = np.array([position for _, position in SUM_SERIES])
+        scalars = self._block.scalars
+        ends = np.cumsum([len(COUNT_SERIES), len(SUM_SERIES), len(Gauges._fields), len(CommandName)])
+        self._counts, self._sums, self._gauges, self._commands, symbols = np.split(scalars, ends)
+        self._symbols = symbols.reshape(len(_PER_SYMBOL), len(instruments))
+        self.latencies: IntArray = self._block.counts
+        self.latency_sums_ns: FloatArray = self._block.sums_ns
+        self.fills: npt.NDArray[Any] = self._block.tables["fills"].view(FILLS)
+        self.fills_written: IntArray = self._block.written[:1]
+        self._positions: npt.NDArray[Any] = self._block.tables["positions"].view(POSITIONS)
+        self._positions["instrument"] = np.arange(len(instruments))
+        self._block.written[1] = len(instruments)
+
+    def publish(
+        self,
+        now_ns: int,
+        counts: IntArray,
+        sums: FloatArray,
+        gauges: Gauges,
+        commands: tuple[int, ...],
+        rows: FloatArray,
+        spread_ticks: FloatArray,
+        volumes_lots: FloatArray,
+    ) -> None:
+        """Make the state of now visible; `now_ns` (wall clock) is the heartbeat.
+
+        rows: the account's, (instruments, COLUMNS); spread_ticks float64 (instruments,), NaN where a side
+        is empty; volumes_lots float64 (2, instruments): own filled, and traded between others.
+        """
+        self._counts[:] = counts[self._counts_at]
+        self._sums[:] = sums[self._sums_at]
+        self._gauges[:] = gauges
+        self._commands[:] = commands
+        held, mark, average = rows[:, acc.POSITION], rows[:, acc.MARK], rows[:, acc.AVERAGE]
+        unrealised = np.where(held == 0.0, 0.0, held * (mark - average) * rows[:, acc.USD])
+        view = self._symbols
+        view[0] = held * self._lot
+        view[1] = mark * self._tick_usd
+        view[2] = spread_ticks / mark * 1e4
+        view[3] = rows[:, acc.REALISED] + unrealised - rows[:, acc.FEES]
+        view[4:] = volumes_lots * self._lot
+        self._positions["qty"] = view[0]
+        self._positions["mark_usd"] = view[1]
+        self._positions["avg_usd"] = average * self._tick_usd
+        self._block.publish(now_ns)

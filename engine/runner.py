@@ -1,0 +1,239 @@
+"""Runner: the engine process. One loop, paced to the clock, with nothing slow in it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import select
+import signal
+import socket
+import time
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
+
+from engine.commands import ALL, Command, CommandName, CommandRefusedError, CommandServer
+from engine.consolewatch import ConsoleWatch
+from engine.control import CONSOLE, LOSS, OPERATOR, Cause, StateFileError, TradingControl
+from engine.desk import TradingDesk
+from engine.gates import TradingState
+from engine.market import Market, open_market
+from engine.options import EngineOptions
+from engine.process import end_with_parent, sleep_exactly
+from engine.publisher import Gauges, Publisher
+from metrics.paths import RuntimePaths
+
+LOG = logging.getLogger("deskvigil.engine")
+STATE_FILE = "trading_state.json"
+# The loop sleeps until this long before something is due and spins for the rest: a sleep ends some
+# tens of microseconds late, and an event must not wait for that.
+SPIN_NS = 60_000
+CONSOLE_LOOK_NS = 200_000_000
+
+
+class Engine:
+    """The engine: market, desk, control, commands and telemetry, driven by `run`.
+
+    Everything happens in the calling thread. `stop` may be called from a signal handler or another
+    thread; `run` then cancels all own orders, publishes and returns.
+    """
+
+    def __init__(self, options: EngineOptions, paths: RuntimePaths, market: Market) -> None:
+        symbols = tuple(instrument.symbol for instrument in market.instruments)
+        self._options = options
+        self._market = market
+        info = {
+            "source": market.source,
+            "simulated_market": market.simulated,
+            "tape": market.name,
+            "speed": options.speed,
+            "order_book": "levels" if market.level_book else "orders",
+        }
+        self._publisher = Publisher(paths.engine_block, market.instruments, info)
+        self._desk = TradingDesk(options, market, self._publisher)
+        self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
+        self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)
+        self._server = CommandServer(paths.engine_socket, self._carry_out)
+        self._commands: Counter[CommandName] = Counter()
+        self._stopping = False
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._next_look_ns = 0
+
+    @property
+    def wake_descriptor(self) -> int:
+        """Writing to this descriptor ends the loop's sleep (for `signal.set_wakeup_fd`)."""
+        return self._waker.fileno()
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._stopping = True
+        try:
+            self._waker.send(b"\0")
+        except OSError:  # full: it is awake already; closed: it has ended
+            return
+
+    def run(self) -> None:
+        """Trade until `stop`."""
+        self._control.recall(time.time_ns())
+        self._apply_state()
+        self._server.start()
+        interval_ns = round(1e9 / self._options.publish_hz)
+        self._desk.start_session(time.monotonic_ns(), time.time_ns())
+        self._publish(time.monotonic_ns())
+        next_publish_ns = time.monotonic_ns() + interval_ns
+        while not self._stopping:
+            due_ns = self._desk.step(time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            if self._desk.session_is_over(now_ns):
+                self._next_session(now_ns)
+            if now_ns >= next_publish_ns:
+                self._housekeeping(now_ns)
+                next_publish_ns = max(next_publish_ns + interval_ns, now_ns)
+            self._sleep(min(due_ns, next_publish_ns))
+        self._desk.cancel_all()
+        self._publish(time.monotonic_ns())
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._server.stop()
+        self._wake.close()
+        self._waker.close()
+
+    def _sleep(self, until_ns: int) -> None:
+        left_ns = until_ns - time.monotonic_ns() - SPIN_NS
+        if left_ns <= 0:
+            return
+        ready, _, _ = select.select([self._wake, *self._server.files], [], [], left_ns / 1e9)
+        if ready:
+            self._server.poll()
+
+    def _housekeeping(self, now_ns: int) -> None:
+        """What is done with every publication: idle connections, the console's absence, the loss limit."""
+        self._server.poll()
+        if now_ns >= self._next_look_ns:
+            self._next_look_ns = now_ns + CONSOLE_LOOK_NS
+            self._console.look(now_ns)
+        if self._console.is_missing(now_ns):
+            words = f"no sign of life from the console for {self._console.timeout_s:g} s"
+            self._restrict(CONSOLE, TradingState.REDUCING, "engine", words)
+        elif self._control.lift(CONSOLE):
+            LOG.warning("the console is back")
+            self._apply_state()
+        self._publish(now_ns)
+        limit_usd = self._options.gates.max_loss_usd
+        if self._desk.pnl_usd <= -limit_usd and self._restrict(
+            LOSS, TradingState.REDUCING, "engine", f"the session lost more than {limit_usd:,.0f} USD"
+        ):
+            self._keep()
+
+    def _restrict(self, key: str, state: TradingState, who: str, reason: str) -> bool:
+        if not self._control.restrict(key, Cause(state, who, reason, time.time_ns())):
+            return False
+        LOG.warning("%s by %s: %s", state.name, who, reason)
+        self._apply_state()
+        return True
+
+    def _apply_state(self) -> None:
+        self._desk.set_states(self._control.states())
+
+    def _keep(self) -> bool:
+        """Make the trading state durable; False (and a log line) where that fails: it is in force all the same."""
+        try:
+            self._control.keep()
+        except StateFileError as error:
+            LOG.error("%s", error)
+            return False
+        return True
+
+    def _next_session(self, now_ns: int) -> None:
+        settled_usd = self._desk.end_session()
+        LOG.info("session %d settled at %.2f USD", self._desk.sessions, settled_usd)
+        self._market.restart()
+        self._desk.start_session(now_ns, time.time_ns())
+
+    def _publish(self, now_ns: int) -> None:
+        desk = self._desk
+        session = desk.gauges(now_ns)
+        states = self._control.states()
+        whole = self._control.state
+        own = sum(state is TradingState.HALTED for state in states) if whole is not TradingState.HALTED else 0
+        gauges = Gauges(
+            **session,
+            trading_state=float(whole),
+            halted_instruments=float(own),
+            console_seen=self._console.gauge(now_ns),
+            commands_refused_total=float(self._server.refused),
+        )
+        commands = tuple(self._commands[name] for name in CommandName)
+        desk.publish(self._publisher, time.time_ns(), gauges, commands)
+
+    # Commands: called by the server from within `_sleep` or `_housekeeping`, between two steps.
+
+    def _carry_out(self, command: Command) -> dict[str, Any]:
+        symbols = [instrument.symbol for instrument in self._market.instruments]
+        if command.scope != ALL and command.scope not in symbols:
+            raise CommandRefusedError(f"scope {command.scope!r} is neither {ALL!r} nor one of {', '.join(symbols)}")
+        self._commands[command.name] += 1
+        if command.name is CommandName.HALT:
+            return self._halt(command)
+        if command.name is CommandName.RESUME:
+            return self._resume(command)
+        return self._status() if command.name is CommandName.STATUS else {"state": self._control.state.name}
+
+    def _halt(self, command: Command) -> dict[str, Any]:
+        whole = command.scope == ALL
+        key = OPERATOR if whole else f"{OPERATOR}:{command.scope}"
+        working = self._desk.working_orders(None if whole else command.scope)
+        changed = self._restrict(key, TradingState.HALTED, command.who, command.reason)
+        cancelled = working - self._desk.working_orders(None if whole else command.scope)
+        durable = self._keep()
+        self._publish(time.monotonic_ns())
+        return {
+            "state": self._control.state.name,
+            "scope": command.scope,
+            "cancelled": cancelled,
+            "changed": changed,
+            "durable": durable,
+        }
+
+    def _resume(self, command: Command) -> dict[str, Any]:
+        lifted = self._control.resume(None if command.scope == ALL else command.scope)
+        self._apply_state()
+        LOG.warning("RESUME by %s: %s (lifted: %s)", command.who, command.reason, ", ".join(lifted) or "nothing")
+        durable = self._keep()
+        self._publish(time.monotonic_ns())
+        return {"state": self._control.state.name, "scope": command.scope, "lifted": lifted, "durable": durable}
+
+    def _status(self) -> dict[str, Any]:
+        causes = {
+            key: {"state": cause.state.name, "who": cause.who, "reason": cause.reason, "since_ns": cause.since_ns}
+            for key, cause in self._control.causes.items()
+        }
+        return {
+            "state": self._control.state.name,
+            "causes": causes,
+            "source": self._market.source,
+            "tape": self._market.name,
+            "speed": self._options.speed,
+            **self._desk.status(),
+        }
+
+
+def run_engine(options: EngineOptions, paths: RuntimePaths) -> None:
+    """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
+
+    Raises DeskvigilError where the market cannot be opened.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
+    sleep_exactly()
+    with ExitStack() as cleanup:
+        engine = Engine(options, paths, open_market(options))
+        cleanup.callback(engine.close)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
+        signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)
+        cleanup.callback(signal.set_wakeup_fd, -1)
+        end_with_parent()
+        gc.collect()
+        gc.freeze()  # what lives now lives on; collections need not look at it again
+        engine.run()

@@ -1,0 +1,98 @@
+"""Strategy decisions: quotes never cross, inventory is leaned against, slices add up."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from engine.events import Instrument
+from engine.jit import kernel
+from engine.options import EngineOptions, ParentOptions
+from engine.strategy import (
+    P_NEXT_NS,
+    P_SIDE,
+    crossing_price,
+    is_worth_moving,
+    lots_by_slice,
+    lots_for,
+    quote_price,
+    schedule_parents,
+)
+
+INSTRUMENTS = tuple(Instrument(f"S{i}", 0.01) for i in range(8))
+touches = st.tuples(st.integers(2, 10**6), st.integers(1, 500)).map(lambda t: (t[0], t[0] + t[1]))
+
+
+@kernel
+def quote(side, best_bid, best_ask, inventory, skew, edge):
+    return quote_price(side, best_bid, best_ask, inventory, skew, edge)
+
+
+@settings(deadline=None)
+@given(st.sampled_from([1, -1]), touches, st.floats(-2, 2), st.floats(0, 5), st.integers(0, 20))
+def test_a_quote_never_crosses_the_touch(side, touch, inventory, skew, edge) -> None:
+    bid, ask = touch
+    price = quote(side, bid, ask, inventory, skew, edge)
+    assert price == quote_price.py_func(side, bid, ask, inventory, skew, edge)
+    if price:
+        assert price < ask if side > 0 else price > bid
+        assert price >= 1
+
+
+@settings(deadline=None)
+@given(touches, st.floats(0, 0.999), st.floats(0, 5))
+def test_both_quotes_lean_against_the_inventory(touch, inventory, skew) -> None:
+    bid, ask = touch
+    assert quote(1, bid, ask, inventory, skew, 0) <= quote(1, bid, ask, 0.0, skew, 0) == bid
+    assert quote(-1, bid, ask, inventory, skew, 0) <= quote(-1, bid, ask, 0.0, skew, 0) == ask
+    assert quote(-1, bid, ask, -inventory, skew, 0) >= ask
+
+
+@settings(deadline=None)
+@given(touches, st.floats(1, 3))
+def test_at_full_inventory_only_the_reducing_side_is_quoted(touch, inventory) -> None:
+    bid, ask = touch
+    assert quote(1, bid, ask, inventory, 1.0, 0) == 0
+    assert quote(-1, bid, ask, inventory, 1.0, 0) > 0
+    assert quote(-1, bid, ask, -inventory, 1.0, 0) == 0
+    assert quote(1, bid, ask, -inventory, 1.0, 0) > 0
+
+
+def test_a_quote_keeps_its_place_in_the_queue_for_small_moves() -> None:
+    assert not is_worth_moving.py_func(1000, 1000, 1000, 1001)
+    assert is_worth_moving.py_func(1000, 1001, 1001, 1002)
+    assert not is_worth_moving.py_func(1000, 1002, 1002, 1018)
+    assert is_worth_moving.py_func(1000, 1003, 1003, 1019)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 50))
+def test_slices_add_up_to_the_parent(target, slices) -> None:
+    done = [lots_by_slice.py_func(target, k, slices) for k in range(slices + 1)]
+    assert done[0] == 0
+    assert done[-1] == target
+    assert (np.diff(done) >= 0).all()
+
+
+@given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(1e-5, 1))
+def test_lots_are_whole_and_near_the_value(value, mid, usd) -> None:
+    assume(mid * usd > 1e-3)
+    lots = lots_for.py_func(value, mid, usd)
+    assert lots >= 1
+    assert lots == 1 or abs(lots * mid * usd - value) <= mid * usd * 0.5 + 1e-6
+
+
+@given(st.sampled_from([1, -1]), touches, st.floats(0, 0.2))
+def test_a_crossing_order_reaches_at_least_the_touch(side, touch, reach) -> None:
+    bid, ask = touch
+    price = crossing_price.py_func(side, (bid + ask) / 2, ask if side > 0 else bid, reach)
+    assert price >= ask if side > 0 else 1 <= price <= bid
+
+
+def test_the_schedule_is_spread_over_one_period_and_drawn_from_the_seed() -> None:
+    options = EngineOptions(parents=ParentOptions(first_after_s=0.5, period_s=16.0))
+    rows = schedule_parents(options, INSTRUMENTS, 1_000, seed=3)
+    assert sorted(rows[:, P_NEXT_NS]) == [1_000 + 500_000_000 + k * 2_000_000_000 for k in range(8)]
+    assert set(rows[:, P_SIDE]) <= {1, -1}
+    np.testing.assert_array_equal(rows, schedule_parents(options, INSTRUMENTS, 1_000, seed=3))
+    assert not np.array_equal(rows, schedule_parents(options, INSTRUMENTS, 1_000, seed=4))
