@@ -8,17 +8,16 @@ again and must start fast.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import multiprocessing
-import os
 import shutil
 import signal
 import socket
-import struct
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 REPLAY_FORMATS = ("lobster", "binance", "orders")
 CONSOLE_HANGS_AFTER_S = 30.0
-HEARTBEAT_S = 0.5
 
 log = logging.getLogger("deskvigil")
 
@@ -80,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         children = [
             ChildSpec(
                 "console",
-                lambda: fresh.Process(target=_console, args=(settings, paths, listener, True), name="console"),
+                lambda: fresh.Process(target=_console, args=(settings, paths, listener), name="console"),
                 lambda: _heartbeat(paths.console_heartbeat),
                 hang_after_s=CONSOLE_HANGS_AFTER_S,
             ),
@@ -111,8 +109,11 @@ def serve(args: argparse.Namespace) -> int:
     settings = _settings(args)
     paths = RuntimePaths(settings.data_dir.resolve())
     with only_one(paths.data_dir), listen(settings.web.host, settings.web.port) as listener:
-        _say_where(listener)
-        return _console(settings, paths, listener, live=False)
+        _Announcement(listener, time.monotonic())()
+        from console import run_console
+
+        run_console(settings, paths, listener, VERSION, live=False)
+        return 0
 
 
 # --- the children ---------------------------------------------------------------------------------
@@ -132,47 +133,55 @@ def _risk(settings: Settings, paths: RuntimePaths) -> None:
     run_risk(settings.risk, paths)
 
 
-def _console_child(settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
-    from resources.supervisor import EXIT_PERMANENT, end_with_parent
+def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
+    from console import run_console
+    from resources.supervisor import EXIT_PERMANENT
 
     _log_to_stderr(settings)
-    end_with_parent()
     try:
-        _console(settings, paths, listener, live=True)
+        run_console(settings, paths, listener, VERSION, live=True)
     except DeskvigilError as error:
         log.error("%s", error)
         sys.exit(EXIT_PERMANENT if error.permanent else 1)
 
 
-def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket, *, live: bool) -> int:
-    """Build the console, serve until SIGTERM, and take it down in reverse.
+def _heartbeat(path: Path) -> int | None:
+    """The console's last sign of life, None before the first."""
+    try:
+        return int.from_bytes(path.read_bytes()[:8], "little", signed=True)
+    except OSError:
+        return None
 
-    live False leaves out collectors, rules, jobs and the buttons: what `serve` offers. One long
-    straight line: this is the wiring.
-    """
-    from alerts.service import AlertService
-    from collectors.engine import EngineCollector
-    from collectors.events import EventWatcher
-    from collectors.gpu import GpuCollector
-    from collectors.host import HostCollector
-    from collectors.process import ProcessCollector
-    from collectors.runner import CollectorThread
-    from dashboard.server import build_server
-    from metrics.clock import SystemClock
-    from query.engine import QueryEngine
-    from storage.store import Store
 
-    clock = SystemClock()
-    with ExitStack() as cleanup:
-        store = Store.open(settings.storage, paths, clock)
-        cleanup.callback(store.close)
-        query = QueryEngine(store.reader, settings.query, clock)
-        alerts = AlertService(store, query, settings.alerts, clock)
-        engine_collector = EngineCollector(paths.engine_block, "engine", clock)
-        gpu_collector = GpuCollector(clock, settings.collectors)
-        if live:
-            store.start()
-            cleanup.callback(store.stop)
+class _Announcement:
+    """Prints the URL once the page answers; asked at every turn of the supervisor, never waits."""
+
+    def __init__(self, listener: socket.socket, started: float) -> None:
+        host, port = listener.getsockname()[:2]
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._ready = f"{self._url}/-/ready"
+        self._started = started
+        self._answer: threading.Thread | None = None
+
+    def __call__(self) -> None:
+        if self._answer is None:
+            self._answer = threading.Thread(target=self._wait, daemon=True, name="announce")
+            self._answer.start()
+
+    def _wait(self) -> None:
+        pause = threading.Event()
+        while not self._is_ready():
+            pause.wait(0.05)
+        print(
+            f"Deskvigil is up: {self._url} ({time.monotonic() - self._started:.1f} s). Stop it with Ctrl-C.", flush=True
+        )
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(self._ready, timeout=60) as answer:  # noqa: S310 - our own loopback address
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -269,7 +278,12 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add_run = add("run", run)
-    add_run.add_argument("--tape", type=Path, metavar="FILE", help="trade on a recording (LOBSTER zip, Binance capture) instead of the synthetic market")
+    add_run.add_argument(
+        "--tape",
+        type=Path,
+        metavar="FILE",
+        help="trade on a recording (LOBSTER zip, Binance capture) instead of the synthetic market",
+    )
     add_run.add_argument("--speed", type=float, metavar="N", help="how many times faster than recorded (default: 1)")
     add_run.add_argument("--seed", type=int, metavar="N", help="seed of the synthetic market and the strategy")
     add("serve", serve)
@@ -282,7 +296,11 @@ def _parser() -> argparse.ArgumentParser:
     add_replay = add("replay", replay)
     add_replay.add_argument("file", type=Path, metavar="FILE")
     add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)
-    add_replay.add_argument("--verify", action="store_true", help="compare with the venue's own figures in the recording; differences make the exit status 1")
+    add_replay.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with the venue's own figures in the recording; differences make the exit status 1",
+    )
     add_replay.add_argument("--fills", type=Path, metavar="OUT.csv", help="write the fills as CSV")
     add_replay.add_argument("--speed", metavar="N|max", help="pace against the recorded times (default: max)")
     add_replay.add_argument("--json", action="store_true", help="print the JSON line only")

@@ -13,9 +13,13 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import isnan
+from math import nan as NAN
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +30,25 @@ from alerts.service import AlertService
 from alerts.stats import AlertsCollector
 from collectors.collector import Collector
 from collectors.engine import EngineCollector
-from collectors.events import Event, EventWatcher
+from collectors.events import TRADING_STATES, Event, EventWatcher
 from collectors.gpu import GpuCollector
 from collectors.host import HostCollector
 from collectors.process import ChildStatus, ProcessCollector
 from collectors.runner import CollectorThread
 from dashboard.api.exposition import exposition_router
 from dashboard.api.ingest import ingest_router
-from dashboard.api.prometheus import prometheus_router
+from dashboard.api.gate import Gate
+from dashboard.api.meter import ApiMeter
+from dashboard.api.prometheus import BuildInfo, prometheus_router
 from dashboard.server import build_server, uvicorn_options
 from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services
 from engine.commands import CommandClient
+from metrics.catalogue import series
 from metrics.clock import SystemClock
 from metrics.errors import DeskvigilError
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
+from resources.process import end_with_parent
 from resources.supervisor import ChildState, read_status
 from settings import Settings
 from storage import jobs
@@ -50,7 +58,25 @@ from storage.store import Store
 log = logging.getLogger("deskvigil.console")
 
 HEARTBEAT_S = 0.5
+ENGINE_GAUGES = ("trading_state", "session_start_time_seconds")
 SHUTDOWN_S = 2
+SETTLE_S = 20.0  # what was missed while the program was down waits until it has settled
+
+
+@dataclass(frozen=True)
+class Job:
+    """Recurring work on the archive: called with the store and the time in ms, answers in words."""
+
+    name: str
+    function: Callable[[Store, int], str]
+    every_s: float
+
+
+JOBS = (
+    Job("rollup", jobs.rollup, 300.0),
+    Job("retention", jobs.retention, 3600.0),
+    Job("compact", lambda store, _: jobs.compact(store), 6 * 3600.0),
+)
 
 
 def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket, version: str, *, live: bool) -> None:
@@ -67,12 +93,15 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
         engine = EngineCollector(paths.engine_block, "engine", clock, settings.collectors.engine_interval_s)
         risk = EngineCollector(paths.risk_block, "risk", clock, settings.collectors.engine_interval_s)
         gpu = GpuCollector(clock, settings.collectors)
+        meter = ApiMeter(clock)
+        gate = Gate(meter)
 
         def children() -> list[ChildState]:
             supervisor = ChildState("supervisor", os.getppid(), 0, 0, "")
             return [supervisor, *read_status(paths.supervisor_status)]
 
         if live:
+            end_with_parent()
             store.start()
             cleanup.callback(store.stop)
             notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="annotations"))
@@ -89,6 +118,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 gpu,
                 StorageCollector(store),
                 AlertsCollector(alerts),
+                meter,
                 engine,
                 risk,
             ]
@@ -113,13 +143,15 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             gpu=lambda: gpu.absence,
             halt=lambda who, reason: _order(client, store, "halt", who, reason),
             resume=lambda who, reason: _order(client, store, "resume", who, reason),
-            annotations=lambda t0_ms, t1_ms: [Annotation(row.t_ms, row.title) for row in store.annotations.list(t0_ms, t1_ms)],
+            annotations=lambda t0_ms, t1_ms: [
+                Annotation(row.t_ms, row.title) for row in store.annotations.list(t0_ms, t1_ms)
+            ],
             processes=lambda: [_process(child) for child in children()],
             store_health=lambda: Health(store.health().ok, store.health().reason),
             routers=(
-                prometheus_router(query, store.reader, alerts, version),
-                ingest_router(store),
-                exposition_router(store.live),
+                prometheus_router(query, alerts, store.live, clock, gate=gate, meter=meter, build=BuildInfo(version)),
+                ingest_router(store, clock, gate=gate, meter=meter),
+                exposition_router(store.live, clock, gate=gate, meter=meter),
             ),
         )
         asyncio.run(_serve(build_server(services), settings, paths, listener))
@@ -168,14 +200,23 @@ async def _beat(path: Path) -> None:
 def _schedule(store: Store) -> BackgroundScheduler:
     """The recurring work on the archive; each run is a row, and a run missed while down happens at the start."""
     runs = jobs.JobRuns(store)
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
-    for name, function, seconds in (
-        ("rollup", jobs.rollup, 300),
-        ("retention", jobs.retention, 3600),
-        ("compact", jobs.compact, 6 * 3600),
-    ):
-        first_s = max(seconds - runs.seconds_since(name), 20.0)
-        raise NotImplementedError((name, function, seconds, first_s, scheduler))
+    clock = store.clock
+    scheduler = BackgroundScheduler(timezone="UTC")
+    for job in JOBS:
+        # A run that fell into a time when the program was down is caught up shortly after the start.
+        last_ms = runs.last_finished_ms(job.name)
+        waited_s = float("inf") if last_ms is None else (clock.now_ns() // 1_000_000 - last_ms) / 1e3
+        first_s = min(max(job.every_s - waited_s, SETTLE_S), job.every_s)
+        scheduler.add_job(
+            lambda job=job: runs.run(job.name, lambda: job.function(store, clock.now_ns() // 1_000_000)),
+            "interval",
+            seconds=job.every_s,
+            next_run_time=datetime.now(UTC) + timedelta(seconds=first_s),
+            id=job.name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
     scheduler.start()
     return scheduler
 
@@ -199,7 +240,37 @@ def _order(client: CommandClient, store: Store, command: str, who: str, reason: 
     store.audit.append(who, command, "engine", {"reason": reason, "answer": answer})
     if not answer.get("ok"):
         raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")
-    return f"trading is {answer['state']}" + (f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else "")
+    return f"trading is {answer['state']}" + (
+        f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else ""
+    )
+
+
+def _engine_info(engine: EngineCollector, store: Store) -> EngineInfo:
+    """What the engine says of itself, for the status bar."""
+    info = engine.info()
+    now = {name: store.live.latest(series(f"deskvigil_engine_{name}")) for name in ENGINE_GAUGES}
+    value = {name: NAN if sample is None else sample[1] for name, sample in now.items()}
+    state = value["trading_state"]
+    symbols = info.get("instruments", ())
+    return EngineInfo(
+        state="DOWN" if engine.absence or isnan(state) else TRADING_STATES[int(state)],
+        reason=engine.absence,
+        source=str(info.get("source", "")),
+        simulated_market=bool(info.get("simulated_market", True)),
+        session_started_ms=None if isnan(started := value["session_start_time_seconds"]) else round(started * 1e3),
+        fills=tuple(_fill(row, symbols) for row in engine.last_fills()[::-1]),
+    )
+
+
+def _fill(row: Any, symbols: Sequence[str]) -> Fill:
+    return Fill(
+        t_ms=int(row["t_ns"]) // 1_000_000,
+        symbol=symbols[row["instrument"]] if row["instrument"] < len(symbols) else "?",
+        side="buy" if row["side"] > 0 else "sell",
+        quantity=float(row["qty"]),
+        price=float(row["price_usd"]),
+        liquidity="taker" if row["taker"] else "maker",
+    )
 
 
 def _status(child: ChildState) -> ChildStatus:

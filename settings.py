@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from alerts.options import AlertOptions
 from collectors.options import CollectorOptions
@@ -24,9 +24,10 @@ from engine.montecarlo.options import RiskOptions
 from engine.options import EngineOptions
 from metrics.errors import ConfigError
 from query.options import QueryOptions
-from storage.options import StorageOptions
+from storage.options import DatabaseOptions, StorageOptions
 
 PREFIX = "DESKVIGIL_"
+MASK = "********"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,15 @@ class Settings:
     risk: RiskOptions = field(default_factory=RiskOptions)
     collectors: CollectorOptions = field(default_factory=CollectorOptions)
     storage: StorageOptions = field(default_factory=StorageOptions)
+    database: DatabaseOptions = field(default_factory=DatabaseOptions)
     query: QueryOptions = field(default_factory=QueryOptions)
     alerts: AlertOptions = field(default_factory=AlertOptions)
     web: WebOptions = field(default_factory=WebOptions)
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(
+    path: Path | None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
     """Read settings; `overrides` (command-line flags, dotted keys) win over environment and file.
 
     Raises ConfigError with one line per problem.
@@ -64,7 +68,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str] | None = None, o
     if problems:
         raise ConfigError("\n".join(problems))
     try:
-        return TypeAdapter(Settings, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(tree)
+        return TypeAdapter(Settings).validate_python(tree)
     except ValidationError as error:
         raise ConfigError("\n".join(_wrong_values(error, origin))) from None
 
@@ -173,9 +177,10 @@ def _unknown_keys(kind: Any, tree: Mapping[Any, Any], prefix: str, origin: Mappi
         name = f"{prefix}{key}"
         if key not in hints:
             close = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-            where = origin.get(name, "")
-            problems.append(f"{name}: unknown key {where}{hint} Allowed here: {', '.join(sorted(hints))}".replace("  ", " "))
+            hint = f"; did you mean {prefix}{close[0]}?" if close else "."
+            where = _origin_of(name, origin)
+            allowed = ", ".join(sorted(hints))
+            problems.append(f"{name}: unknown key{where}{hint} Allowed here: {allowed}")
         elif is_dataclass(hints[key]):
             if isinstance(value, Mapping):
                 problems += _unknown_keys(hints[key], value, f"{name}.", origin)
@@ -188,10 +193,31 @@ def _wrong_values(error: ValidationError, origin: Mapping[str, str]) -> list[str
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
-        where = next((text for key, text in origin.items() if name == key or name.startswith(f"{key}.")), "")
-        shown = "(a secret)" if "secret" in name or "password" in name else repr(problem["input"])
-        lines.append(f"{name}: {shown} is not allowed {f'({where})' if where else ''}: {problem['msg']}".replace("  ", " ").replace(" :", ":"))
+        shown = "(a secret)" if _is_secret(problem["loc"]) else repr(problem["input"])
+        lines.append(f"{name}: {shown} is not allowed{_origin_of(name, origin)}: {problem['msg']}")
     return lines
+
+
+def _origin_of(name: str, origin: Mapping[str, str]) -> str:
+    """Where a key was set, in brackets: its own entry, one below it, or one above it."""
+    for key, where in origin.items():
+        if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}."):
+            return f" ({where})"
+    return ""
+
+
+def _is_secret(location: tuple[int | str, ...]) -> bool:
+    kind: Any = Settings
+    for part in location:
+        if not is_dataclass(kind):
+            return False
+        member = next((item for item in fields(kind) if item.name == part), None)
+        if member is None:
+            return False
+        if not member.repr:
+            return True
+        kind = get_type_hints(kind)[member.name]
+    return False
 
 
 def _plain(value: Any) -> Any:
@@ -205,6 +231,6 @@ def _plain(value: Any) -> Any:
 
 
 def _masked(item: Any, value: Any) -> Any:
-    if not item.repr and value not in ("", None) and item.default is not MISSING:
-        return "********"
+    if not item.repr and value not in ("", None, ()):
+        return [MASK for _ in value] if isinstance(value, tuple) else MASK
     return _plain(value)

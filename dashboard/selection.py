@@ -18,9 +18,12 @@ _DESK_NAMES = _KPI_NAMES | {
     "deskvigil_engine_working_orders",
     "deskvigil_risk_up",
     "deskvigil_risk_var_standard_error_usd",
-    "deskvigil_risk_run_seconds",
-    "deskvigil_host_cpu_ratio",
-    "deskvigil_host_cpu_core_ratio",
+    "deskvigil_risk_state",
+    "deskvigil_risk_scenarios",
+    "deskvigil_risk_run_seconds_sum",
+    "deskvigil_risk_run_seconds_count",
+    "deskvigil_host_cpu_busy_ratio",
+    "deskvigil_host_cpu_core_busy_ratio",
     "deskvigil_host_memory_used_ratio",
 }
 _HOST_PREFIXES = ("deskvigil_host_", "deskvigil_process_", "deskvigil_gpu_")

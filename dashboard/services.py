@@ -7,18 +7,18 @@ each collaborator is a small Protocol, so that a test can hand in a real part or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter
 
+from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
 from metrics.clock import Clock
 from metrics.frame import FloatArray, Frame, IntArray
 from metrics.series import Schema, Series
-from metrics.severity import Severity
 
 TradingState = Literal["ACTIVE", "REDUCING", "HALTED", "DOWN"]
 
@@ -48,7 +48,8 @@ class SeriesValues(Protocol):
 class Reader(Protocol):
     """One view over ring, frames and chunks (`storage.reader`)."""
 
-    def select(self, matchers: Sequence[Any], t0_ms: int, t1_ms: int) -> Sequence[SeriesValues]: ...
+    def select(self, matchers: Sequence[tuple[str, str, str]], t0_ms: int, t1_ms: int) -> Sequence[SeriesValues]: ...
+    def series(self, matchers: Sequence[tuple[str, str, str]] = ()) -> Sequence[Series]: ...
 
 
 class QueryResult(Protocol):
@@ -71,43 +72,18 @@ class QueryResult(Protocol):
 class Query(Protocol):
     """PromQL; raises a DeskvigilError whose message says where and why."""
 
-    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int, /) -> QueryResult: ...
-
-
-class Alert(Protocol):
-    """One alert as the pages show it (`alerts.AlertView`)."""
-
-    @property
-    def alert_id(self) -> int: ...
-    @property
-    def rule(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def severity(self) -> Severity: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def annotations(self) -> Mapping[str, str]: ...
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def active_since_ms(self) -> int: ...
-    @property
-    def acked_by(self) -> str | None: ...
-    @property
-    def ack_comment(self) -> str | None: ...
+    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int) -> QueryResult: ...
 
 
 class Alerts(Protocol):
-    """The alert service, as far as the pages use it."""
+    """The alert service, as far as the pages use it; everything may be called from any thread."""
 
-    def active(self) -> Sequence[Any]: ...
-    def history(self, limit: int, before_ms: int | None = None, /) -> Sequence[Any]: ...
-    def notifications(self, limit: int, before_ms: int | None = None, /) -> Sequence[Any]: ...
-    def rules(self) -> Sequence[Any]: ...
-    def acknowledge(self, alert_id: int, who: str, comment: str, /) -> object: ...
-    def on_change(self, callback: Callable[[], None], /) -> object: ...
+    def active(self) -> Sequence[AlertView]: ...
+    def history(self, limit: int = 200, before_ms: int | None = None) -> Sequence[AlertEvent]: ...
+    def notifications(self, limit: int = 200, before_ms: int | None = None) -> Sequence[NotificationView]: ...
+    def rules(self) -> Sequence[Mapping[str, Any]]: ...
+    def acknowledge(self, alert_id: str, who: str, comment: str = "") -> AlertView: ...
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +96,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One simulated fill of ours; price in the instrument's currency, quantity in its units, slippage NaN where unknown."""
+    """One simulated fill of ours; price in USD, quantity in the instrument's units, liquidity "maker" or "taker"."""
 
     t_ms: int
     symbol: str
@@ -208,4 +184,3 @@ class Services:
     store_health: Callable[[], Health] = _healthy
     routers: tuple[APIRouter, ...] = ()
     risk_device: str = "CPU"
-    series_names: Callable[[], Sequence[str]] = field(default=lambda: ())

@@ -120,3 +120,56 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
     out.taker = taker
     out.strategy = 1 if place == CHILD else 0
     desk.fills_written[0] += 1
+
+
+@inline_kernel
+def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
+    """Go through the fills of one event; returns how many were our own aggressor's."""
+    taken = 0
+    for k in range(count):
+        fill = fills[k]
+        i = fill.instrument
+        if fill.flags & SELF_CANCEL:
+            row = desk.own[i, (-fill.maker_id) & 3]
+            if row[ID] == fill.maker_id:
+                row[LEFT] -= fill.qty
+                if row[LEFT] <= 0:
+                    row[ID] = 0
+                    desk.counts[at.CANCELLED] += 1
+        elif fill.taker_id < 0:
+            taken += 1
+            book_own_fill(desk, i, fill.side, fill.taker_id, fill.qty, fill.price, 1, t_ns)
+        elif fill.maker_id < 0:
+            book_own_fill(desk, i, -fill.side, fill.maker_id, fill.qty, fill.price, 0, t_ns)
+        else:
+            desk.volumes[TRADED_BY_OTHERS, i] += fill.qty
+    return taken
+
+
+@inline_kernel
+def send(
+    desk: Desk, books: Books, i: int, place: int, side: int, ticks: int, lots: int, ioc: int,
+    t_ns: int, intended_ns: int, age_ns: int,
+) -> int:  # fmt: skip
+    """Send one own order through the gates into the book; returns its reason (0: accepted).
+
+    t_ns is engine time; intended_ns (monotonic) is when what caused the order was due: latencies run
+    from there, so that being late is not left out. age_ns: how old the instrument's data are.
+    """
+    desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
+    started = clock_ns(CLOCK_MONOTONIC)
+    reason = check_order(
+        desk.limits, desk.bucket, i, side, ticks, lots, desk.account[i, acc.MARK], desk.account[i, acc.USD],
+        desk.account[i, acc.POSITION], working_lots(desk, i, 1), working_lots(desk, i, -1),
+        age_ns, desk.status[i, STATE], t_ns,
+    )  # fmt: skip
+    record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
+    if reason == _ACCEPTED:
+        desk.clockwork[LAST_ID] += 1
+        order_id = -(desk.clockwork[LAST_ID] * 4 + place)
+        row = desk.own[i, place]
+        row[ID], row[SIDE], row[PRICE], row[LEFT], row[SENT_NS] = order_id, side, ticks, lots, t_ns
+        accepted = ...
+    if reason != _ACCEPTED:
+        desk.counts[at.REJECTED_FOR + reason] += 1
+    return reason

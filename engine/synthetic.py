@@ -11,8 +11,10 @@ import numpy as np
 
 from engine.events import EVENT, EventArray, Instrument, empty_events
 from engine.figures import MarketFigures, Quantiles, load_market
-from engine.flow import GHOSTS, generate
-from engine.shadow import CAPACITY
+from engine.flow import GHOSTS, KEEP, Counters, Ghosts, Habits, Latents, Placing, Tables, World, generate
+from engine.hawkes import Arrivals, Streams, Table
+from engine.shadow import CAPACITY, Shadow
+from metrics.frame import FloatArray, IntArray
 
 NS = 1_000_000_000
 
@@ -39,51 +41,34 @@ class SyntheticMarket:
         self.start_ns = start_ns
         self.now_ns = start_ns
         n = len(self.instruments)
-        self._counters = (
-            np.zeros(n, dtype=np.int64),
-            np.full(n, max(2, round(2 * figures.resting_per_side)), dtype=np.int64),
-            np.zeros(n, dtype=np.int64),
-            np.full(n, start_ns, dtype=np.int64),
+        opening = max(2 * KEEP, round(2 * figures.resting_per_side))
+        self._counters: Counters = (
+            _zeros(n), np.full(n, opening, dtype=np.int64), _zeros(n), np.full(n, start_ns, dtype=np.int64),
             np.array([start_ns], dtype=np.int64),
-        )
+        )  # fmt: skip
         groups, scales = figures.baseline_per_s.shape[1], len(figures.decay_per_s)
-        self._streams = (_stream_seeds(seed, n), np.full(n, start_ns, dtype=np.int64), np.zeros((n, groups, scales)))
-        self._book = (*(np.zeros((n, 2, CAPACITY), dtype=np.int64) for _ in range(3)), np.zeros((n, 2), dtype=np.int64))
-        self._ghosts = (
-            *(np.zeros((n, GHOSTS), dtype=np.int64) for _ in range(4)),
-            np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64),
-        )  # fmt: skip
-        self._latents, self._arrivals, self._world, self._placing, self._tables = self._constants(figures)
-
-    def _constants(self, figures: MarketFigures) -> tuple[tuple[object, ...], ...]:
-        step_ns = round(figures.latent_step_s * NS)
-        covariance = figures.correlation * np.outer(figures.daily_volatility, figures.daily_volatility)
-        loading = np.linalg.cholesky(covariance * (step_ns / self.session_ns))
-        steps_per_session = self.session_ns / step_ns
-        reversion = np.log(2.0) / (figures.reversion_sessions * steps_per_session)
-        latents = (
-            np.zeros(len(self.instruments)), np.array([self.start_ns // step_ns], dtype=np.int64),
-            np.ascontiguousarray(loading), figures.initial_ticks,
-        )  # fmt: skip
-        pull = np.ascontiguousarray((figures.branching * figures.decay_per_s).sum(axis=0))
-        arrivals = (
-            np.ascontiguousarray(figures.baseline_per_s), figures.decay_per_s, figures.branching, pull,
-            figures.activity_curve, float(figures.activity_curve.max()),
-        )  # fmt: skip
-        world = (
-            step_ns, self.session_ns, np.uint64(self.seed), float(reversion), figures.variance_curve,
+        # One starting point per instrument, none derived from another's sequence.
+        words = np.asarray(np.random.SeedSequence(seed).generate_state(n, dtype=np.uint64), dtype=np.uint64)
+        self._streams: Streams = (words, np.full(n, start_ns, dtype=np.int64), np.zeros((n, groups, scales)))
+        side = (n, 2, CAPACITY)
+        self._shadow: Shadow = (_zeros(*side), _zeros(*side), _zeros(*side), _zeros(n, 2))
+        ring = (n, GHOSTS)
+        self._ghosts: Ghosts = (_zeros(*ring), _zeros(*ring), _zeros(*ring), _zeros(*ring), _zeros(n), _zeros(n))
+        self._arrivals = _arrivals_of(figures, self.session_ns)
+        self._latents, self._world = _latents_of(figures, seed, start_ns, self.session_ns)
+        self._habits: Habits = (
             figures.mean_spread_ticks / 2.0, figures.resting_per_side, figures.reduce_share,
             figures.clear_probability, figures.sweep_probability,
         )  # fmt: skip
-        placing = (
-            figures.spread_from, figures.improve_probability, figures.join_probability, figures.event_mix, figures.mean_mix
+        self._placing: Placing = (
+            figures.spread_from, figures.improve_probability, figures.join_probability, figures.event_mix, figures.mean_mix,
         )  # fmt: skip
         lots = 1.0 / self.instruments[0].lot_size
-        tables = (
+        self._tables: Tables = (
             _table(figures.improving_size, lots), _table(figures.other_size, lots), _table(figures.partial_size, lots),
-            _table(figures.beyond_size, lots), _table(figures.sweep_reach), _table(figures.improve_share), _table(figures.behind), _table(figures.cancel_distance),
+            _table(figures.beyond_size, lots), _table(figures.sweep_reach), _table(figures.improve_share),
+            _table(figures.behind), _table(figures.cancel_distance),
         )  # fmt: skip
-        return latents, arrivals, world, placing, tables
 
     def fill(self, out: EventArray, until_ns: int) -> int:
         """Write the next events with t_ns < until_ns into `out` (dtype EVENT); returns how many.
@@ -92,9 +77,9 @@ class SyntheticMarket:
         """
         if out.dtype != EVENT:
             raise ValueError(f"out must have dtype EVENT, it has {out.dtype}")
-        written: int = generate(
-            out, until_ns, self._counters, self._streams, self._book, self._ghosts,
-            self._latents, self._arrivals, self._world, self._placing, self._tables,
+        written = generate(
+            out, until_ns, self._counters, self._streams, self._shadow, self._ghosts, self._latents, self._arrivals,
+            self._world, self._habits, self._placing, self._tables,
         )  # fmt: skip
         if written < len(out):
             self.now_ns = max(self.now_ns, until_ns)
@@ -110,20 +95,37 @@ class SyntheticMarket:
         """Start of the session after the one that a time lies in."""
         return (self.session_of(t_ns) + 1) * self.session_ns
 
-    def latent_prices_usd(self) -> list[float]:
-        """The latent value of each instrument as of the last event: what its mid is drawn to."""
-        log_moves, initial = self._latents[0], self.figures.initial_ticks
-        ticks = initial * np.exp(np.asarray(log_moves, dtype=np.float64))
-        return [float(t * row.tick_size_usd) for t, row in zip(ticks, self.instruments, strict=True)]
+    def latent_prices_usd(self) -> FloatArray:
+        """Latent value of each instrument as of the last event, float64 (n,): what its mid is drawn to."""
+        ticks = self.figures.initial_ticks * np.exp(self._latents[0])
+        sizes: FloatArray = np.array([instrument.tick_size_usd for instrument in self.instruments])
+        return ticks * sizes
 
 
-def _table(quantiles: Quantiles, scale: float = 1.0) -> tuple[object, object]:
+def _zeros(*shape: int) -> IntArray:
+    return np.zeros(shape, dtype=np.int64)
+
+
+def _table(quantiles: Quantiles, scale: float = 1.0) -> Table:
     return quantiles.levels, quantiles.values * scale
 
 
-def _stream_seeds(seed: int, n: int) -> object:
-    """One SplitMix64 starting point per instrument, far apart and none derived from another's sequence."""
-    return np.random.SeedSequence(seed).generate_state(n, dtype=np.uint64)
+def _arrivals_of(figures: MarketFigures, session_ns: int) -> Arrivals:
+    pull: FloatArray = np.ascontiguousarray((figures.branching * figures.decay_per_s).sum(axis=0))
+    curve = figures.activity_curve
+    baseline = np.ascontiguousarray(figures.baseline_per_s)
+    return baseline, figures.decay_per_s, figures.branching, pull, curve, float(curve.max()), session_ns
+
+
+def _latents_of(figures: MarketFigures, seed: int, start_ns: int, session_ns: int) -> tuple[Latents, World]:
+    step_ns = round(figures.latent_step_s * NS)
+    steps_per_session = session_ns / step_ns
+    covariance = figures.correlation * np.outer(figures.daily_volatility, figures.daily_volatility)
+    loading = np.ascontiguousarray(np.linalg.cholesky(covariance / steps_per_session))
+    reversion = float(np.log(2.0) / (figures.reversion_sessions * steps_per_session))
+    step = np.array([start_ns // step_ns], dtype=np.int64)
+    latents = (np.zeros(len(figures.instruments)), step, loading, figures.initial_ticks)
+    return latents, (step_ns, session_ns, np.uint64(seed), reversion, figures.variance_curve)
 
 
 def warm() -> None:

@@ -136,12 +136,12 @@ class Prepared:
         if not len(vector.table):
             return _with_warnings(nothing(kind, context.t_ms), context)
         vector = self._merging.merge(vector)
+        if vector.present is not None and not vector.present.any():
+            return _with_warnings(nothing(kind, context.t_ms), context)
         labels = self._dicts.of(_dicts, vector.table)
         mask, values = vector.mask(), vector.values
         if vector.present is not None:
             rows = np.flatnonzero(mask.any(axis=1))
-            if not len(rows):
-                return _with_warnings(nothing(kind, context.t_ms), context)
             if len(rows) < len(labels):
                 labels = tuple(labels[row] for row in rows.tolist())
                 mask, values = mask[rows], values[rows]

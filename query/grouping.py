@@ -49,7 +49,7 @@ class Grouping:
     def sum(self, values: FloatArray) -> FloatArray:
         """Sums as exact as compensated summation: where digits cancelled, once more without rounding."""
         total: FloatArray = np.asarray(self.reduce(np.add, values), dtype=np.float64)
-        if self.identity or not values.size:
+        if self.identity or not values.size or values.min() >= 0:  # what has one sign cannot cancel
             return total
         largest = np.asarray(self.reduce(np.maximum, np.abs(values)), dtype=np.float64)
         doubtful = ~(np.abs(total) >= CANCELLED * largest) & (largest > 0)

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.frame import FloatArray, IntArray
+from metrics.frame import IntArray
 from metrics.series import Series
 from query.context import Context, times
 from query.labels import EMPTY, Last, Table, dropping, joined, table_of
 from query.matchers import Matcher
 from query.nodes import Node, RangeNode, Selecting, VectorNode
 from query.source import Block, Columns, Cursor
-from query.values import BoolArray, Vector, empty, is_stale, packed
+from query.values import Vector, empty, is_stale, packed
 from query.windows import Window, Windows, locate
 
 
@@ -41,10 +41,13 @@ class Shift:
 class Tables:
     """The tables of a selector's blocks, kept as long as the source hands out the same series tuples."""
 
-    __slots__ = ("_joined", "_kept")
+    MOST = 64  # schemas and patterns that came and went
+
+    __slots__ = ("_joined", "_kept", "_parts")
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[tuple[Series, ...], Table]] = {}
+        self._parts: dict[tuple[int, tuple[int, ...]], tuple[tuple[Series, ...], tuple[Series, ...]]] = {}
         self._joined: Last[Table] = Last()
 
     def of(self, blocks: Sequence[Block]) -> Table:
@@ -59,10 +62,22 @@ class Tables:
         if found is not None and found[0] is series:
             return found[1]
         table = table_of(series)
-        if len(self._kept) > 64:  # schemas that came and went
+        if len(self._kept) > self.MOST:
             self._kept = {}
         self._kept[id(series)] = (series, table)
         return table
+
+    def part(self, series: tuple[Series, ...], rows: tuple[int, ...]) -> tuple[Series, ...]:
+        """Some of the series, as the same tuple each time."""
+        key = (id(series), rows)
+        found = self._parts.get(key)
+        if found is not None and found[0] is series:
+            return found[1]
+        own = tuple(series[row] for row in rows)
+        if len(self._parts) > self.MOST:
+            self._parts = {}
+        self._parts[key] = (series, own)
+        return own
 
 
 class InstantSelector(VectorNode, Selecting):
@@ -141,13 +156,14 @@ class RangeSelector(RangeNode, Selecting):
 
 def framed(blocks: Sequence[Block], tables: Tables, ends: IntArray, context: Context, range_ms: int) -> Windows:
     """Put windows on blocks; series with stale markers become blocks of their own, without the markers."""
-    clean = [part for block in blocks for part in _without_stale(block)]
+    clean = [part for block in blocks for part in _without_stale(block, tables)]
     windows = []
     for block in clean:
         n = len(block.t_ms)
         if context.single:
             lo, hi = np.zeros(1, dtype=np.int64), np.full(1, n, dtype=np.int64)
-            if block.t_ms[0] <= ends[0] - range_ms or block.t_ms[-1] > ends[0]:
+            end = int(ends[0])
+            if int(block.t_ms[0]) <= end - range_ms or int(block.t_ms[-1]) > end:
                 lo, hi = locate(block.t_ms, ends, range_ms)
         else:
             lo, hi = locate(block.t_ms, ends, range_ms)
@@ -155,27 +171,23 @@ def framed(blocks: Sequence[Block], tables: Tables, ends: IntArray, context: Con
     return Windows(tables.of(clean), windows)
 
 
-def _without_stale(block: Block) -> list[Block]:
+def _without_stale(block: Block, tables: Tables) -> list[Block]:
     if not len(block.t_ms) or not np.isnan(block.values).any():
         return [block] if len(block.t_ms) else []
     stale = is_stale(block.values)
     touched = stale.any(axis=1)
     if not touched.any():
         return [block]
-    return apart(block.series, block.t_ms, block.values, ~stale)
-
-
-def apart(series: tuple[Series, ...], t_ms: IntArray, values: FloatArray, kept: BoolArray) -> list[Block]:
-    """Split rows by which of their samples are kept: rows with the same samples stay together."""
+    kept = ~stale
     groups: dict[bytes, list[int]] = {}
-    for row in range(len(series)):
+    for row in range(len(block.series)):  # rows that keep the same samples stay together
         groups.setdefault(kept[row].tobytes(), []).append(row)
     blocks: list[Block] = []
     for rows in groups.values():
         mask = kept[rows[0]]
         if mask.any():
-            own = tuple(series[row] for row in rows)
-            blocks.append(Columns(own, t_ms[mask], np.ascontiguousarray(values[rows][:, mask])))
+            own = tables.part(block.series, tuple(rows))
+            blocks.append(Columns(own, block.t_ms[mask], np.ascontiguousarray(block.values[rows][:, mask])))
     return blocks
 
 

@@ -125,12 +125,9 @@ def _reduce_long(ufunc: np.ufunc, v: FloatArray, lo: IntArray, hi: IntArray) -> 
 def sums(v: FloatArray, lo: IntArray, hi: IntArray) -> FloatArray:
     """Sums per window, as exact as compensated summation: cancelled ones are summed again without rounding."""
     total = reduce(np.add, v, lo, hi)
-    if not v.size:
+    if not v.size or v.min() >= 0:  # what has one sign cannot cancel
         return total
-    if len(lo) == 1:
-        largest = np.abs(v[:, int(lo[0]) : int(hi[0])]).max(axis=1, initial=0.0)[:, None]
-    else:
-        largest = np.abs(v).max(axis=1)[:, None]
+    largest = np.abs(v).max(axis=1)[:, None]
     doubtful = ~(np.abs(total) >= CANCELLED * largest) & (largest > 0)
     if doubtful.any():
         _sum_exactly(v, lo, hi, total, doubtful)

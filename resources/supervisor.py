@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,7 +20,6 @@ POLL_S = 0.1
 # A child that keeps dying young is given longer and longer pauses; one that lived is restarted at once.
 BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 10.0)
 YOUNG_S = 5.0
-PR_SET_PDEATHSIG = 1
 EXIT_PERMANENT = 78  # sysexits' EX_CONFIG: a child says that a restart cannot help
 
 
@@ -124,13 +120,22 @@ class Supervisor:
         child.restarts += 1
         child.started, child.started_ns = now, time.time_ns()
         child.beat, child.beat_at = child.spec.heartbeat(), now
-        log.info("%s started, pid %s%s", child.spec.name, child.process.pid, f", restart {child.restarts}" if child.restarts else "")
+        log.info(
+            "%s started, pid %s%s",
+            child.spec.name,
+            child.process.pid,
+            f", restart {child.restarts}" if child.restarts else "",
+        )
 
     def _watch(self, child: _Child, now: float) -> None:
         beat = child.spec.heartbeat()
         if beat != child.beat or beat is None:
             child.beat, child.beat_at = beat, now
-        elif now - child.beat_at > child.spec.hang_after_s and child.process is not None and child.process.exitcode is None:
+        elif (
+            now - child.beat_at > child.spec.hang_after_s
+            and child.process is not None
+            and child.process.exitcode is None
+        ):
             # A process that is stopped or stuck ignores SIGTERM; only SIGKILL is certain.
             log.error("%s shows no sign of life for %.1f s: killed", child.spec.name, now - child.beat_at)
             child.process.kill()
@@ -153,7 +158,12 @@ class Supervisor:
             self._permanent = f"{child.spec.name} cannot run (its message is above)"
             self._stopping = True
         else:
-            log.warning("%s ended: %s; restarting%s", child.spec.name, reason, f" in {child.due - now:.1f} s" if child.due > now else "")
+            log.warning(
+                "%s ended: %s; restarting%s",
+                child.spec.name,
+                reason,
+                f" in {child.due - now:.1f} s" if child.due > now else "",
+            )
 
     def _write_status(self) -> None:
         self.status_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -184,17 +194,6 @@ def read_status(path: Path) -> list[ChildState]:
         return [ChildState(**row) for row in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError):
         return []
-
-
-def end_with_parent(signal_number: int = signal.SIGTERM) -> None:
-    """Ask the kernel to signal this process when the thread that started it ends (Linux; elsewhere nothing)."""
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it was gone before we asked
-        os.kill(os.getpid(), signal_number)
 
 
 def _exit_in_words(code: int | None) -> str:

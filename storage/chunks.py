@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,23 @@ _KEYS_PER_STATEMENT = 20_000
 
 @dataclass(eq=False, slots=True)
 class Wanted:
-    """Some series of some blocks of one layout; `values` float64 [series, samples of all blocks] is filled in."""
+    """Some series of some blocks of one layout, t0 <= t <= t1.
+
+    `values`, float64 [series, samples of all blocks], is filled in by the reader.
+    """
 
     series_ids: IntArray
     blocks: Sequence[Block]
-    values: FloatArray
+    t0_ms: int
+    t1_ms: int
+    values: FloatArray = field(init=False)
 
-    @classmethod
-    def of(cls, series_ids: IntArray, blocks: Sequence[Block]) -> Wanted:
-        samples = sum(block.n for block in blocks)
-        return cls(series_ids, blocks, np.full((len(series_ids), samples), STALE_NAN))
+    def __post_init__(self) -> None:
+        self.values = np.full((len(self.series_ids), sum(block.n for block in self.blocks)), STALE_NAN)
+
+
+NumberedPiece = tuple[int, Piece]
+"""The id of the (last) block that a piece comes from: the order of writing; and the piece."""
 
 
 class ChunkReader:
@@ -51,8 +59,8 @@ class ChunkReader:
                 "take a shorter time range or fewer series"
             )
 
-    def read(self, wanted: Sequence[Wanted], t0_ms: int, t1_ms: int) -> list[list[Piece]]:
-        """Return for each of `wanted` its pieces with t0 <= t <= t1, in the order of writing.
+    def read(self, wanted: Sequence[Wanted]) -> list[list[NumberedPiece]]:
+        """Return for each of `wanted` its pieces.
 
         A block that retention has deleted meanwhile is left out.
         """
@@ -65,7 +73,7 @@ class ChunkReader:
                 self._fill(cursor, wanted)
             finally:
                 cursor.close()
-        return [list(_pieces(one, axes, t0_ms, t1_ms)) for one in wanted]
+        return [list(_pieces(one, axes)) for one in wanted]
 
     def _axes(self, cursor: Any, block_ids: set[int]) -> dict[int, IntArray]:
         axes = {block_id: axis for block_id in block_ids if (axis := self._times.get(block_id)) is not None}
@@ -98,20 +106,20 @@ def _statements(keys: list[int]) -> Iterator[str]:
         yield json.dumps(keys[start : start + _KEYS_PER_STATEMENT])
 
 
-def _pieces(wanted: Wanted, axes: dict[int, IntArray], t0_ms: int, t1_ms: int) -> Iterator[Piece]:
+def _pieces(wanted: Wanted, axes: dict[int, IntArray]) -> Iterator[NumberedPiece]:
     """Cut to the time range; blocks in order of time, none missing, are one piece without a copy."""
     blocks = wanted.blocks
-    in_order = all(before.t1_ms < after.t0_ms for before, after in zip(blocks, blocks[1:], strict=False))
+    in_order = all(before.t1_ms < after.t0_ms for before, after in pairwise(blocks))
     if in_order and all(block.id in axes for block in blocks):
-        yield _cut(np.concatenate([axes[block.id] for block in blocks]), wanted.values, t0_ms, t1_ms)
+        yield blocks[-1].id, _cut(np.concatenate([axes[block.id] for block in blocks]), wanted.values, wanted)
         return
     offset = 0
     for block in blocks:
         if block.id in axes:
-            yield _cut(axes[block.id], wanted.values[:, offset : offset + block.n], t0_ms, t1_ms)
+            yield block.id, _cut(axes[block.id], wanted.values[:, offset : offset + block.n], wanted)
         offset += block.n
 
 
-def _cut(t_ms: IntArray, values: FloatArray, t0_ms: int, t1_ms: int) -> Piece:
-    low, high = np.searchsorted(t_ms, [t0_ms, t1_ms + 1]).tolist()
+def _cut(t_ms: IntArray, values: FloatArray, wanted: Wanted) -> Piece:
+    low, high = np.searchsorted(t_ms, [wanted.t0_ms, wanted.t1_ms + 1]).tolist()
     return t_ms[low:high], values[:, low:high]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import delete, insert, select
@@ -16,7 +16,7 @@ from metrics.series import Series
 from storage.blocks import Blocks
 from storage.database import Database
 from storage.health import StorageUnavailable
-from storage.layouts import INGESTED, Layouts
+from storage.layouts import INGESTED, Layout, Layouts
 from storage.matching import SeriesIndex, SeriesLimitError
 from storage.merge import Piece, sorted_unique
 from storage.options import StorageOptions
@@ -112,15 +112,14 @@ class Ingest:
         the limit are left out and counted. Raises StorageUnavailable where the database cannot
         be written, or while sealing is far behind.
         """
-        batch, rejected, reason = self._accept(series, t_ms, values)
-        if len(batch.ids):
-            with self._lock:
+        with self._layouts.existence, self._lock:
+            batch, rejected, reason = self._accept(series, t_ms, values)
+            if len(batch.ids):
                 if self.unsealed_samples + len(batch.ids) > self._options.ingest_max_samples:
                     self.due.set()
                     raise StorageUnavailable("ingested samples come faster than they are sealed: try again later")
                 self._write(batch)
                 self._add(batch)
-        with self._lock:
             self.accepted += len(batch.ids)
             self.rejected += rejected
         return IngestResult(len(batch.ids), rejected, reason)
@@ -160,19 +159,31 @@ class Ingest:
                     self._since_ns = None
             if not self._samples[0]:
                 return 0
-            sealed = self._encode(self._samples[0])
-            with self._database.write() as connection:
-                written = self._layouts.persist(connection)
-                for block in sealed:
-                    insert_sealed(connection, block, self._clock.now_ns() // 1_000_000)
-                connection.execute(delete(ingest_table).where(ingest_table.c.id <= self._sealing_row))
-            self._layouts.persisted(written)
-            # First into the blocks, then out of memory: a reader, who looks the other way round, never misses it.
-            self._blocks.add([block.header for block in sealed])
-            self._index.generation.bump()
-            with self._lock:
-                self._samples = ((), self._samples[1])
-            return len(sealed)
+            encoded = list(self._encode(self._samples[0]))
+            with self._layouts.existence:
+                self._store_sealed([_with_layout(block, self._layouts.intern(INGESTED, ids)) for ids, block in encoded])
+            return len(encoded)
+
+    def unsealed_series(self) -> set[int]:
+        """Series that have samples here, and perhaps nowhere else."""
+        return {series_id for batch in itertools.chain(*self._samples) for series_id in np.unique(batch.ids).tolist()}
+
+    def forget(self, series_ids: Collection[int]) -> None:
+        """Take note that these series do not exist any more."""
+        self._series.difference_update(series_ids)
+
+    def _store_sealed(self, sealed: Sequence[SealedBlock]) -> None:
+        with self._database.write() as connection:
+            written = self._layouts.persist(connection)
+            for block in sealed:
+                insert_sealed(connection, block, self._clock.now_ns() // 1_000_000)
+            connection.execute(delete(ingest_table).where(ingest_table.c.id <= self._sealing_row))
+        self._layouts.persisted(written)
+        # First into the blocks, then out of memory: a reader, who looks the other way round, never misses it.
+        self._blocks.add([block.header for block in sealed])
+        self._index.generation.bump()
+        with self._lock:
+            self._samples = ((), self._samples[1])
 
     def _accept(
         self, series: Sequence[Series], t_ms: Sequence[IntArray], values: Sequence[FloatArray]
@@ -223,7 +234,7 @@ class Ingest:
         if self.check_due():
             self.due.set()
 
-    def _encode(self, batches: Sequence[_Batch]) -> list[SealedBlock]:
+    def _encode(self, batches: Sequence[_Batch]) -> Iterator[tuple[IntArray, SealedBlock]]:
         """Series with the same times share a block; long ones are cut, so that a short read decodes little."""
         whole = _join(batches)
         groups: dict[bytes, tuple[IntArray, list[tuple[int, FloatArray]]]] = {}
@@ -234,12 +245,14 @@ class Ingest:
                 part = times[first : first + _CHUNK_SAMPLES]
                 column = values[0, first : first + _CHUNK_SAMPLES]
                 groups.setdefault(part.tobytes(), (part, []))[1].append((series_id, column))
-        sealed = []
         for times, members in groups.values():
-            layout = self._layouts.intern(INGESTED, np.array([series_id for series_id, _ in members], np.int64))
+            ids = np.array([series_id for series_id, _ in members], np.int64)
             rows = np.stack([column for _, column in members])
-            sealed.append(seal(self._new_block_id(), layout.id, layout.series_ids.tolist(), times, rows))
-        return sealed
+            yield ids, seal(self._new_block_id(), 0, ids.tolist(), times, rows)
+
+
+def _with_layout(block: SealedBlock, layout: Layout) -> SealedBlock:
+    return replace(block, header=replace(block.header, layout_id=layout.id))
 
 
 def _sorted(batch: _Batch) -> _Batch:

@@ -41,6 +41,8 @@ class Layouts:
     def __init__(self, index: SeriesIndex) -> None:
         self._index = index
         self._lock = threading.Lock()
+        self.existence = threading.RLock()
+        """Held by whoever begins to use a series or layout, and by who drops unused ones."""
         self._by_key: dict[tuple[str, bytes], Layout] = {}
         self._by_id: dict[int, Layout] = {}
         self._of_series: dict[int, tuple[Layout, ...]] = {}
@@ -70,6 +72,10 @@ class Layouts:
     def of_series(self, series_id: int) -> tuple[Layout, ...]:
         """The layouts that hold a series, oldest first."""
         return self._of_series.get(series_id, ())
+
+    def of_collector(self, collector: str) -> list[Layout]:
+        with self._lock:
+            return [layout for layout in self._by_id.values() if layout.collector == collector]
 
     def get(self, layout_id: int) -> Layout:
         return self._by_id[layout_id]

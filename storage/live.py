@@ -150,7 +150,7 @@ class LiveRing:
     def _switch(self, frame: Frame) -> LiveColumns:
         """Find or make the ring of a schema that is not its collector's current one, and make it that."""
         schema = frame.schema
-        with self._lock:
+        with self._layouts.existence, self._lock:
             known = self._by_schema.get(id(schema))
             columns = known[1] if known else self._equal(schema)
             if columns is None:

@@ -111,8 +111,9 @@ class SeriesIndex:
     def find(self, series: Series) -> int | None:
         return self._ids.get(series)
 
-    def series(self, series_id: int) -> Series:
-        return self._series[series_id]
+    def series(self, ids: Iterable[int]) -> dict[int, Series]:
+        """Return series by their ids, without those that were forgotten meanwhile."""
+        return {series_id: found for series_id in ids if (found := self._series.get(series_id)) is not None}
 
     def unpersisted(self) -> dict[int, Series]:
         """Series that the database has not got yet."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrics.frame import FloatArray, IntArray
+from storage.stale import is_stale
 
 Piece = tuple[IntArray, FloatArray]
 """t_ms int64 [n] strictly ascending, values float64 [series, n]."""
@@ -40,12 +41,30 @@ def merge(pieces: Sequence[Piece], series: int) -> Piece:
 
 
 def sorted_unique(t_ms: IntArray, values: FloatArray) -> Piece:
-    """Sort columns by time; of equal instants the last one stays. values: float64 [series, n]."""
+    """Sort columns by time; of equal instants the last one stays. values: float64 [series, n].
+
+    A stale marker does not replace a value of the same instant: a schema that ends marks all its
+    series at the first frame of the next one, which may go on with some of them.
+    """
     order = np.argsort(t_ms, kind="stable")
-    t_sorted = t_ms[order]
+    t_sorted, columns = t_ms[order], values[:, order]
+    repeated = np.flatnonzero(t_sorted[1:] == t_sorted[:-1])
+    if len(repeated) == 0:
+        return t_sorted, columns
+    for later in _runs(repeated):
+        stale = is_stale(columns[:, later])
+        if stale.any():
+            columns[:, later] = np.where(stale, columns[:, later - 1], columns[:, later])
     last = np.ones(len(order), np.bool_)
-    np.not_equal(t_sorted[1:], t_sorted[:-1], out=last[:-1])
-    return t_sorted[last], values[:, order[last]]
+    last[repeated] = False
+    return t_sorted[last], columns[:, last]
+
+
+def _runs(repeated: IntArray) -> list[IntArray]:
+    """Positions that repeat the one before, so arranged that each is dealt with after the one before it."""
+    starts = np.flatnonzero(np.diff(repeated, prepend=-2) != 1)
+    depth = np.arange(len(repeated)) - np.repeat(starts, np.diff(starts, append=len(repeated)))
+    return [repeated[depth == level] + 1 for level in range(int(depth.max()) + 1)]
 
 
 def _overlapping(pieces: Sequence[Piece]) -> Piece:

@@ -10,8 +10,9 @@ import numpy as np
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
 from storage.archive import Archive
+from storage.blocks import Block as SealedHeader
 from storage.blocks import Blocks
-from storage.chunks import ChunkReader, Wanted
+from storage.chunks import ChunkReader, NumberedPiece, Wanted
 from storage.groups import Group, Groups
 from storage.ingest import Ingest
 from storage.layouts import Layouts
@@ -21,6 +22,15 @@ from storage.ring import NEVER_MS
 from storage.rollups import RollupData, RollupReader
 
 EVER = (NEVER_MS, -NEVER_MS)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Held:
+    """What memory holds of a group: pieces in the order of writing, ingested ones by row, and until when to ask further."""
+
+    pieces: list[Piece]
+    ingested: dict[int, list[Piece]]
+    until_ms: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,14 +76,15 @@ class Cursor:
         out: list[Block] = []
         rest: list[Group] = []
         for group in self._resolved():
-            if group.ring is not None and group.ring.covers(t0_ms):
-                times, values = group.ring.window(group.rows, t0_ms, t1_ms)
-                if len(times) and group.ring.covers(t0_ms):
-                    out.append(Block(group.series, times, values))
-                    continue
-                if len(times) == 0:
-                    continue
-            rest.append(group)
+            ring = group.ring
+            if ring is None or not ring.covers(t0_ms):
+                rest.append(group)
+                continue
+            times, values = ring.window(group.rows, t0_ms, t1_ms)
+            if not ring.covers(t0_ms):  # the writer came round meanwhile
+                rest.append(group)
+            elif len(times):
+                out.append(Block(group.series, times, values))
         return out + self._reader.load(rest, t0_ms, t1_ms) if rest else out
 
     def last(self, t0_ms: int, t1_ms: int) -> list[Block]:
@@ -156,7 +167,7 @@ class Reader:
         if t0_ms is not None or t1_ms is not None:
             since, until = EVER[0] if t0_ms is None else t0_ms, EVER[1] if t1_ms is None else t1_ms
             found = [series_id for series_id in found if self._has_data(series_id, since, until)]
-        return [self._index.series(series_id) for series_id in found]
+        return list(self._index.series(found).values())
 
     def label_names(self, matchers: Sequence[MatcherLike] = ()) -> list[str]:
         """Return the names of all labels, or of those of matching series, sorted."""
@@ -174,67 +185,49 @@ class Reader:
         ids = self._index.match(matchers)
         return self._rollups.read(ids, t0_ms, t1_ms, self._unrolled)
 
-    def load(self, groups: Sequence[Group], t0_ms: int, t1_ms: int) -> list[Block]:
-        """Read groups from all places; see Cursor.blocks."""
+    def load(self, groups: Sequence[Group], t0_ms: int, t1_ms: int, *, unrolled: bool = False) -> list[Block]:
+        """Read groups from all places (see Cursor.blocks), or only what is stored and in no rollup yet."""
+        held = [self._in_memory(group, t0_ms, t1_ms, rings=not unrolled) for group in groups]
+        sealed = self._sealed(groups, t0_ms, [one.until_ms for one in held], unrolled)
         out: list[Block] = []
-        held = [self._in_memory(group, t0_ms, t1_ms) for group in groups]
-        sealed = self._sealed(groups, [cut for _, _, cut in held], t0_ms)
-        for group, (memory, ingested, _), pieces in zip(groups, held, sealed, strict=True):
-            t_ms, values = merge([*pieces, *memory], len(group.series))
-            out += self._with_ingested(group, t_ms, values, ingested)
+        for group, one, pieces in zip(groups, held, sealed, strict=True):
+            out += _with_ingested(group, merge([*pieces, *one.pieces], len(group.series)), one.ingested)
         return _regrouped(out) if any(group.ingested for group in groups) else out
 
-    def _in_memory(self, group: Group, t0_ms: int, t1_ms: int) -> tuple[list[Piece], dict[int, list[Piece]], int]:
-        """Return pieces of tails and rings, ingested pieces by row, and until when older places are to be asked.
-
-        Rings first, then tails, then blocks: samples move the other way, so none is missed.
-        """
-        rings = [source.ring.window(rows, t0_ms, t1_ms) for source, rows in group.rings]
-        cut = t1_ms
-        if group.ring is not None and len(group.rings) == 1 and group.ring.shadow_ms < group.ring.oldest_ms:
-            cut = min(t1_ms, group.ring.oldest_ms - 1)  # what is younger is in the ring
+    def _in_memory(self, group: Group, t0_ms: int, t1_ms: int, rings: bool) -> _Held:
+        """Rings first, then tails, then (by the caller) blocks: samples move that way, so none is missed."""
+        newest = [source.ring.window(rows, t0_ms, t1_ms) for source, rows in group.rings] if rings else []
+        until_ms = t1_ms
+        ring = group.ring
+        if rings and ring is not None and len(group.rings) == 1 and ring.shadow_ms < ring.oldest_ms:
+            until_ms = min(t1_ms, ring.oldest_ms - 1)
         ingested = self._ingest.windows(group.ids, t0_ms, t1_ms) if group.ingested else {}
         tails = [
-            (tail.block_id, tail.window(rows, t0_ms, cut))
+            (tail.block_id, tail.window(rows, t0_ms, until_ms))
             for layout, rows in group.layouts
             for tail in self._archive.tails(layout.id)
         ]
-        return [piece for _, piece in sorted(tails, key=lambda one: one[0])] + rings, ingested, cut
+        tails.sort(key=lambda one: one[0])
+        return _Held([piece for _, piece in tails] + newest, ingested, until_ms)
 
-    def _sealed(self, groups: Sequence[Group], cuts: Sequence[int], t0_ms: int) -> list[list[Piece]]:
-        owners: list[int] = []
-        wanted: list[Wanted] = []
-        samples = 0
-        plans = []
-        for position, (group, cut) in enumerate(zip(groups, cuts, strict=True)):
+    def _sealed(
+        self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool
+    ) -> list[list[Piece]]:
+        """Return each group's pieces from chunks, in the order of writing."""
+        plans: list[tuple[int, list[SealedHeader]]] = []
+        for position, (group, until) in enumerate(zip(groups, until_ms, strict=True)):
             for layout, _ in group.layouts:
-                blocks = self._blocks.overlapping(layout.id, t0_ms, cut)
+                blocks = self._blocks.overlapping(layout.id, t0_ms, until)
+                if unrolled:
+                    blocks = [block for block in blocks if not block.rolled]
                 if blocks:
-                    samples += len(group.ids) * sum(block.n for block in blocks)
-                    plans.append((position, group.ids, blocks))
-        self._chunks.check_size(samples)
-        for position, ids, blocks in plans:
-            owners.append(position)
-            wanted.append(Wanted.of(ids, blocks))
-        pieces: list[list[Piece]] = [[] for _ in groups]
-        for one, owner, found in zip(
-            wanted, owners, self._chunks.read(wanted, t0_ms, max(cuts, default=t0_ms)), strict=True
-        ):
-            pieces[owner].extend(found)
-            del one
-        return pieces
-
-    def _with_ingested(
-        self, group: Group, t_ms: IntArray, values: FloatArray, ingested: dict[int, list[Piece]]
-    ) -> list[Block]:
-        if not ingested:
-            return [Block(group.series, t_ms, values)] if len(t_ms) else []
-        out = []
-        for row, series in enumerate(group.series):
-            own = merge([(t_ms, values[row : row + 1]), *ingested.get(row, [])], 1)
-            if len(own[0]):
-                out.append(Block((series,), *own))
-        return out
+                    plans.append((position, blocks))
+        self._chunks.check_size(sum(len(groups[i].ids) * sum(b.n for b in blocks) for i, blocks in plans))
+        wanted = [Wanted(groups[i].ids, blocks, t0_ms, until_ms[i]) for i, blocks in plans]
+        numbered: list[list[NumberedPiece]] = [[] for _ in groups]
+        for (position, _), found in zip(plans, self._chunks.read(wanted), strict=True):
+            numbered[position] += found
+        return [[piece for _, piece in sorted(found, key=lambda one: one[0])] for found in numbered]
 
     def _has_data(self, series_id: int, t0_ms: int, t1_ms: int) -> bool:
         for columns, row in self._groups.live.of_series(series_id):
@@ -249,7 +242,19 @@ class Reader:
 
     def _unrolled(self, series_ids: Sequence[int], t0_ms: int, t1_ms: int) -> list[Block]:
         """Samples that no rollup holds yet."""
-        return self.load(self._groups.make(series_ids, unrolled=True), t0_ms, t1_ms)
+        return self.load(self._groups.make(series_ids), t0_ms, t1_ms, unrolled=True)
+
+
+def _with_ingested(group: Group, whole: Piece, ingested: dict[int, list[Piece]]) -> list[Block]:
+    """Add unsealed ingested samples, which come for each series at its own times."""
+    if not ingested:
+        return [Block(group.series, *whole)] if len(whole[0]) else []
+    out = []
+    for row, series in enumerate(group.series):
+        own = merge([(whole[0], whole[1][row : row + 1]), *ingested.get(row, [])], 1)
+        if len(own[0]):
+            out.append(Block((series,), *own))
+    return out
 
 
 def _regrouped(blocks: Iterable[Block]) -> list[Block]:

@@ -18,6 +18,7 @@ import orjson
 
 from metrics.errors import DeskvigilError
 from validation.calibration import recordings as rec
+from validation.calibration.comparison import compare, print_comparison
 from validation.calibration.correlation import measure_moves
 from validation.calibration.orderflow import face_figures, flow_figures, variance_curve
 from validation.calibration.trades import TICK_USD, trade_figures
@@ -78,7 +79,7 @@ def measure(folder: Path) -> dict[str, Any]:
     faces = {"amzn_5": face_figures(amzn), "amzn_1": face_figures(amzn_top), "aapl_1": face_figures(aapl_top)}
     spans = {key: rec.read_trade_span(folder / rec.FILES[key]) for key in TICK_USD}
     curve = (variance_curve(amzn) + variance_curve(aapl_top)) / 2.0
-    return rounded(
+    figures: dict[str, Any] = rounded(
         {
             "format": 1,
             "made_by": "python -m validation.calibrate",
@@ -99,6 +100,7 @@ def measure(folder: Path) -> dict[str, Any]:
             "venues": {key: {"source": key, **trade_figures(spans[key], TICK_USD[key])} for key in TICK_USD},
         }
     )
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,15 +111,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=None, help="folder of the recordings")
     parser.add_argument("--out", type=Path, default=MARKET_FILE, help="file to write (default data/market.json)")
     parser.add_argument("--check", action="store_true", help="compare the synthetic market with the shipped figures")
-    parser.add_argument("--sessions", type=int, default=1, help="synthetic sessions that --check runs")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the synthetic market that --check runs")
     given = parser.parse_args(arguments)
+    folder = given.folder or default_folder()
     try:
         if given.check:
-            from validation.calibration.comparison import compare, print_comparison
-
-            print_comparison(compare(sessions=given.sessions))
+            rec.source_of(folder, rec.AMZN_5)
+            print_comparison(compare(rec.read_order_day(folder / rec.AMZN_5), seed=given.seed))
             return 0
-        figures = measure(given.folder or default_folder())
+        figures = measure(folder)
     except DeskvigilError as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1

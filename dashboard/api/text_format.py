@@ -9,7 +9,7 @@ from metrics.series import Series
 
 _LINE = re.compile(
     r"(?P<series>[^\s{]*(?:\{(?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*\})?)\s*"
-    r"(?<=[\s}])(?P<value>\S+)(?:\s+(?P<time>[-+]?\d+))?\s*(?:\#.*)?\Z"
+    r"(?<=[\s}])(?P<value>\S+)(?:\s+(?P<time>[-+]?\d{1,18}))?\s*(?:\#.*)?\Z"
 )
 _LABEL = re.compile(r'\s*([^\s=,{}"]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|\Z)')
 _ESCAPE = re.compile(r"\\(.)")

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from engine.jit import inline_kernel, kernel
-from engine.montecarlo.philox import HALF, LOW, philox4x32
+from engine.montecarlo.philox import HALF, LOW, Word, philox4x32
 from metrics.frame import FloatArray
 
 LN2_HIGH: Final = 6.93147180369123816490e-01  # fdlibm's split of ln 2: the high part times an exponent is exact
@@ -60,7 +60,7 @@ def log_positive(x: float) -> float:
 
 
 @inline_kernel
-def cos_sin_turn(u: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def cos_sin_turn(u: float) -> tuple[float, float]:
     """Cosine and sine of 2 pi u for u in [0, 1): quarter turns taken off exactly, fdlibm's polynomials for the rest."""
     quarter = np.int64(4.0 * u + 0.5)
     x = TWO_PI * (u - 0.25 * np.float64(quarter))
@@ -104,8 +104,8 @@ def cos_sin_turn(u: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @inline_kernel
-def normal_pair(block, stream, seed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """The two normals of one block; block, stream and seed are uint64."""
+def normal_pair(block: Word, stream: Word, seed: Word) -> tuple[float, float]:
+    """The two normals of one block; pairs of equal (block, stream, seed) are equal."""
     w0, w1, w2, w3 = philox4x32(block & LOW, block >> HALF, stream & LOW, stream >> HALF, seed & LOW, seed >> HALF)
     radius_word = ((w0 << HALF) | w1) >> DROP
     turn_word = ((w2 << HALF) | w3) >> DROP
@@ -117,12 +117,10 @@ def normal_pair(block, stream, seed):  # type: ignore[no-untyped-def]  # noqa: A
 
 
 @kernel
-def fill_normals(seed, stream, first_block, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def fill_normals(seed: Word, stream: Word, first_block: Word, out: FloatArray) -> None:
     """Write the normals of blocks first_block, first_block + 1, ... of one stream; out float64 (2 m,)."""
     for b in range(len(out) // 2):
-        out[2 * b], out[2 * b + 1] = normal_pair(
-            np.uint64(first_block) + np.uint64(b), np.uint64(stream), np.uint64(seed)
-        )
+        out[2 * b], out[2 * b + 1] = normal_pair(first_block + np.uint64(b), stream, seed)
 
 
 def normals(seed: int, stream: int, start: int, count: int) -> FloatArray:

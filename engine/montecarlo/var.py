@@ -22,7 +22,7 @@ import numpy as np
 
 from engine.jit import inline_kernel, kernel
 from engine.montecarlo.normals import normal_pair
-from engine.montecarlo.philox import HALF
+from engine.montecarlo.philox import HALF, Word
 from metrics.frame import FloatArray, IntArray
 
 BLOCK = 256  # scenarios handled together: their normals and losses stay in the first-level cache
@@ -40,7 +40,7 @@ class RiskFigures:
 
 
 @inline_kernel
-def _sift_down(heap, where, size, k) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _sift_down(heap: FloatArray, where: IntArray, size: int, k: int) -> None:
     value, index = heap[k], where[k]
     while True:
         child = 2 * k + 1
@@ -56,7 +56,7 @@ def _sift_down(heap, where, size, k) -> None:  # type: ignore[no-untyped-def]  #
 
 
 @inline_kernel
-def offer(heap, where, size, loss, scenario) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def offer(heap: FloatArray, where: IntArray, size: int, loss: float, scenario: int) -> int:
     """Offer a loss to the heap of the worst (smallest on top); returns its size afterwards."""
     capacity = len(heap)
     if size == capacity:
@@ -73,7 +73,7 @@ def offer(heap, where, size, loss, scenario) -> int:  # type: ignore[no-untyped-
 
 
 @inline_kernel
-def sort_heap(heap, where, size) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def sort_heap(heap: FloatArray, where: IntArray, size: int) -> None:
     """Turn the heap into falling order, in place."""
     for last in range(size - 1, 0, -1):
         heap[0], heap[last] = heap[last], heap[0]
@@ -82,7 +82,7 @@ def sort_heap(heap, where, size) -> None:  # type: ignore[no-untyped-def]  # noq
 
 
 @kernel
-def worst_losses(losses, heap, where) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def worst_losses(losses: FloatArray, heap: FloatArray, where: IntArray) -> None:
     """The largest losses in falling order and their positions: losses float64 (n,), heap and where (k,), k <= n."""
     size = 0
     for s in range(len(losses)):
@@ -91,13 +91,16 @@ def worst_losses(losses, heap, where) -> None:  # type: ignore[no-untyped-def]  
 
 
 @inline_kernel
-def counter(scenario, pair):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def counter(scenario: int, pair: int) -> Word:
     """Philox block of a scenario's pair of normals: scenarios count in the low word, pairs in the high one."""
     return np.uint64(scenario) | (np.uint64(pair) << HALF)
 
 
 @kernel
-def simulate(seed, stream, scenarios, loading, exposure, heap, where, block) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def simulate(
+    seed: Word, stream: Word, scenarios: int, loading: FloatArray, exposure: FloatArray, heap: FloatArray,
+    where: IntArray, block: FloatArray,
+) -> None:  # fmt: skip
     """Draw `scenarios` losses of the exposure and keep the worst, in falling order, with their scenarios.
 
     loading float64 (n, n); exposure float64 (n,), USD; heap float64 (k,), where int64 (k,);
@@ -125,7 +128,7 @@ def simulate(seed, stream, scenarios, loading, exposure, heap, where, block) -> 
 
 
 @kernel
-def scenario_returns(seed, stream, scenario, loading, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def scenario_returns(seed: Word, stream: Word, scenario: IntArray, loading: FloatArray, out: FloatArray) -> None:
     """Returns of chosen scenarios, made again from their counters: scenario int64 (m,), out float64 (m, n)."""
     n = loading.shape[0]
     pairs = (n + 1) // 2

@@ -20,8 +20,8 @@ def sum_over_time(window: Window) -> FloatArray:
 def avg_over_time(window: Window) -> FloatArray:
     count = np.maximum(window.count, 1)
     mean = sums(window.v, window.lo, window.hi) / count
-    overflown = np.isinf(mean)
-    if overflown.any():
+    if not np.isfinite(mean).all():
+        overflown = np.isinf(mean)
         rows = overflown.any(axis=1)
         # The sum left float64's range although the mean is inside it: divide first, then add.
         scaled = sums(window.v[rows] / 2.0**64, window.lo, window.hi) / count * 2.0**64

@@ -53,6 +53,8 @@ class RangeFunction(VectorNode):
         scalars = [scalar.evaluate(context) for scalar in self.scalars]
         if self.quantile and not ((scalars[0] >= 0) & (scalars[0] <= 1)).all():
             context.budget.warn("PromQL warning: quantile value should be between 0 and 1")
+        if context.single:
+            return self._once(context, windows, scalars)
         values, masks = [], []
         for window in windows.blocks:
             context.budget.check_time()
@@ -62,6 +64,20 @@ class RangeFunction(VectorNode):
             values.append(self.kernel(window, *scalars) if enough.any() else np.zeros((len(window.v), window.steps)))
         table = windows.table if self.keeps_name else self._dropped.of(dropping, windows.table)
         return Vector(table, values[0] if len(values) == 1 else np.concatenate(values), _mask(masks, windows))
+
+    def _once(self, context: Context, windows: Windows, scalars: list[FloatArray]) -> Vector:
+        """The same for one instant, where a window has enough samples or not as a whole."""
+        context.budget.spend(len(windows.table))
+        enough = [int(window.hi[0]) - int(window.lo[0]) >= self.least for window in windows.blocks]
+        values = [
+            self.kernel(window, *scalars) if there else np.zeros((len(window.v), 1))
+            for window, there in zip(windows.blocks, enough, strict=True)
+        ]
+        table = windows.table if self.keeps_name else self._dropped.of(dropping, windows.table)
+        mask = None
+        if not all(enough):
+            mask = np.repeat(np.array(enough), [len(window.v) for window in windows.blocks])[:, None]
+        return Vector(table, values[0] if len(values) == 1 else np.concatenate(values), mask)
 
 
 def _mask(masks: list[BoolArray], windows: Windows) -> BoolArray | None:

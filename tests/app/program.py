@@ -35,7 +35,9 @@ def free_port() -> int:
 class Program:
     """`app.py run` (or another command) in a process group of its own."""
 
-    def __init__(self, data_dir: Path, *arguments: str, command: str = "run", environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *arguments: str, command: str = "run", environ: dict[str, str] | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.paths = RuntimePaths(data_dir)
         self.port = free_port()

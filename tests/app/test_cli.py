@@ -14,12 +14,25 @@ from tests.app.program import ROOT
 
 
 def _app(*arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "app.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [sys.executable, "app.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout
+    )
 
 
 def test_help_lists_every_command() -> None:
     text = _app("--help").stdout
-    for command in ("run", "serve", "halt", "resume", "check-config", "check-rules", "replay", "bench", "warm", "version"):
+    for command in (
+        "run",
+        "serve",
+        "halt",
+        "resume",
+        "check-config",
+        "check-rules",
+        "replay",
+        "bench",
+        "warm",
+        "version",
+    ):
         assert command in text
 
 

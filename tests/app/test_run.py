@@ -56,7 +56,9 @@ def test_a_killed_child_serves_again_and_the_console_tells(program: Program, chi
 
 
 def test_a_stopped_engine_is_found_hanging_and_replaced(program: Program) -> None:
-    before = program.until(lambda: program.value("deskvigil_engine_up") == 1 and program.child("engine"), "engine is up")
+    before = program.until(
+        lambda: program.value("deskvigil_engine_up") == 1 and program.child("engine"), "engine is up"
+    )
     os.kill(before.pid, signal.SIGSTOP)
     program.until(lambda: program.child("engine").pid not in (0, before.pid), "the engine is replaced")
     assert program.child("engine").last_exit == "hung, killed"
@@ -81,7 +83,17 @@ def test_halt_and_resume_from_the_command_line(program: Program) -> None:
     from tests.app.program import ROOT
 
     def order(name: str) -> dict[str, object]:
-        line = [sys.executable, "app.py", name, "--data-dir", str(program.data_dir), "--who", "a tester", "--reason", "a test"]
+        line = [
+            sys.executable,
+            "app.py",
+            name,
+            "--data-dir",
+            str(program.data_dir),
+            "--who",
+            "a tester",
+            "--reason",
+            "a test",
+        ]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, done.stderr
         answer: dict[str, object] = json.loads(done.stdout)
@@ -92,7 +104,9 @@ def test_halt_and_resume_from_the_command_line(program: Program) -> None:
     program.until(lambda: program.value("deskvigil_engine_trading_state") == 2, "trading is halted")
     program.until(lambda: program.value("sum(deskvigil_engine_working_orders)") == 0, "no order works")
     os.kill(program.child("engine").pid, signal.SIGKILL)
-    program.until(lambda: program.child("engine").pid != 0 and program.value("deskvigil_engine_up") == 1, "engine is up again")
+    program.until(
+        lambda: program.child("engine").pid != 0 and program.value("deskvigil_engine_up") == 1, "engine is up again"
+    )
     assert program.value("deskvigil_engine_trading_state") == 2, "a restart must not lift a halt"
     assert order("resume")["ok"] is True
     program.until(lambda: program.value("deskvigil_engine_trading_state") == 0, "trading is active")

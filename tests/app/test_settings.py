@@ -78,7 +78,9 @@ def test_a_file_that_is_not_yaml_or_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_lists_in_the_environment_are_yaml_and_text_stays_text() -> None:
-    settings = load_settings(None, {"DESKVIGIL_WEB__ALLOWED_HOSTS": "[a.example, b.example]", "DESKVIGIL_WEB__EXTERNAL_URL": "123"})
+    settings = load_settings(
+        None, {"DESKVIGIL_WEB__ALLOWED_HOSTS": "[a.example, b.example]", "DESKVIGIL_WEB__EXTERNAL_URL": "123"}
+    )
     assert settings.web.allowed_hosts == ("a.example", "b.example")
     assert settings.web.external_url == "123"
 
@@ -86,7 +88,10 @@ def test_lists_in_the_environment_are_yaml_and_text_stays_text() -> None:
 def test_a_setting_can_be_read_from_a_file_without_its_last_newline(tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text("https://desk.example\n")
-    assert load_settings(None, {"DESKVIGIL_WEB__EXTERNAL_URL_FILE": str(secret)}).web.external_url == "https://desk.example"
+    assert (
+        load_settings(None, {"DESKVIGIL_WEB__EXTERNAL_URL_FILE": str(secret)}).web.external_url
+        == "https://desk.example"
+    )
     missing = _message(None, {"DESKVIGIL_WEB__EXTERNAL_URL_FILE": str(tmp_path / "none")})
     assert "DESKVIGIL_WEB__EXTERNAL_URL_FILE" in missing
 

@@ -14,10 +14,9 @@ from resources.instance import listen, only_one
 
 
 def test_a_folder_in_use_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
-    with only_one(tmp_path / "data"):
-        with pytest.raises(DeskvigilError, match=rf"in use by another Deskvigil \(pid {os.getpid()}\)"):
-            with only_one(tmp_path / "data"):
-                pass
+    refused = pytest.raises(DeskvigilError, match=rf"in use by another Deskvigil \(pid {os.getpid()}\)")
+    with only_one(tmp_path / "data"), refused, only_one(tmp_path / "data"):
+        pass
     with only_one(tmp_path / "data"):
         pass
 
@@ -44,7 +43,10 @@ def test_a_taken_port_is_named_with_another() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(DeskvigilError, match=f"port {port} on 127.0.0.1 is taken.*--port"), listen("127.0.0.1", port):
+        with (
+            pytest.raises(DeskvigilError, match=f"port {port} on 127.0.0.1 is taken.*--port"),
+            listen("127.0.0.1", port),
+        ):
             pass
 
 

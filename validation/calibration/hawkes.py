@@ -87,9 +87,10 @@ class HawkesFit:
 
 
 @kernel
-def em_pass(  # type: ignore[no-untyped-def]
-    time_s, kind, curve, span_s, baseline, decay, branching, base_sum, child_sum, residual
-) -> float:
+def em_pass(
+    time_s: FloatArray, kind: IntArray, curve: FloatArray, span_s: float, baseline: FloatArray, decay: FloatArray,
+    branching: FloatArray, base_sum: FloatArray, child_sum: FloatArray, residual: FloatArray,
+) -> float:  # fmt: skip
     """One expectation step over all events; returns the log-likelihood of the parameters handed in.
 
     base_sum (k,) and child_sum (k, k, p) receive the expected numbers of immigrants and children;
@@ -135,11 +136,11 @@ def em_pass(  # type: ignore[no-untyped-def]
     bin_index = len(curve) - 1
     for i in range(kinds):
         likelihood -= compensator[i] + baseline[i] * curve[bin_index] * (span_s - last_s)
-    return likelihood
+    return float(likelihood)
 
 
 @kernel
-def exposure(time_s, kind, span_s, decay, out) -> None:  # type: ignore[no-untyped-def]
+def exposure(time_s: FloatArray, kind: IntArray, span_s: float, decay: FloatArray, out: FloatArray) -> None:
     """out (k, p): how many decayed-out events of type j the span has seen (children cut off at its end do not count)."""
     out[:] = 0.0
     for k in range(len(time_s)):

@@ -16,7 +16,7 @@ LIMIT, WITHDRAW, TAKE = 0, 1, 2  # the groups whose arrivals excite each other
 GROUPS = ("limit", "withdraw", "take")
 CURVE_BINS = 13  # half hours of a 6.5 h session
 SPREAD_EDGES = (1, 2, 4, 6, 9, 12, 16, 20, 30)
-SIZE_LEVELS = tuple(round(0.02 * k, 2) for k in range(50)) + (0.99, 0.995, 0.999)
+SIZE_LEVELS = (*(round(0.02 * k, 2) for k in range(50)), 0.99, 0.995, 0.999)
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 

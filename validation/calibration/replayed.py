@@ -66,7 +66,9 @@ class PlainBook:
 
 def replayed_day(events: EventArray, session_ns: int, levels: int = 5) -> OrderDay:
     """Replay one instrument's events from the opening on and return the day as a recording would show it."""
-    book, rows, shown = PlainBook(), [], []
+    book = PlainBook()
+    rows: list[tuple[int, ...]] = []
+    shown: list[list[IntArray]] = []
     for t_ns, key, price, qty, kind, side in zip(
         *(events[name].tolist() for name in ("t_ns", "order_id", "price", "qty", "kind", "side")), strict=True
     ):
@@ -85,7 +87,7 @@ def replayed_day(events: EventArray, session_ns: int, levels: int = 5) -> OrderD
             gone = resting if kind == CANCEL else min(qty, resting)
             book.take_off(key, gone)
             rows.append((t_ns, DELETE if gone == resting else RECORDED_REDUCE, key, gone, price, side))
-        sides = [np.array((book.levels(s, levels) + [(0, 0)] * levels)[:levels]) for s in (0, 1)]
+        sides: list[IntArray] = [np.array((book.levels(s, levels) + [(0, 0)] * levels)[:levels]) for s in (0, 1)]
         shown += [sides] * (len(rows) - len(shown))
     return _as_day(np.array(rows, dtype=np.int64), shown, session_ns)
 

@@ -1,0 +1,274 @@
+"""Store: the storage room as one part: opened, started, stopped and closed together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from metrics.clock import Clock
+from metrics.frame import FloatArray, IntArray
+from metrics.paths import RuntimePaths
+from metrics.series import Series
+from storage.annotations import Annotations
+from storage.archive import Archive
+from storage.audit import Audit
+from storage.blocks import Blocks
+from storage.cache import TimesCache
+from storage.chunks import ChunkReader
+from storage.database import Database
+from storage.groups import Groups
+from storage.health import StorageUnavailable, StoreHealth
+from storage.ingest import Ingest, IngestResult
+from storage.jobruns import JobRuns
+from storage.layouts import Layouts
+from storage.live import LiveRing
+from storage.matching import SeriesIndex
+from storage.migrations import migrate
+from storage.options import DatabaseOptions, StorageOptions
+from storage.reader import Reader
+from storage.retention import Retention
+from storage.ring import NEVER_MS
+from storage.rollups import RollupReader, RollupWriter
+from storage.tables import block as block_table
+from storage.tables import rollup_block as rollup_block_table
+from storage.witness import CommitWitness
+
+log = logging.getLogger(__name__)
+
+_AFTER_SECOND_S = 0.03
+_RETRY_S = 10.0
+_STOP_S = 15.0
+
+
+class Store:
+    """Numbers and records of one Deskvigil.
+
+    live takes frames, archive makes them durable, reader answers; write() and read() are for the
+    relational tables. Open with `Store.open`; `start` begins to write, `close` ends everything.
+    """
+
+    def __init__(
+        self,
+        options: StorageOptions,
+        database: Database,
+        series_database: Database,
+        clock: Clock,
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self.database = database
+        self.series_database = series_database
+        self.index = SeriesIndex(options.max_series)
+        self._layouts = Layouts(self.index)
+        self._blocks, self._rollup_blocks = Blocks(), Blocks()
+        self.live = LiveRing(self.index, self._layouts, options, self._archived_until_ms)
+        self.archive = Archive(series_database, self.live, self._layouts, self._blocks, options, clock)
+        self._ingest = Ingest(
+            series_database, self.index, self._layouts, self._blocks, self.archive.new_block_id, options, clock
+        )
+        chunks = ChunkReader(series_database, TimesCache(options.cache_bytes), options.select_max_samples)
+        groups = Groups(self.index, self.live, self._layouts, self._ingest)
+        rollups = RollupReader(series_database, self.index, self._layouts, self._rollup_blocks)
+        self.reader = Reader(
+            self.index, self._layouts, groups, self.archive, self._ingest, self._blocks, chunks, rollups
+        )
+        self.rollup_writer = RollupWriter(series_database, self._layouts, self._blocks, self._rollup_blocks, chunks)
+        self.retention = Retention(
+            database,
+            series_database,
+            self.live,
+            self._layouts,
+            self.archive,
+            self._ingest,
+            self._blocks,
+            self._rollup_blocks,
+            options,
+            clock,
+        )
+        self.annotations = Annotations(database, clock)
+        self.audit = Audit(database, clock)
+        self.job_runs = JobRuns(database, clock)
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._witness = CommitWitness(options.commit_socket) if options.commit_socket else None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        options: StorageOptions,
+        paths: RuntimePaths,
+        clock: Clock,
+        *,
+        database: DatabaseOptions | None = None,
+    ) -> Store:
+        """Open or make the databases, bring their tables up to date, and read back what was not sealed.
+
+        Raises DeskvigilError with a message for a person: folder read-only, disk full, file damaged,
+        in use by another process, or written by a newer version.
+        """
+        where = database or DatabaseOptions()
+        series_database = Database.sqlite(paths.database, where, clock)
+        relational = series_database
+        try:
+            if where.url:
+                relational = Database(where.url, where, clock)
+            for one in {id(d): d for d in (series_database, relational)}.values():
+                migrate(one)
+            store = cls(options, relational, series_database, clock)
+            store._load()
+        except BaseException:
+            relational.close()
+            series_database.close()
+            raise
+        return store
+
+    def start(self) -> None:
+        """Begin to write once a second, and to seal; does nothing where it has begun."""
+        if self._threads:
+            return
+        self._stopping.clear()
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for target, name in ((self._write_each_second, "storage-writer"), (self._seal_when_due, "storage-sealer"))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads and write what waits; does nothing where they have ended. Takes 15 s at most."""
+        self._stopping.set()
+        self.archive.closed.set()
+        for thread in self._threads:
+            thread.join(_STOP_S / 2)
+            if thread.is_alive():
+                log.warning("thread %s did not end in time", thread.name)
+        self._threads = []
+        self.archive.flush()
+
+    def close(self) -> None:
+        """Stop, and let go of the databases."""
+        if self._closed:
+            return
+        self.stop()
+        self._closed = True
+        if self._witness is not None:
+            self._witness.close()
+        if self.database is not self.series_database:
+            self.database.close()
+        self.series_database.close()
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """The one write transaction of the relational tables; see Database.write."""
+        return self.database.write()
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A snapshot of the relational tables; see Database.read."""
+        return self.database.read()
+
+    def ingest(self, series: Sequence[Series], t_ms: Sequence[IntArray], values: Sequence[FloatArray]) -> IngestResult:
+        """Store samples from outside: for each series times int64 [n], any order, and values float64 [n].
+
+        Durable and readable when it returns. Raises StorageUnavailable, having stored nothing.
+        """
+        return self._ingest.store(series, t_ms, values)
+
+    def seal(self, everything: bool = False) -> int:
+        """Seal complete blocks, or all frames and ingested samples; returns how many. Raises StorageUnavailable."""
+        sealed = self.archive.seal_closed(everything)
+        return sealed + (self._ingest.seal() if self._ingest.check_due(everything) else 0)
+
+    def health(self) -> StoreHealth:
+        """Whether everything is stored that should be; else why not, and since when."""
+        for health in (self.archive.health, self.series_database.health, self.database.health):
+            if not health.ok:
+                return health
+        return self.archive.health
+
+    def stats(self) -> dict[Series, float]:
+        """Return the figures of metrics/catalogue/storage.py."""
+        counts = self.archive.counts
+        figures = {
+            "degraded": float(not self.health().ok),
+            "frames_total": counts.frames,
+            "commits_total": counts.commits,
+            "commit_seconds_total": counts.commit_seconds,
+            "last_commit_seconds": counts.last_commit_seconds,
+            "failed_commits_total": counts.failed_commits,
+            "backlog_frames": self.archive.backlog_frames,
+            "dropped_frames_total": counts.dropped_frames,
+            "refused_frames_total": self.live.refused_frames,
+            "unsealed_frames": self.archive.unsealed_frames,
+            "sealed_blocks_total": counts.sealed_blocks,
+            "seal_seconds_total": counts.seal_seconds,
+            "blocks": len(self._blocks),
+            "series": len(self.index),
+            "ring_bytes": self.live.bytes,
+            "database_bytes": _size(self.series_database.path),
+            "wal_bytes": _size(self.series_database.path.with_name(self.series_database.path.name + "-wal")),
+            "ingested_samples_total": self._ingest.accepted,
+            "rejected_samples_total": self._ingest.rejected,
+            "unsealed_samples": self._ingest.unsealed_samples,
+            "callback_errors_total": self.live.callback_errors,
+        }
+        return {Series(f"deskvigil_storage_{name}"): float(value) for name, value in figures.items()}
+
+    def _load(self) -> None:
+        with self.series_database.read() as connection:
+            self._layouts.load(connection)
+            self._blocks.load(connection, block_table)
+            self._rollup_blocks.load(connection, rollup_block_table)
+        frames = self.archive.recover()
+        self._ingest.load()
+        self.live.subscribe(self.archive.take)
+        if self._witness is not None:
+            self.archive.on_commit(self._witness)
+        interrupted = self.job_runs.recover()
+        log.info("%d series, %d unsealed frames read back, %d jobs interrupted", len(self.index), frames, interrupted)
+
+    def _archived_until_ms(self, collector: str) -> int:
+        """The latest instant that is stored of a collector."""
+        newest = NEVER_MS
+        for layout in self._layouts.of_collector(collector):
+            for found in (self._blocks.newest_ms(layout.id), self.archive.newest_ms(layout.id)):
+                newest = max(newest, NEVER_MS if found is None else found)
+        return newest
+
+    def _write_each_second(self) -> None:
+        """Just after each second of the wall clock: then the frames of the second before are complete."""
+        while not self._stopping.is_set():
+            past_second_s = self._clock.now_ns() % 1_000_000_000 / 1e9
+            if self._clock.wait(self._stopping, 1.0 - past_second_s + _AFTER_SECOND_S):
+                return
+            self.archive.tick(self._clock.now_ns())
+
+    def _seal_when_due(self) -> None:
+        pause_s = 0.0
+        while not self._stopping.is_set():
+            if pause_s:
+                self._clock.wait(self._stopping, pause_s)
+            elif not self.archive.closed.wait(_RETRY_S) and not self._ingest.check_due():
+                continue
+            if self._stopping.is_set():
+                return
+            pause_s = 0.0
+            try:
+                self.seal()
+            except StorageUnavailable as error:
+                log.warning("blocks stay unsealed for now: %s", error)
+                pause_s = _RETRY_S
+            except Exception:
+                log.exception("sealing failed")
+                pause_s = _RETRY_S
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

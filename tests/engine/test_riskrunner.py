@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import math
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.figures import load_covariances
+from engine.montecarlo.options import RiskOptions
+from engine.riskrunner import RiskRunner, RiskState, run_risk, run_until
+from engine.telemetry import BlockReader, BlockSpec, BlockWriter, Snapshot, TableSpec
+from metrics.catalogue import CATALOGUE, series
+from metrics.clock import ManualClock, SystemClock
+from metrics.errors import TransientError
+from metrics.paths import RuntimePaths
+
+POSITION = [("instrument", "<i4"), ("qty", "<f8"), ("mark_usd", "<f8"), ("avg_usd", "<f8")]
+VAR = series("deskvigil_risk_var_usd", confidence="0.99")
+SHORTFALL = series("deskvigil_risk_expected_shortfall_usd", confidence="0.975")
+AGE = series("deskvigil_risk_position_age_seconds")
+RUNS = series("deskvigil_risk_runs_total")
+LATE = series("deskvigil_risk_late_runs_total")
+
+
+class Engine:
+    """Writes an engine block as the engine process does."""
+
+    def __init__(self, path: Path, symbols: list[str]) -> None:
+        spec = BlockSpec("engine", (), (), {"positions": TableSpec(POSITION, len(symbols))}, {"instruments": symbols})
+        self._block = BlockWriter(path, spec)
+        self._block.written[0] = len(symbols)
+
+    def publish(self, now_ns: int, qty: list[float], mark: list[float]) -> None:
+        table = self._block.tables["positions"]
+        table["instrument"], table["qty"], table["mark_usd"] = range(len(qty)), qty, mark
+        self._block.publish(now_ns)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RuntimePaths:
+    return RuntimePaths(tmp_path)
+
+
+class Desk:
+    """A runner on blocks in a folder of its own."""
+
+    def __init__(self, folder: Path, clock: ManualClock) -> None:
+        self.engine_block, self.risk_block, self.clock = folder / "engine.block", folder / "risk.block", clock
+
+    def runner(self, **options: object) -> RiskRunner:
+        given = RiskOptions(**{"scenarios": 2_000, **options})
+        return RiskRunner(given, self.engine_block, self.risk_block, self.clock, load_covariances())
+
+    def engine(self, *symbols: str) -> Engine:
+        return Engine(self.engine_block, list(symbols))
+
+    def published(self) -> Snapshot:
+        return BlockReader(self.risk_block).read()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, clock: ManualClock) -> Desk:
+    return Desk(tmp_path, clock)
+
+
+def state_of(snapshot: Snapshot) -> str:
+    held = [
+        state.value for state in RiskState if snapshot.scalar(series("deskvigil_risk_state", state=state.value)) == 1.0
+    ]
+    assert len(held) == 1
+    return held[0]
+
+
+def test_without_an_engine_there_is_no_figure_and_the_state_says_so(desk: Desk) -> None:
+    desk.runner().run()
+    published = desk.published()
+    assert state_of(published) == "no_engine"
+    assert math.isnan(published.scalar(VAR))
+    assert math.isnan(published.scalar(SHORTFALL))
+    assert published.scalar(RUNS) == 0
+
+
+def test_positions_are_priced_and_published_with_contributions(desk: Desk, clock: ManualClock) -> None:
+    runner, engine = desk.runner(), desk.engine("AMZN", "AAPL")
+    engine.publish(clock.now_ns(), [100.0, -50.0], [220.0, 580.0])
+    outcome = runner.run()
+    published = desk.published()
+    assert state_of(published) == "ok"
+    assert outcome.figures is not None
+    assert published.scalar(VAR) == outcome.figures.var > 0
+    shares = [published.scalar(series("deskvigil_risk_contribution_usd", symbol=name)) for name in ("AMZN", "AAPL")]
+    assert sum(shares) == pytest.approx(published.scalar(SHORTFALL))
+    assert published.scalar(series("deskvigil_risk_gross_exposure_usd")) == 100 * 220 + 50 * 580
+    assert published.scalar(RUNS) == 1
+    assert published.counts.sum() == 1
+    assert "daily closes" in published.spec.info["covariance"]["AMZN"]
+
+
+def test_every_published_series_is_in_the_catalogue(desk: Desk, clock: ManualClock) -> None:
+    runner = desk.runner()
+    desk.engine("AMZN").publish(clock.now_ns(), [1.0], [220.0])
+    runner.run()
+    spec = desk.published().spec
+    assert {item.name for item in (*spec.scalars, *spec.histograms)} <= set(CATALOGUE)
+
+
+def test_the_figure_moves_with_positions_only_unless_fresh_scenarios_are_asked_for(
+    desk: Desk, clock: ManualClock
+) -> None:
+    desk.engine("AMZN").publish(clock.now_ns(), [10.0], [220.0])
+    fixed, fresh = desk.runner(), desk.runner(scenario_set="fresh")
+    values = {
+        name: {runner.run().figures.var for _ in range(3)} for name, runner in (("fixed", fixed), ("fresh", fresh))
+    }
+    assert len(values["fixed"]) == 1
+    assert len(values["fresh"]) == 3
+
+
+def test_old_positions_give_no_figure_although_the_wall_clock_was_stepped(desk: Desk, clock: ManualClock) -> None:
+    runner, engine = desk.runner(), desk.engine("AMZN")
+    engine.publish(clock.now_ns(), [10.0], [220.0])
+    runner.run()
+    clock.step_wall(3_600_000_000_000)
+    assert runner.run().state is RiskState.OK, "a stepped clock makes nothing old"
+    clock.advance(1_500_000_000)
+    assert runner.run().age_s == pytest.approx(1.5)
+    clock.advance(1_000_000_000)
+    assert runner.run().state is RiskState.STALE
+    published = desk.published()
+    assert state_of(published) == "stale"
+    assert math.isnan(published.scalar(VAR))
+    assert published.scalar(AGE) == pytest.approx(2.5)
+    engine.publish(clock.now_ns(), [10.0], [220.0])
+    assert runner.run().state is RiskState.OK
+
+
+def test_a_block_left_behind_by_a_dead_engine_is_stale_from_the_start(desk: Desk, clock: ManualClock) -> None:
+    desk.engine("AMZN").publish(clock.now_ns(), [10.0], [220.0])
+    clock.advance(60_000_000_000)
+    assert desk.runner().run().state is RiskState.STALE
+
+
+def test_a_held_position_without_a_price_gives_no_figure_and_an_empty_one_does_not_matter(
+    desk: Desk, clock: ManualClock
+) -> None:
+    runner, engine = desk.runner(), desk.engine("AMZN", "AAPL")
+    engine.publish(clock.now_ns(), [0.0, 5.0], [math.nan, 580.0])
+    assert runner.run().state is RiskState.OK
+    engine.publish(clock.now_ns(), [1.0, 5.0], [math.nan, 580.0])
+    assert runner.run().state is RiskState.NO_MARKS
+    assert math.isnan(desk.published().scalar(VAR))
+
+
+def test_an_engine_that_comes_back_with_other_instruments_is_followed_and_counters_go_on(
+    desk: Desk, clock: ManualClock
+) -> None:
+    runner, reader = desk.runner(), BlockReader(desk.risk_block)
+    desk.engine("AMZN").publish(clock.now_ns(), [1.0], [220.0])
+    runner.run()
+    assert reader.read().scalar(RUNS) == 1
+    desk.engine("BTCUSDT", "DV-ALPHA").publish(clock.now_ns(), [0.1, 10.0], [60_000.0, 223.0])
+    runner.run()
+    published = reader.read()
+    assert published.scalar(RUNS) == 2
+    assert published.counts.sum() == 2
+    assert published.spec.info["instruments"] == ["BTCUSDT", "DV-ALPHA"]
+    assert not math.isnan(published.scalar(series("deskvigil_risk_contribution_usd", symbol="DV-ALPHA")))
+
+
+def test_turns_that_passed_during_a_slow_run_are_counted_and_not_made_up_for(desk: Desk, clock: ManualClock) -> None:
+    runner, stop, begun = desk.runner(), threading.Event(), []
+
+    class Slow:
+        def run(self) -> None:
+            begun.append(clock.monotonic_ns())
+            clock.advance(250_000_000 if len(begun) == 2 else 10_000_000)
+            if len(begun) == 4:
+                stop.set()
+
+        missed = staticmethod(runner.missed)
+
+    run_until(Slow(), clock, stop, 0.1)
+    assert [t_ns // 1_000_000 for t_ns in begun] == [0, 100, 400, 500]
+    runner.run()
+    assert desk.published().scalar(LATE) == 2
+
+
+@pytest.fixture
+def process(paths: RuntimePaths):
+    context = multiprocessing.get_context("spawn")
+    started = context.Process(target=run_risk, args=(RiskOptions(scenarios=1_000), paths), daemon=True)
+    started.start()
+    yield started
+    started.kill()
+    started.join(10)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    clock, never = SystemClock(), threading.Event()
+    for _ in range(round(seconds / 0.02)):
+        if condition():
+            return
+        clock.wait(never, 0.02)
+    pytest.fail("waited in vain")
+
+
+def test_the_process_prices_ten_times_a_second_and_ends_with_zero_on_sigterm(paths: RuntimePaths, process) -> None:
+    engine, clock, reader = Engine(paths.engine_block, ["DV-ALPHA"]), SystemClock(), BlockReader(paths.risk_block)
+
+    def runs() -> float:
+        engine.publish(clock.now_ns(), [100.0], [223.0])
+        try:
+            return reader.read().scalar(RUNS)
+        except TransientError:
+            return 0.0
+
+    wait_for(lambda: runs() >= 1)
+    first, t0 = runs(), clock.monotonic_ns()
+    wait_for(lambda: runs() >= first + 10)
+    elapsed_s = (clock.monotonic_ns() - t0) / 1e9
+    assert elapsed_s > 0.85, "no faster than its rate"
+    assert np.isfinite(reader.read().scalar(VAR))
+    process.terminate()
+    process.join(10)
+    assert process.exitcode == 0
+    assert signal.SIGTERM

@@ -1,0 +1,47 @@
+"""The benchmarks by name, and one table of what they gave on this machine."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from metrics.errors import ConfigError
+from validation.figure import Figure, machine, table
+
+# Each module has `measure(say) -> list[Figure]`. They are imported when asked for: compiling takes seconds.
+BENCHMARKS = {
+    "book": "validation.bench_book",
+    "var": "validation.bench_var",
+    "alert-latency": "validation.bench_alert_latency",
+    "cost": "validation.bench_cost",
+}
+
+
+def run_benchmarks(names: Sequence[str], data_dir: Path | None = None) -> int:
+    """Run the named benchmarks (all where none is named) and print their table.
+
+    data_dir: where to write the table too, as benchmarks.txt. Returns 1 where a limit is missed or a
+    benchmark could not run, else 0. ConfigError where a name is unknown.
+    """
+    unknown = sorted(set(names) - set(BENCHMARKS))
+    if unknown:
+        raise ConfigError(f"no benchmark is named {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    print(machine(), flush=True)
+    figures: list[Figure] = []
+    failures: list[str] = []
+    for name in names or BENCHMARKS:
+        try:
+            figures += importlib.import_module(BENCHMARKS[name]).measure(_say)
+        except Exception as error:  # one benchmark that cannot run must not hide the others' figures
+            failures.append(f"{name} could not be measured: {type(error).__name__}: {error}")
+    report = "\n".join([table(figures), *failures])
+    print(f"\n{report}")
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / "benchmarks.txt").write_text(f"{machine()}\n{report}\n")
+    return 1 if failures or not all(figure.kept for figure in figures) else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
