@@ -55,6 +55,8 @@ def _settings(args: argparse.Namespace) -> Settings:
 def _log_to_stderr(settings: Settings) -> None:
     form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr, force=True)
+    for chatty in ("alembic", "apscheduler", "numba"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -224,7 +226,7 @@ def check_rules(args: argparse.Namespace) -> int:
         print(problem)
     if not problems:
         print(f"{len(args.files)} file(s) checked: no problems")
-    return 1 if any(problem.is_error for problem in problems) else 0
+    return 1 if any(problem.level == "error" for problem in problems) else 0
 
 
 def replay(args: argparse.Namespace) -> int:

@@ -15,11 +15,10 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import isnan
-from math import nan as NAN
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,15 @@ from collectors.host import HostCollector
 from collectors.process import ChildStatus, ProcessCollector
 from collectors.runner import CollectorThread
 from dashboard.api.exposition import exposition_router
-from dashboard.api.ingest import ingest_router
 from dashboard.api.gate import Gate
+from dashboard.api.ingest import ingest_router
 from dashboard.api.meter import ApiMeter
 from dashboard.api.prometheus import BuildInfo, prometheus_router
 from dashboard.server import build_server, uvicorn_options
 from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services
 from engine.commands import CommandClient
 from metrics.catalogue import series
-from metrics.clock import SystemClock
+from metrics.clock import Clock, SystemClock
 from metrics.errors import DeskvigilError
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
@@ -127,7 +126,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 thread = CollectorThread(collector, clock, store.live.append, phase=0.02 + 0.05 * number)
                 thread.start()
                 cleanup.callback(thread.stop)
-            scheduler = _schedule(store)
+            scheduler = _schedule(store, clock)
             cleanup.callback(scheduler.shutdown, wait=False)
 
         client = CommandClient(paths.engine_socket)
@@ -149,7 +148,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             processes=lambda: [_process(child) for child in children()],
             store_health=lambda: Health(store.health().ok, store.health().reason),
             routers=(
-                prometheus_router(query, alerts, store.live, clock, gate=gate, meter=meter, build=BuildInfo(version)),
+                prometheus_router(query, alerts, store.live, clock, gate=gate, meter=meter, build=BuildInfo(version=version)),
                 ingest_router(store, clock, gate=gate, meter=meter),
                 exposition_router(store.live, clock, gate=gate, meter=meter),
             ),
@@ -184,7 +183,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def capture_signals(self) -> Any:
-        return suppress()
+        return nullcontext()
 
 
 async def _beat(path: Path) -> None:
@@ -197,19 +196,17 @@ async def _beat(path: Path) -> None:
         await asyncio.sleep(HEARTBEAT_S)
 
 
-def _schedule(store: Store) -> BackgroundScheduler:
-    """The recurring work on the archive; each run is a row, and a run missed while down happens at the start."""
-    runs = jobs.JobRuns(store)
-    clock = store.clock
+def _schedule(store: Store, clock: Clock) -> BackgroundScheduler:
+    """The recurring work on the archive; each run is a row, and a run missed while down happens soon after the start."""
+    runs = store.job_runs
+    runs.recover()
     scheduler = BackgroundScheduler(timezone="UTC")
     for job in JOBS:
-        # A run that fell into a time when the program was down is caught up shortly after the start.
-        last_ms = runs.last_finished_ms(job.name)
-        waited_s = float("inf") if last_ms is None else (clock.now_ns() // 1_000_000 - last_ms) / 1e3
-        first_s = min(max(job.every_s - waited_s, SETTLE_S), job.every_s)
+        first_s = SETTLE_S if runs.missed(job.name, round(job.every_s * 1e3)) else job.every_s
         scheduler.add_job(
-            lambda job=job: runs.run(job.name, lambda: job.function(store, clock.now_ns() // 1_000_000)),
+            _run_job,
             "interval",
+            (job, store, clock),
             seconds=job.every_s,
             next_run_time=datetime.now(UTC) + timedelta(seconds=first_s),
             id=job.name,
@@ -219,6 +216,13 @@ def _schedule(store: Store) -> BackgroundScheduler:
         )
     scheduler.start()
     return scheduler
+
+
+def _run_job(job: Job, store: Store, clock: Clock) -> None:
+    try:
+        store.job_runs.run(job.name, lambda: job.function(store, clock.now_ns() // 1_000_000))
+    except DeskvigilError as error:  # the database cannot be written: the next run tries again
+        log.warning("job %s could not be recorded: %s", job.name, error)
 
 
 def _note(pool: ThreadPoolExecutor, store: Store, event: Event) -> None:
@@ -249,7 +253,7 @@ def _engine_info(engine: EngineCollector, store: Store) -> EngineInfo:
     """What the engine says of itself, for the status bar."""
     info = engine.info()
     now = {name: store.live.latest(series(f"deskvigil_engine_{name}")) for name in ENGINE_GAUGES}
-    value = {name: NAN if sample is None else sample[1] for name, sample in now.items()}
+    value = {name: nan if sample is None else sample[1] for name, sample in now.items()}
     state = value["trading_state"]
     symbols = info.get("instruments", ())
     return EngineInfo(

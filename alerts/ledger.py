@@ -156,16 +156,6 @@ class Ledger:
             rows = connection.execute(query.limit(max(1, min(limit, MAX_PAGE)))).all()
         return [_notification(row) for row in rows]
 
-    def prune(self, before_ms: int) -> int:
-        """Delete history, attempts and finished messages older than an instant; return how many rows."""
-        with self._store.write() as connection:
-            results = (
-                connection.execute(delete(alert_event).where(alert_event.c.t_ms < before_ms)),
-                connection.execute(delete(notification).where(notification.c.t_ms < before_ms)),
-                connection.execute(delete(outbox).where(outbox.c.created_ms < before_ms, outbox.c.status != "pending")),
-            )
-            return sum(result.rowcount for result in results)
-
     def _outbox_rows(self, message: Message) -> list[dict[str, Any]]:
         payload = message.to_payload()
         return [

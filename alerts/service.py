@@ -212,10 +212,6 @@ class AlertService:
 
         return unsubscribe
 
-    def prune(self, before_ms: int) -> int:
-        """Delete history and finished messages older than an instant; returns how many rows. For a daily job."""
-        return self._ledger.prune(before_ms)
-
     # --- the alert thread ---------------------------------------------------------------------
 
     def _arrived(self, frame: Frame) -> None:
@@ -246,10 +242,11 @@ class AlertService:
             now = self._now()
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
-                if changes or (self._views and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
-                    self._publish(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
-                self._record(changes, now)
+                self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
+            if changes or (self._views and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
+                with self._lock:
+                    self._publish(now)
         if changes:
             self._announce()
 

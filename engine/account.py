@@ -107,10 +107,9 @@ class Account:
         return account
 
     def settle(self) -> float:
-        """Close every position at its mark and begin anew; returns the session's P&L in USD after fees."""
+        """Close every position at its mark and begin anew; returns the session's P&L in USD after fees. Marks stay."""
         total(self.rows, self.totals)
         pnl = float(self.totals[T_PNL])
-        self.rows[:, : MARK + 1] = 0.0
-        self.rows[:, MARK] = np.nan
+        self.rows[:, :MARK] = 0.0
         self.totals[:] = 0.0
         return pnl

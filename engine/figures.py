@@ -48,9 +48,11 @@ class MarketFigures:
     """Everything that a synthetic market needs; n instruments, three event groups, p time scales.
 
     initial_ticks float64 (n,); daily_volatility float64 (n,) of log returns; correlation float64
-    (n, n); event_mix float64 (spread buckets, 3), shares of the groups given the spread, and
-    mean_mix float64 (3,) over all; baseline_per_s float64 (n, 3), pace and activity included; decay_per_s float64 (p,);
-    branching float64 (3, 3, p), children of column in row; curves float64 (bins,) with mean 1.
+    (n, n); baseline_per_s float64 (n, 3), pace and activity included; decay_per_s float64 (p,);
+    branching float64 (3, 3, p), children of the column's group in the row's; curves float64 (bins,)
+    with mean 1. By spread bucket, whose lower ends are spread_from: improve_probability and
+    join_probability float64 (buckets,), event_mix float64 (buckets, 3) with its mean mean_mix (3,).
+    Sizes are in shares, distances in ticks, improve_share in parts of the spread.
     """
 
     instruments: tuple[Instrument, ...]

@@ -58,9 +58,9 @@ class ParentOptions:
 
     enabled: bool = True
     order_usd: Annotated[float, Gt(0)] = 20_000.0
-    duration_s: Annotated[float, Gt(0), Le(3600)] = 2.5
+    duration_s: Annotated[float, Ge(0.1), Le(3600)] = 2.5
     slices: Annotated[int, Ge(1), Le(100)] = 3
-    period_s: Annotated[float, Gt(0), Le(86_400)] = 15.0
+    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 15.0
     first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.5
     reach_ratio: Annotated[float, Ge(0), Le(1)] = 0.01
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from engine import account as acc
 from engine import counters as at
+from engine.book import Books, apply
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
-from engine.gates import REASONS, Reason, check_order
+from engine.gates import Reason, check_order
 from engine.histogram import bucket_of
 from engine.jit import inline_kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
@@ -169,7 +168,32 @@ def send(
         order_id = -(desk.clockwork[LAST_ID] * 4 + place)
         row = desk.own[i, place]
         row[ID], row[SIDE], row[PRICE], row[LEFT], row[SENT_NS] = order_id, side, ticks, lots, t_ns
-        accepted = ...
+        kind, flags = (IOC, 0) if ioc else (LIMIT, POST_ONLY)
+        count = apply(books, t_ns, order_id, ticks, lots, i, kind, side, flags)
+        now = clock_ns(CLOCK_MONOTONIC)
+        if count < 0:
+            reason = _VENUE
+            row[ID] = 0
+        else:
+            desk.counts[at.ACKED] += 1
+            record(desk, at.LATENCY_ACK, now - intended_ns)
+            if book_fills(desk, books.fills, count, t_ns) > 0 and ioc:
+                record(desk, at.LATENCY_FILL, now - intended_ns)
+            if ioc and row[ID] == order_id:  # what did not fill at once has lapsed
+                row[ID] = 0
+                desk.counts[at.CANCELLED] += 1
     if reason != _ACCEPTED:
         desk.counts[at.REJECTED_FOR + reason] += 1
     return reason
+
+
+@inline_kernel
+def cancel(desk: Desk, books: Books, i: int, place: int, t_ns: int) -> int:
+    """Cancel the own order at a place, if there is one; returns 1 where there was. No gate is asked."""
+    row = desk.own[i, place]
+    if row[ID] == 0:
+        return 0
+    apply(books, t_ns, row[ID], 0, 0, i, CANCEL, row[SIDE], 0)
+    row[ID] = 0
+    desk.counts[at.CANCELLED] += 1
+    return 1

@@ -216,7 +216,7 @@ def run_risk(options: RiskOptions, paths: RuntimePaths) -> None:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     end_with_parent()
+    warm()  # before the first heartbeat: who gave a sign of life is expected to go on giving them
     clock = SystemClock()
     runner = RiskRunner(options, paths.engine_block, paths.risk_block, clock, load_covariances())
-    warm()
     run_until(runner, clock, stop, options.period_s)

@@ -16,13 +16,14 @@ from metrics.frame import FloatArray, IntArray
 
 # One row of settings per instrument, float64.
 MAKER_USD, MAKER_MAX_USD, MAKER_SKEW, MAKER_EDGE, MAKER_REQUOTE_NS, MAKER_ON = range(6)
-PARENT_USD, PARENT_SLICE_NS, PARENT_SLICES, PARENT_PERIOD_NS, PARENT_REACH, PARENT_ON = range(6, 12)
-SETTINGS = 12
+PARENT_USD, PARENT_SLICE_NS, PARENT_SLICES, PARENT_PERIOD_NS, PARENT_REACH = range(6, 11)
+SETTINGS = 11
 
 # One row per instrument, int64: the parent order at work.
 P_STATE, P_SIDE, P_TARGET, P_FILLED, P_SLICE, P_START_NS, P_NEXT_NS, P_COUNT = range(8)
 PARENTS = 8
 IDLE, WORKING = 0, 1
+NEVER_NS = 1 << 61
 
 
 def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
@@ -41,7 +42,6 @@ def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
             parents.slices,
             parents.period_s * 1e9,
             parents.reach_ratio,
-            float(parents.enabled),
         ]
     )
     return np.tile(row, (instruments, 1))
@@ -60,6 +60,8 @@ def schedule_parents(options: EngineOptions, instruments: tuple[Instrument, ...]
     first_ns, period_ns = options.parents.first_after_s * 1e9, options.parents.period_s * 1e9
     rows[:, P_NEXT_NS] = (start_ns + first_ns + turn * (period_ns / n)).astype(np.int64)
     rows[:, P_SIDE] = rng.choice([1, -1], n)
+    if not options.parents.enabled:
+        rows[:, P_NEXT_NS] = NEVER_NS
     return rows
 
 

@@ -153,6 +153,7 @@ class Quantile(VectorNode):
         mask = vector.mask()
         values = np.empty((grouping.groups, context.steps))
         for group in range(grouping.groups):
+            context.budget.check_time()
             rows = grouping.rows(group)
             count = mask[rows].sum(axis=0)
             values[group] = quantile_sorted(_sorted_present(vector.values[rows], mask[rows]), count, q)
@@ -192,6 +193,7 @@ class Extremes(VectorNode):
         kept = np.zeros(mask.shape, dtype=np.bool_)
         order = []
         for group in range(grouping.groups):
+            context.budget.check_time()
             rows = grouping.rows(group)
             ranked = _ranked(signed[rows], mask[rows])
             rank = np.empty(ranked.shape, dtype=np.int64)
@@ -239,6 +241,7 @@ class CountValues(VectorNode):
         mask = vector.mask()
         counts: dict[Labels, FloatArray] = {}
         for row, labels in enumerate(vector.table.rows):
+            context.budget.check_time()
             values, inverse = np.unique(vector.values[row], return_inverse=True)
             for number, value in enumerate(values.tolist()):
                 hits = (inverse == number) & mask[row]

@@ -15,6 +15,7 @@ from query.grouping import Grouping, group_by
 from query.labels import NAME, Table, get, keep, show, with_label, without
 from query.values import BoolArray
 
+MOST_PAIRS = 100_000
 Cardinality = Literal["one-to-one", "many-to-one", "one-to-many", "many-to-many"]
 
 
@@ -66,6 +67,10 @@ def pairs(matching: Matching, many: Table, one: Table, *, drop_name: bool) -> Pa
     one_rows: dict[Labels, list[int]] = defaultdict(list)
     for row, key in enumerate(one_keys):
         one_rows[key].append(row)
+    if sum(len(one_rows.get(key, ())) for key in many_keys) > MOST_PAIRS:
+        raise execution(
+            f"matching meets more than {MOST_PAIRS} pairs of series: matching labels must be unique on one side"
+        )
     met = [(i, j) for i, key in enumerate(many_keys) for j in one_rows.get(key, ())]
     left, right = np.array([i for i, _ in met], dtype=np.int64), np.array([j for _, j in met], dtype=np.int64)
     named = tuple(matching.result(many.rows[i], one.rows[j], drop_name=drop_name) for i, j in met)

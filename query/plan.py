@@ -52,6 +52,7 @@ from query.selectors import InstantSelector, RangeSelector, Shift, Subquery
 from query.source import Source
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST = timedelta(days=200 * 365)  # keeps times in milliseconds far from the ends of int64
 # The parser's enums cannot be hashed, so these are pairs.
 _OPS = (
     (ast.MatchOp.Equal, "="),
@@ -137,22 +138,22 @@ class Planner:
 
     def _instant(self, tree: Any, *, want_time: bool = False) -> InstantSelector:
         matchers = _matchers(tree)
-        shift = Shift(_milliseconds(tree.offset), _at(tree.at))
+        shift = Shift(_milliseconds(tree, "offset"), _at(tree))
         return InstantSelector(matchers, self._source.cursor(matchers), shift, want_time=want_time)
 
     def _range(self, tree: Any) -> RangeSelector:
         inner = tree.vector_selector
         matchers = _matchers(inner)
-        shift = Shift(_milliseconds(inner.offset), _at(inner.at))
-        return RangeSelector(matchers, self._source.cursor(matchers), shift, _milliseconds(tree.range))
+        shift = Shift(_milliseconds(inner, "offset"), _at(inner))
+        return RangeSelector(matchers, self._source.cursor(matchers), shift, _milliseconds(tree, "range"))
 
     def _subquery(self, tree: Any) -> Subquery:
-        step = _milliseconds(tree.step) or self._options.subquery_step_ms
+        step = _milliseconds(tree, "step") or self._options.subquery_step_ms
         inner = self.plan(tree.expr)
         if isinstance(inner, ScalarNode):
             inner = AsVector(inner)
-        shift = Shift(_milliseconds(tree.offset), _at(tree.at))
-        return Subquery(_of(VectorNode, inner), shift, _milliseconds(tree.range), step)
+        shift = Shift(_milliseconds(tree, "offset"), _at(tree))
+        return Subquery(_of(VectorNode, inner), shift, _milliseconds(tree, "range"), step)
 
     # Operators
 
@@ -309,18 +310,31 @@ def _unwrapped(tree: Any) -> Any:
     return tree
 
 
-def _milliseconds(duration: timedelta | None) -> int:
-    return 0 if duration is None else duration // timedelta(milliseconds=1)
+def _milliseconds(tree: Any, name: str) -> int:
+    """One duration of a tree, 0 where it is not given; the parser converts, and may fail, as it is read."""
+    try:
+        duration: timedelta | None = getattr(tree, name)
+    except (ValueError, OverflowError) as error:
+        raise bad_data(f"parse error: {name}: {error}") from None
+    if duration is None:
+        return 0
+    if abs(duration) > _LONGEST:
+        raise bad_data(f"a duration of {duration.days // 365} years is too long")
+    return duration // timedelta(milliseconds=1)
 
 
-def _at(modifier: Any) -> Any:
+def _at(tree: Any) -> Any:
+    modifier = tree.at
     if modifier is None:
         return None
     if modifier.type == ast.AtModifierType.Start:
         return "start"
     if modifier.type == ast.AtModifierType.End:
         return "end"
-    return (modifier.at - _EPOCH) // timedelta(milliseconds=1)
+    try:
+        return (modifier.at - _EPOCH) // timedelta(milliseconds=1)
+    except (OverflowError, ValueError):
+        raise bad_data("timestamp after @ is out of range") from None
 
 
 def _matchers(tree: Any) -> tuple[Matcher, ...]:

@@ -209,9 +209,11 @@ class Subquery(RangeNode):
         step = self.step_ms
         start = int(ends[0]) - self.range_ms
         first = start // step * step + step  # the first multiple of the step inside the open window
-        grid = times(first, int(ends[-1]), step)
-        if not len(grid):
+        count = (int(ends[-1]) - first) // step + 1
+        if count <= 0:
             return Windows(EMPTY, [])
+        context.budget.spend(count)  # before the grid is made: it may be absurdly long
+        grid = times(first, int(ends[-1]), step)
         vector = self.inner.evaluate(context.at(grid, step))
         context.budget.check_time()
         context.budget.spend(vector.values.size)

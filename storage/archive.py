@@ -34,7 +34,7 @@ Committed = list[tuple[str, int]]
 
 _BATCH_FRAMES = 1_000
 _BATCH_BYTES = 16 << 20
-_IDLE_GRACE_MS = 10_000
+_IDLE_NS = 10_000_000_000
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class Archive:
         self._open: dict[int, Tail] = {}
         self._block_ids = itertools.count(1)
         self._committed: tuple[Callable[[Committed], None], ...] = ()
-        self.closed = threading.Event()
+        self.due = threading.Event()
         """Set when there is something to seal."""
         self.counts = ArchiveCounts()
 
@@ -139,6 +139,9 @@ class Archive:
         with self._database.read() as connection:
             newest = connection.execute(select(func.max(block_table.c.id))).scalar() or 0
             rows = connection.execute(select(frame_table).order_by(frame_table.c.id)).all()
+        for block in self._blocks.all():
+            layout = self._layouts.get(block.layout_id)
+            self._waiting.last_layout[layout.collector] = layout
         tails: dict[int, Tail] = {}
         sizes: dict[int, int] = {}
         for row in rows:
@@ -154,7 +157,7 @@ class Archive:
             self._publish(tail)
             self._waiting.last_layout[tail.layout.collector] = tail.layout
         self._block_ids = itertools.count(max([newest, *tails]) + 1)
-        self.closed.set()
+        self.due.set()
         return len(rows)
 
     def take(self, frame: Frame) -> None:
@@ -188,7 +191,6 @@ class Archive:
         Raises StorageUnavailable; what was not sealed stays where it is.
         """
         with self._seal_lock:
-            self.closed.clear()
             with self._write_lock:
                 if everything:
                     self._open.clear()
@@ -274,12 +276,14 @@ class Archive:
 
     def _apply(self, placement: Placement, placed: list[Placed]) -> None:
         """Make what was committed readable."""
+        now_ns = self._clock.monotonic_ns()
         for one in placed:
             one.tail.append(one.frame.t_ms, one.frame.values)
             one.tail.positions = (one.key & (1 << ID_BITS) - 1) + 1
+            one.tail.touched_ns = now_ns
         for tail in placement.begun:
             if tail.layout.id in self._open:
-                self.closed.set()
+                self.due.set()
             self._publish(tail)
 
     def _publish(self, tail: Tail) -> None:
@@ -304,11 +308,11 @@ class Archive:
 
     def _close_idle(self, now_ms: int) -> None:
         """Close blocks whose stretch of time is over although no frame came to end it."""
-        stretch = (now_ms - _IDLE_GRACE_MS) // self.seal_ms
+        quiet_since_ns = self._clock.monotonic_ns() - _IDLE_NS
         for layout_id, tail in list(self._open.items()):
-            if tail.t0_ms // self.seal_ms not in (stretch, now_ms // self.seal_ms):
+            if tail.touched_ns < quiet_since_ns and tail.t0_ms // self.seal_ms != now_ms // self.seal_ms:
                 del self._open[layout_id]
-                self.closed.set()
+                self.due.set()
 
     def _seal(self, tail: Tail) -> None:
         started_ns = self._clock.monotonic_ns()

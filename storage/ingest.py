@@ -50,7 +50,7 @@ class Ingest:
     """Unsealed ingested samples, in the database and in memory, and their sealing. Thread-safe.
 
     Samples lie in sorted batches that are merged as they grow, so that few batches have to be
-    searched. A sample that comes again replaces the earlier one.
+    searched. A sample that comes again replaces the earlier one. `due` is set when there is enough to seal.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Ingest:
         layouts: Layouts,
         blocks: Blocks,
         new_block_id: Callable[[], int],
+        due: threading.Event,
         options: StorageOptions,
         clock: Clock,
     ) -> None:
@@ -79,8 +80,7 @@ class Ingest:
         self._sealing_row = 0
         self._since_ns: int | None = None
         self._series: set[int] = set()
-        self.due = threading.Event()
-        """Set when there is enough to seal."""
+        self._due = due
         self.accepted = 0
         self.rejected = 0
 
@@ -116,7 +116,7 @@ class Ingest:
             batch, rejected, reason = self._accept(series, t_ms, values)
             if len(batch.ids):
                 if self.unsealed_samples + len(batch.ids) > self._options.ingest_max_samples:
-                    self.due.set()
+                    self._due.set()
                     raise StorageUnavailable("ingested samples come faster than they are sealed: try again later")
                 self._write(batch)
                 self._add(batch)
@@ -152,7 +152,6 @@ class Ingest:
         """Seal all samples that are in; returns how many blocks. Raises StorageUnavailable, losing nothing."""
         with self._seal_lock:
             with self._lock:
-                self.due.clear()
                 if not self._samples[0]:  # else the last attempt failed: finish that one first
                     self._samples = (self._samples[1], ())
                     self._sealing_row = self._last_row
@@ -232,7 +231,7 @@ class Ingest:
         if self._since_ns is None:
             self._since_ns = self._clock.monotonic_ns()
         if self.check_due():
-            self.due.set()
+            self._due.set()
 
     def _encode(self, batches: Sequence[_Batch]) -> Iterator[tuple[IntArray, SealedBlock]]:
         """Series with the same times share a block; long ones are cut, so that a short read decodes little."""

@@ -23,7 +23,8 @@ def is_stale(values: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def mark_missing(values: FloatArray) -> FloatArray:
-    """Return `values` with every NaN made the stale marker; the same array where there is none."""
+    """Return `values` as float64 with every NaN made the stale marker; the same array where nothing changes."""
+    values = np.asarray(values, np.float64)
     missing = np.isnan(values)
     if not missing.any():
         return values

@@ -69,7 +69,14 @@ class Store:
         self.live = LiveRing(self.index, self._layouts, options, self._archived_until_ms)
         self.archive = Archive(series_database, self.live, self._layouts, self._blocks, options, clock)
         self._ingest = Ingest(
-            series_database, self.index, self._layouts, self._blocks, self.archive.new_block_id, options, clock
+            series_database,
+            self.index,
+            self._layouts,
+            self._blocks,
+            self.archive.new_block_id,
+            self.archive.due,
+            options,
+            clock,
         )
         chunks = ChunkReader(series_database, TimesCache(options.cache_bytes), options.select_max_samples)
         groups = Groups(self.index, self.live, self._layouts, self._ingest)
@@ -143,7 +150,7 @@ class Store:
     def stop(self) -> None:
         """End the threads and write what waits; does nothing where they have ended. Takes 15 s at most."""
         self._stopping.set()
-        self.archive.closed.set()
+        self.archive.due.set()
         for thread in self._threads:
             thread.join(_STOP_S / 2)
             if thread.is_alive():
@@ -248,23 +255,17 @@ class Store:
             self.archive.tick(self._clock.now_ns())
 
     def _seal_when_due(self) -> None:
-        pause_s = 0.0
         while not self._stopping.is_set():
-            if pause_s:
-                self._clock.wait(self._stopping, pause_s)
-            elif not self.archive.closed.wait(_RETRY_S) and not self._ingest.check_due():
-                continue
+            self.archive.due.wait(_RETRY_S)
+            self.archive.due.clear()
             if self._stopping.is_set():
                 return
-            pause_s = 0.0
             try:
                 self.seal()
             except StorageUnavailable as error:
                 log.warning("blocks stay unsealed for now: %s", error)
-                pause_s = _RETRY_S
             except Exception:
                 log.exception("sealing failed")
-                pause_s = _RETRY_S
 
 
 def _size(path: Path) -> int:

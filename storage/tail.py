@@ -21,6 +21,8 @@ class Tail:
         self.capacity = capacity
         self.positions = 0
         """How many row keys of the block have been given out."""
+        self.touched_ns = 0
+        """Monotonic time of the last append by this process."""
         self.n = 0
         self._t_ms: IntArray = np.empty(capacity, np.int64)
         self._values: FloatArray = np.empty((len(layout.series_ids), capacity))

@@ -27,9 +27,12 @@ import numpy as np
 import yaml
 
 from alerts.options import DEFAULT_RULES, AlertOptions, WebhookOptions
-from engine.telemetry import BlockSpec, BlockWriter
+from engine.events import Instrument
+from engine.options import EngineOptions
+from engine.publisher import engine_block_spec
+from engine.telemetry import BlockWriter
+from metrics.catalogue import series
 from metrics.paths import RuntimePaths
-from metrics.series import Series, make_labels
 from validation.console import running_console
 from validation.figure import Figure
 
@@ -37,11 +40,10 @@ NAME = "alert-latency"
 SAMPLES = 40
 LIMIT_MS = 500.0
 PEERS = "Prometheus + Alertmanager 1,100 / 1,600 ms (p50 / p95, group_wait 0; 30,800 ms by default), netdata 1,000 / 1,500 ms"
-SYMBOL = "BENCH"
-VALUE = Series("deskvigil_engine_spread_bps", make_labels({"symbol": SYMBOL}))
-OTHERS = (Series("deskvigil_engine_trading_state"), Series("deskvigil_engine_feed_age_seconds"))
+INSTRUMENTS = tuple(Instrument(f"BENCH-{number}", 0.01, 1.0) for number in range(10))
+VALUE = series("deskvigil_engine_spread_bps", symbol=INSTRUMENTS[0].symbol)
 ALERT = "DeskvigilBenchCrossing"
-PUBLISH_S = 0.1
+PUBLISH_S = 1.0 / EngineOptions().publish_hz
 QUIET_S = (1.0, 2.0)
 TIMEOUT_S = 15.0
 
@@ -60,14 +62,27 @@ def measure(say: Callable[[str], None] = print, *, samples: int = SAMPLES, seed:
         try:
             for process in (writer, console):
                 process.start()
-            if not ready.poll(60) or ready.recv() != "ready":
-                raise RuntimeError("the console's parts did not start")
+            for end in (there, started):  # so that a process that dies is seen as an end of file
+                end.close()
+            _await_start(ready)
             say(f"alert-latency: {samples} crossings, about {samples * 3.5:.0f} s ...")
             latencies = list(_crossings(here, received, samples, random.Random(seed)))
         finally:
             for process in (writer, console):
                 _end(process)
     return _figures([1e3 * latency for latency in latencies])
+
+
+def _await_start(ready: Connection) -> None:
+    """Wait until the console's parts are up; RuntimeError with what they say where they are not."""
+    said = "nothing within a minute"
+    try:
+        if ready.poll(60):
+            said = ready.recv()
+    except EOFError:
+        said = "nothing, it ended"
+    if said != "ready":
+        raise RuntimeError(f"the console's parts did not start: {said}")
 
 
 def _crossings(
@@ -104,8 +119,7 @@ def _test_rule() -> str:
         "rules": [
             {
                 "alert": ALERT,
-                "expr": f'{VALUE.name}{{symbol="{SYMBOL}"}} > 100',
-                "for": "0s",
+                "expr": f"{VALUE} > 100",
                 "labels": {"severity": "critical"},
                 "annotations": {"summary": "The benchmark's value is at {{ $value }}."},
             }
@@ -126,15 +140,16 @@ def _shipped_interval() -> str | None:
 
 def _write_block(paths: RuntimePaths, orders: Connection) -> None:
     """The engine's place: publishes ten times a second, and moves the value the moment it is told to."""
-    writer = BlockWriter(paths.engine_block, BlockSpec("engine", (VALUE, *OTHERS)))
-    writer.scalars[:] = 1.0, 0.0, 0.0
+    writer = BlockWriter(paths.engine_block, engine_block_spec(INSTRUMENTS, {}))
+    writer.scalars[:] = 0.0
+    place = writer.spec.index[VALUE]
     due = time.monotonic()
     while True:
         due += PUBLISH_S
         while (left := due - time.monotonic()) > 0:
             if not orders.poll(left):
                 continue
-            writer.scalars[0] = 250.0 if orders.recv() == "cross" else 1.0
+            writer.scalars[place] = 250.0 if orders.recv() == "cross" else 1.0
             orders.send(time.monotonic())
         writer.publish(time.time_ns())
 
@@ -145,7 +160,7 @@ def _console(paths: RuntimePaths, rules: Path, port: int, started: Connection) -
     options = AlertOptions(rules=(DEFAULT_RULES, rules), webhook=webhook)
     with running_console(paths, options, lambda: ()) as console:
         deadline = time.monotonic() + 30
-        while VALUE not in {one for schema in console.store.live.schemas().values() for one in schema.series}:
+        while VALUE not in {one for schema in console.store.live.schemas.values() for one in schema.series}:
             if time.monotonic() > deadline:
                 started.send("the engine's block was not read")
                 return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from alerts.options import AlertOptions
 from alerts.service import AlertService
+from alerts.stats import AlertsCollector
 from collectors.collector import Collector
 from collectors.engine import EngineCollector
 from collectors.gpu import GpuCollector
@@ -22,6 +23,7 @@ from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
 from query.options import QueryOptions
 from storage.options import StorageOptions
+from storage.stats import StorageCollector
 from storage.store import Store
 
 
@@ -36,7 +38,7 @@ class ConsoleParts:
     @property
     def series(self) -> int:
         """Series that arrive now, over all collectors."""
-        return sum(len(schema) for schema in self.store.live.schemas().values())
+        return sum(len(schema) for schema in self.store.live.schemas.values())
 
 
 @contextmanager
@@ -64,6 +66,8 @@ def running_console(
             GpuCollector(clock, options),
             EngineCollector(paths.engine_block, "engine", clock, options.engine_interval_s),
             EngineCollector(paths.risk_block, "risk", clock, options.engine_interval_s),
+            StorageCollector(store),
+            AlertsCollector(alerts),
         )
         threads = []
         for number, collector in enumerate(collectors):

@@ -86,7 +86,7 @@ def expose(samples: Iterable[tuple[Series, float]], *, open_metrics: bool) -> by
 
 
 def _metadata(name: str, metric: Metric | None, *, open_metrics: bool) -> list[str]:
-    kind = "unknown" if metric is None else metric.kind
+    kind = "unknown" if metric is None else _kind(metric)
     if not open_metrics:
         lines = [] if metric is None else [f"# HELP {name} {_escaped(metric.help, quotes=False)}"]
         return [*lines, f"# TYPE {name} {'untyped' if kind == 'unknown' else kind}"]
@@ -100,6 +100,11 @@ def _metadata(name: str, metric: Metric | None, *, open_metrics: bool) -> list[s
             lines.append(f"# UNIT {family} {metric.unit}")
         lines.append(f"# HELP {family} {_escaped(metric.help, quotes=True)}")
     return lines
+
+
+def _kind(metric: Metric) -> str:
+    """The format's word; quantiles that we compute ourselves are what it calls a summary."""
+    return "summary" if metric.kind == "gauge" and "quantile" in metric.labels else metric.kind
 
 
 def _escaped(text: str, *, quotes: bool) -> str:

@@ -66,7 +66,7 @@ def prometheus_router(
     build: BuildInfo,
 ) -> APIRouter:
     """The routes; every handler is async, whatever computes or reads goes through the gate's threads."""
-    api = PrometheusApi(query, rules, live, clock, gate, build)
+    api = PrometheusApi(query, rules, live, clock, gate, meter, build)
     router = APIRouter(prefix="/api/v1")
     both, get_only = ["GET", "POST"], ["GET"]
     routes: list[tuple[str, Callable[[Parameters], Awaitable[bytes]], list[str]]] = [
@@ -127,13 +127,21 @@ class PrometheusApi:
     """One method per endpoint: parameters in, JSON bytes out."""
 
     def __init__(
-        self, query: QueryEngine, rules: RulesView, live: LiveView, clock: Clock, gate: Gate, build: BuildInfo
+        self,
+        query: QueryEngine,
+        rules: RulesView,
+        live: LiveView,
+        clock: Clock,
+        gate: Gate,
+        meter: ApiMeter,
+        build: BuildInfo,
     ) -> None:
         self._query = query
         self._rules = rules
         self._live = live
         self._clock = clock
         self._gate = gate
+        self._meter = meter
         self._build = build
 
     def _now_ms(self) -> int:
@@ -145,7 +153,8 @@ class PrometheusApi:
         limit = parameters.limit()
 
         def work() -> bytes:
-            answer = self._query.instant(expression, at)
+            with self._meter.query():
+                answer = self._query.instant(expression, at)
             data = answers.result(answer)
             if answer.kind in ("vector", "matrix"):
                 data["result"] = _first(data["result"], limit)  # type: ignore[arg-type]
@@ -161,7 +170,8 @@ class PrometheusApi:
         limit = parameters.limit()
 
         def work() -> bytes:
-            answer = self._query.range(expression, start, end, step)
+            with self._meter.query():
+                answer = self._query.range(expression, start, end, step)
             data = answers.result(answer)
             data["result"] = _first(data["result"], limit)  # type: ignore[arg-type]
             return answers.success(data, answer.warnings)

@@ -8,7 +8,7 @@ from dashboard.api.samples import BadSampleError, Samples, checked_series, order
 from metrics.series import Series
 
 _LINE = re.compile(
-    r"(?P<series>[^\s{]*(?:\{(?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*\})?)\s*"
+    r"(?P<series>[^\s{]*(?:\s*\{(?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*\})?)\s*"
     r"(?<=[\s}])(?P<value>\S+)(?:\s+(?P<time>[-+]?\d{1,18}))?\s*(?:\#.*)?\Z"
 )
 _LABEL = re.compile(r'\s*([^\s=,{}"]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|\Z)')
@@ -47,7 +47,7 @@ def read(text: str, now_ms: int) -> Samples:
 
 def _series(written: str) -> Series:
     name, _, inner = written.partition("{")
-    pairs = [("__name__", name)]
+    pairs = [("__name__", name.rstrip())]
     inner, position = inner.removesuffix("}").strip(), 0
     while position < len(inner):
         match = _LABEL.match(inner, position)

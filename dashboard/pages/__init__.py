@@ -1,1 +1,8 @@
-"""One module a page."""
+"""The pages of the console."""
+
+from __future__ import annotations
+
+from dashboard.pages import alerts, desk, history, host
+from dashboard.pages.page import Page
+
+PAGES: tuple[Page, ...] = (desk.PAGE, host.PAGE, history.PAGE, alerts.PAGE)

@@ -14,7 +14,7 @@ EDGE = 1.1  # a series that ends within 1.1 sample distances of the window's end
 
 
 def rate(window: Window) -> FloatArray:
-    return _extrapolated(window, counter=True) / (window.range_ms / 1000.0)
+    return _extrapolated(window, counter=True, per_s=window.range_ms / 1000.0)
 
 
 def increase(window: Window) -> FloatArray:
@@ -25,9 +25,9 @@ def delta(window: Window) -> FloatArray:
     return _extrapolated(window, counter=False)
 
 
-def _extrapolated(window: Window, *, counter: bool) -> FloatArray:
+def _extrapolated(window: Window, *, counter: bool, per_s: float = 1.0) -> FloatArray:
     if window.single:
-        return _extrapolated_once(window, counter=counter)
+        return _extrapolated_once(window, counter=counter, per_s=per_s)
     first, last = window.first(), window.last()
     start = window.v[:, first]
     change = window.v[:, last] - start
@@ -43,7 +43,7 @@ def _extrapolated(window: Window, *, counter: bool) -> FloatArray:
         # A counter was never below zero: do not extrapolate past the point where it would have been.
         to_zero = np.where((change > 0) & (start >= 0), sampled * (start / change), np.inf)
         to_start = np.minimum(to_start, to_zero)
-    result: FloatArray = change * ((sampled + to_start + to_end) / sampled)
+    result: FloatArray = change * ((sampled + to_start + to_end) / sampled / per_s)
     return result
 
 
@@ -58,7 +58,7 @@ def _lost_at_resets(window: Window) -> FloatArray | float:
     return np.where(window.hi > behind_first, reduce(np.add, lost, behind_first, window.hi), 0.0)
 
 
-def _extrapolated_once(window: Window, *, counter: bool) -> FloatArray:
+def _extrapolated_once(window: Window, *, counter: bool, per_s: float) -> FloatArray:
     """The same for one instant: everything about time is a plain number, which makes rules cheap."""
     lo, hi = int(window.lo[0]), int(window.hi[0])
     v = window.v
@@ -78,10 +78,11 @@ def _extrapolated_once(window: Window, *, counter: bool) -> FloatArray:
     to_start = mean / 2 if to_start >= mean * EDGE else to_start
     to_end = mean / 2 if to_end >= mean * EDGE else to_end
     if not counter:
-        once: FloatArray = (change * ((sampled + to_start + to_end) / sampled))[:, None]
+        once: FloatArray = (change * ((sampled + to_start + to_end) / sampled / per_s))[:, None]
         return once
     to_zero = np.where((change > 0) & (start >= 0), sampled * (start / change), np.inf)
-    corrected: FloatArray = (change * ((sampled + to_end + np.minimum(to_zero, to_start)) / sampled))[:, None]
+    factor = (sampled + np.minimum(to_zero, to_start) + to_end) / sampled / per_s
+    corrected: FloatArray = (change * factor)[:, None]
     return corrected
 
 

@@ -111,7 +111,9 @@ class WebhookReceiver:
 class MailServer:
     """An SMTP server that keeps what it takes; `verdict(envelope)` is its answer to DATA."""
 
-    def __init__(self, port: int = 0, verdict: Callable[[Envelope], str] = lambda envelope: "250 OK", **keys: Any) -> None:
+    def __init__(
+        self, port: int = 0, verdict: Callable[[Envelope], str] = lambda envelope: "250 OK", **keys: Any
+    ) -> None:
         self.mails: list[EmailMessage] = []
         self.envelopes: list[Envelope] = []
         mails, envelopes = self.mails, self.envelopes

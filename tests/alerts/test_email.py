@@ -19,7 +19,9 @@ from tests.alerts.receivers import MailServer, free_port
 
 def channel_to(port: int, **keys) -> EmailChannel:
     keys = {"security": "none", "to": ("desk@example.com", "Risk <risk@example.com>"), "timeout_s": 5.0, **keys}
-    return EmailChannel(EmailOptions(host="127.0.0.1", port=port, sender="Deskvigil <vigil@example.com>", **keys), SystemClock())
+    return EmailChannel(
+        EmailOptions(host="127.0.0.1", port=port, sender="Deskvigil <vigil@example.com>", **keys), SystemClock()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,9 @@ def test_machines_can_read_the_headers():
     assert mail["Auto-Submitted"] == "auto-generated"
 
 
-@pytest.mark.parametrize("evil", ["x\r\nBcc: all@example.com", "x\nBcc: y", "x\r\n\r\n<script>", "\u2028Bcc: y", "\x00\x1b[31m"])
+@pytest.mark.parametrize(
+    "evil", ["x\r\nBcc: all@example.com", "x\nBcc: y", "x\r\n\r\n<script>", "\u2028Bcc: y", "\x00\x1b[31m"]
+)
 def test_nothing_in_an_alert_can_add_a_header_or_markup(evil):
     labels = {"alertname": evil, "severity": "critical", "host": evil}
     with MailServer() as server:

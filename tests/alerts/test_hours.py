@@ -12,7 +12,9 @@ def ms(text: str, zone: str = "UTC") -> int:
     return round(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
 
 
-NEW_YORK = ActiveHours(parse_days(["mon-fri"]), parse_time("09:30"), parse_time("16:00"), parse_zone("America/New_York"))
+NEW_YORK = ActiveHours(
+    parse_days(["mon-fri"]), parse_time("09:30"), parse_time("16:00"), parse_zone("America/New_York")
+)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The outbox delivers at least once, in order for each alert, through outages and restarts."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -98,7 +99,9 @@ def test_what_waited_before_the_start_is_delivered_and_recorded(database):
     assert [one.message_id for one in spy.taken] == ["msg_alert_1", "msg_alert_2"]
     assert spy.taken[0] == message(1)
     attempts = rows(database, notification)
-    assert [(row.attempt, row.outcome, row.channel, row.reason) for row in attempts] == [(1, "sent", "spy", "first")] * 2
+    assert [(row.attempt, row.outcome, row.channel, row.reason) for row in attempts] == [
+        (1, "sent", "spy", "first")
+    ] * 2
     assert spy.closed
 
 
@@ -146,7 +149,11 @@ def test_server_errors_are_tried_again_and_a_refusal_is_dead_with_its_reason(dat
             assert box.stats()["webhook"].dead == 1
     sent, dead = rows(database)
     assert (sent.attempts, sent.last_error, dead.attempts, dead.last_error) == (3, None, 1, "answered 404")
-    assert [row.outcome for row in rows(database, notification) if row.outbox_id == sent.id] == ["failed", "failed", "sent"]
+    assert [row.outcome for row in rows(database, notification) if row.outbox_id == sent.id] == [
+        "failed",
+        "failed",
+        "sent",
+    ]
 
 
 def test_a_resolved_never_overtakes_its_firing_while_other_alerts_pass(database):
@@ -194,7 +201,7 @@ def test_waits_double_up_to_the_limit_with_a_little_chance(database):
     put(database, message(1))
     with running(database, Spy(verdict=verdict), options=OutboxOptions(retry_first_s=0.1, retry_max_s=1.0)):
         wait_until(lambda: len(moments) >= 4)
-    gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
     assert gaps[0] >= 0.078
     assert gaps[1] >= 0.158
     assert gaps[2] >= 0.318

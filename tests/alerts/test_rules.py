@@ -142,7 +142,7 @@ def test_tiers_of_an_expression_that_is_no_comparison_need_and_take_an_op():
         ("a > 0.9", "a", "> 0.9", True),
         ("a{x='>1'} <= -(2)", "a{x='>1'}", "<= -2", True),
         ("a > 8 * 1024 * 1024", "a", "> 8.38861e+06", True),
-        ("a{x=\"q\\\"uo>te\"} > 1 # > 3", "a{x=\"q\\\"uo>te\"}", "> 1", True),
+        ('a{x="q\\"uo>te"} > 1 # > 3', 'a{x="q\\"uo>te"}', "> 1", True),
         ("rate(a[5m]) >= 1", "rate(a[5m])", ">= 1", False),
         ("a offset 5m > 1", "a offset 5m", "> 1", False),
         ("a > bool 1", "a > bool 1", "None", False),

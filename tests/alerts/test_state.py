@@ -1,5 +1,6 @@
 """The life of one alert: the transition table, and its properties over random histories."""
 
+import itertools
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -49,9 +50,7 @@ def run(timing: Timing, *moments: tuple[float, Observation]) -> tuple[Live | Non
 
 
 def test_the_table_covers_every_state_and_every_observation():
-    assert set(TRANSITIONS) == {
-        (state, seen) for state in (AlertState.PENDING, AlertState.FIRING) for seen in Seen
-    }
+    assert set(TRANSITIONS) == {(state, seen) for state in (AlertState.PENDING, AlertState.FIRING) for seen in Seen}
 
 
 def test_without_a_hold_an_alert_fires_at_once():
@@ -220,7 +219,7 @@ class AlertLife(RuleBasedStateMachine):
     @invariant()
     def firing_and_resolving_alternate(self) -> None:
         ends = [reason for reason in getattr(self, "reasons", []) if reason in (Reason.FIRST, Reason.RESOLVED)]
-        assert all(first is not second for first, second in zip(ends, ends[1:], strict=False))
+        assert all(first is not second for first, second in itertools.pairwise(ends))
 
 
 AlertLife.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -32,7 +32,14 @@ def test_known_actions_are_rendered(text, shown):
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ query `up` }}", "{{ if $value }}", "{{ $value | reReplaceAll `a` `b` }}", "{{}}", '{{ printf "%d %d" $value }}']
+    "text",
+    [
+        "{{ query `up` }}",
+        "{{ if $value }}",
+        "{{ $value | reReplaceAll `a` `b` }}",
+        "{{}}",
+        '{{ printf "%d %d" $value }}',
+    ],
 )
 def test_unknown_actions_are_left_standing_and_named(text):
     template = Template(f"before {text} after")

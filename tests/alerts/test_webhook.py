@@ -35,7 +35,11 @@ def test_the_body_is_alertmanagers_version_4():
     assert (body["version"], body["status"], body["receiver"], body["truncatedAlerts"]) == ("4", "firing", "webhook", 0)
     assert body["externalURL"] == "http://127.0.0.1:8050"
     assert body["groupLabels"] == {"alertname": "Busy"}
-    assert body["commonLabels"] == body["alerts"][0]["labels"] == {"alertname": "Busy", "host": "a", "severity": "critical"}
+    assert (
+        body["commonLabels"]
+        == body["alerts"][0]["labels"]
+        == {"alertname": "Busy", "host": "a", "severity": "critical"}
+    )
     alert = body["alerts"][0]
     assert (alert["startsAt"], alert["endsAt"]) == ("2023-11-14T22:14:20.000Z", "0001-01-01T00:00:00Z")
     assert alert["fingerprint"] == "f" * 16
@@ -92,17 +96,17 @@ def test_refusals_are_permanent_where_trying_again_cannot_help(status, permanent
 def test_a_retry_after_header_is_heeded_as_seconds_and_as_a_date():
     clock = ManualClock(1_700_000_000_000_000_000)
     for text, seconds in (("17", 17.0), ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0), ("soon", None)):
-        with WebhookReceiver(answer=lambda post, text=text: (503, {"Retry-After": text})) as receiver:
-            with pytest.raises(ChannelError) as caught:
-                channel_to(receiver.url, clock).send(message())
+        receiver = WebhookReceiver(answer=lambda post, text=text: (503, {"Retry-After": text}))
+        with receiver, pytest.raises(ChannelError) as caught:
+            channel_to(receiver.url, clock).send(message())
         assert caught.value.retry_after_s == seconds
 
 
 def test_a_redirect_is_not_followed():
     with WebhookReceiver() as other:
-        with WebhookReceiver(answer=lambda post: (307, {"Location": other.url})) as receiver:
-            with pytest.raises(ChannelError, match="redirects are not followed"):
-                channel_to(receiver.url).send(message())
+        receiver = WebhookReceiver(answer=lambda post: (307, {"Location": other.url}))
+        with receiver, pytest.raises(ChannelError, match="redirects are not followed"):
+            channel_to(receiver.url).send(message())
         assert other.posts == []
 
 
@@ -167,8 +171,29 @@ def test_a_name_is_judged_by_the_addresses_it_stands_for():
 
 @pytest.mark.parametrize(
     "address",
-    "127.0.0.1 10.1.1.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1 240.0.0.1 255.255.255.255 ::1 :: fe80::1 "
-    "fd00::1 ff02::1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 64:ff9b::a00:1 2002:a00:1:: 2001:db8::1 ::127.0.0.1".split(),
+    [
+        "127.0.0.1",
+        "10.1.1.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a00:1",
+        "2002:a00:1::",
+        "2001:db8::1",
+        "::127.0.0.1",
+    ],
 )
 def test_private_addresses_in_any_spelling_are_refused(address):
     assert not EgressPolicy(()).permits("host", ip_address(address))

@@ -122,6 +122,6 @@ def test_settling_returns_the_sessions_pnl_and_leaves_a_flat_account() -> None:
     assert account.settle() == pytest.approx(10.0 - 200.0 * 1e-4)
     assert account.rows[0, acc.POSITION] == 0.0
     assert account.rows[0, acc.USD] == 1.0
-    assert np.isnan(account.rows[0, acc.MARK])
+    assert account.rows[0, acc.MARK] == 105.0
     total(account.rows, account.totals)
     assert not account.totals.any()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -233,4 +232,3 @@ def test_the_process_prices_ten_times_a_second_and_ends_with_zero_on_sigterm(pat
     process.terminate()
     process.join(10)
     assert process.exitcode == 0
-    assert signal.SIGTERM

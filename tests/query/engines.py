@@ -10,7 +10,7 @@ from query.engine import QueryEngine, QueryOptions, Result
 from query.source import MemorySource
 
 
-def series(name: str, **labels: str) -> Series:
+def series(name: str, /, **labels: str) -> Series:
     return Series(name, make_labels(labels))
 
 

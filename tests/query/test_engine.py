@@ -84,6 +84,12 @@ def test_series_are_limited():
             source.instant(expression, 0)
 
 
+def test_the_pairs_of_a_match_are_limited():
+    source = engine({series("x", i=str(i)): [1.0] for i in range(400)})
+    with pytest.raises(QueryError, match="pairs of series"):
+        source.instant("x * on () group_left x", 0)
+
+
 def test_time_is_limited():
     class Late(ManualClock):
         def monotonic_ns(self) -> int:

@@ -86,6 +86,14 @@ def test_anything_but_a_selector_is_no_match_parameter(text):
         matchers_of(text, OPTIONS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x[99999999y]", "x offset 9999y", "x[99999999999999999999y]", "x @ 1e300", "x @ 99999999999999", "x[5m:99999y]"],
+)
+def test_times_out_of_range_are_bad_data(text):
+    assert refused(text).kind == "bad_data"
+
+
 @pytest.mark.parametrize("text", ["x + fill(0) y", "limitk(1, x)", "histogram_avg(x)"])
 def test_what_the_parser_knows_and_we_do_not_is_refused_by_name(text):
     assert "not supported" in refused(text).message

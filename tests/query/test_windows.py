@@ -1,6 +1,7 @@
 """Kernels over windows against slow, obvious references."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -105,8 +106,8 @@ def test_changes_and_resets(window):
     def differs(a, b):
         return a != b and not (math.isnan(a) and math.isnan(b))
 
-    agree(window, over_time.changes(window), lambda s, _: sum(differs(a[1], b[1]) for a, b in zip(s, s[1:])))
-    agree(window, over_time.resets(window), lambda s, _: sum(b[1] < a[1] for a, b in zip(s, s[1:])))
+    agree(window, over_time.changes(window), lambda s, _: sum(differs(a[1], b[1]) for a, b in pairwise(s)))
+    agree(window, over_time.resets(window), lambda s, _: sum(b[1] < a[1] for a, b in pairwise(s)))
 
 
 @given(windows(PLAIN))
@@ -142,7 +143,7 @@ def reference_rate(window, counter, per_second):
     def rate(seen, step):
         change = seen[-1][1] - seen[0][1]
         if counter:
-            for (_, a), (_, b) in zip(seen, seen[1:]):
+            for (_, a), (_, b) in pairwise(seen):
                 change += a if b < a else 0.0
         end = int(window.ends[step])
         to_start = (seen[0][0] - (end - window.range_ms)) / 1000

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
 from engine.events import EventArray, empty_events
 from engine.figures import BOOK_FILE, MARKET_FILE, MarketFigures, load_market
@@ -41,21 +39,15 @@ class Line:
         return self.synthetic / self.recorded if self.recorded else float("nan")
 
 
-def synthetic_events(figures: MarketFigures, seed: int, sessions: int) -> EventArray:
-    """All events of some whole sessions."""
+def synthetic_events(figures: MarketFigures, seed: int, seconds: float) -> EventArray:
+    """All events of the default market's first seconds."""
     market, parts = SyntheticMarket(figures, seed), []
     while True:
         out = empty_events(CHUNK)
-        written = market.fill(out, sessions * market.session_ns)
+        written = market.fill(out, round(seconds * 1e9))
         parts.append(out[:written])
         if written < CHUNK:
             return np.concatenate(parts)
-
-
-def first_session(events: EventArray, instrument: int, session_ns: int) -> OrderDay:
-    """The first session of one instrument as a recording would show it."""
-    mine = events[(events["instrument"] == instrument) & (events["t_ns"] < session_ns)]
-    return replayed_day(mine, session_ns)
 
 
 def measures(day: OrderDay) -> dict[str, float]:
@@ -100,19 +92,18 @@ def measures(day: OrderDay) -> dict[str, float]:
 def compare(recorded: OrderDay, *, seed: int = 1, market: Path = MARKET_FILE, book: Path = BOOK_FILE) -> list[Line]:
     """The first instrument at the recorded pace (activity 1) beside the recorded day."""
     figures = load_market(market, book, activity=1.0)
-    day = first_session(synthetic_events(figures, seed, 1), 0, round(figures.session_s * 1e9))
+    events = synthetic_events(figures, seed, figures.session_s)
+    day = replayed_day(events[events["instrument"] == 0], round(figures.session_s * 1e9))
     mine, theirs = measures(day), measures(recorded)
     return [Line(name, value, mine[name]) for name, value in theirs.items()]
 
 
-def correlation_of(events: EventArray, figures: MarketFigures, every_s: float = 60.0) -> FloatArray:
+def correlation_of(events: EventArray, figures: MarketFigures, seconds: float, every_s: float) -> FloatArray:
     """Correlation of the instruments' mid returns on a grid, float64 (n, n)."""
-    session_ns = round(figures.session_s * 1e9)
     mids = []
     for i in range(len(figures.instruments)):
-        day = first_session(events, i, session_ns)
-        grid = np.arange(60.0, figures.session_s, every_s)
-        index = np.searchsorted(day.time_s, grid, side="right") - 1
+        day = replayed_day(events[events["instrument"] == i], round(seconds * 1e9), levels=1)
+        index = np.searchsorted(day.time_s, np.arange(every_s, seconds, every_s), side="right") - 1
         mids.append((day.ask_price[index, 0] + day.bid_price[index, 0]) / 2.0)
     matrix: FloatArray = np.corrcoef(np.diff(np.log(np.array(mids)), axis=1))
     return matrix
@@ -123,9 +114,3 @@ def print_comparison(lines: list[Line]) -> None:
     print(f"{'measure':44s} {'recorded':>12s} {'synthetic':>12s} {'ratio':>8s}")
     for line in lines:
         print(f"{line.name:44s} {line.recorded:12.4g} {line.synthetic:12.4g} {line.ratio:8.2f}")
-
-
-def recorded_figures(path: Path = MARKET_FILE) -> dict[str, Any]:
-    """The shipped figures as they lie in the file."""
-    figures: dict[str, Any] = orjson.loads(path.read_bytes())
-    return figures

@@ -67,7 +67,8 @@ def shrink(correlation: FloatArray, variance: FloatArray) -> tuple[FloatArray, f
     """Shrink towards the constant mean correlation with Schaefer & Strimmer's intensity (target D without variances)."""
     away = ~np.eye(len(correlation), dtype=bool)
     mean = correlation[away].mean()
-    intensity = float(np.clip(variance[away].sum() / ((correlation[away] - mean) ** 2).sum(), 0.0, 1.0))
+    scatter = ((correlation[away] - mean) ** 2).sum()
+    intensity = float(np.clip(variance[away].sum() / scatter, 0.0, 1.0)) if scatter > 0.0 else 1.0
     shrunk = np.where(away, (1 - intensity) * correlation + intensity * mean, 1.0)
     return nearest_correlation(shrunk), intensity
 

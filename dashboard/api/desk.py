@@ -1,0 +1,104 @@
+"""The console's own small API: acknowledge, halt, resume, and a question's answer as CSV.
+
+Actions are POST with a JSON body, an Origin of ours and a header that a page of another site cannot
+set without being asked first (CORS preflight), so no other page can make a browser act here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from dashboard.history import Question, ask, to_csv
+from dashboard.security import ACTION_HEADER
+from dashboard.services import Services
+from metrics.errors import DeskvigilError
+
+MAX_BODY = 8_192
+MAX_TEXT = 1_000
+
+
+def desk_router(services: Services) -> APIRouter:
+    """The routes under /api/desk; Host and Origin have been checked before."""
+    router = APIRouter(prefix="/api/desk")
+
+    @router.post("/halt")
+    async def halt(request: Request) -> Response:
+        return await _act(request, lambda who, said: services.halt(who, _text(said, "reason") or "by the console"))
+
+    @router.post("/resume")
+    async def resume(request: Request) -> Response:
+        return await _act(request, lambda who, said: services.resume(who, _text(said, "reason") or "by the console"))
+
+    @router.post("/alerts/{alert_id}/acknowledge")
+    async def acknowledge(alert_id: str, request: Request) -> Response:
+        def note(who: str, said: dict[str, Any]) -> str:
+            return f"{services.alerts.acknowledge(alert_id, who, _text(said, 'comment')).name} is acknowledged"
+
+        return await _act(request, note)
+
+    @router.get("/history.csv")
+    async def history_csv(request: Request) -> Response:
+        question = Question.from_parameters(request.query_params)
+        try:
+            answer = await asyncio.to_thread(ask, services, question)
+        except DeskvigilError as error:
+            return Response(f"{error}\n", 400, media_type="text/plain")
+        headers = {"Content-Disposition": 'attachment; filename="deskvigil.csv"', "Cache-Control": "no-store"}
+        return StreamingResponse(to_csv(answer), media_type="text/csv; charset=utf-8", headers=headers)
+
+    return router
+
+
+async def _act(request: Request, action: Callable[[str, dict[str, Any]], str]) -> Response:
+    """Check the request's form, act in a worker thread, and answer with a sentence."""
+    refusal = _refusal(request)
+    if refusal:
+        return _answer(403, error=refusal)
+    body = await _body(request)
+    if body is None:
+        return _answer(400, error="the body must be a JSON object of at most 8 KiB")
+    try:
+        return _answer(200, message=await asyncio.to_thread(action, _who(request), body))
+    except DeskvigilError as error:
+        return _answer(409 if error.permanent else 503, error=str(error))
+
+
+def _refusal(request: Request) -> str:
+    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        return "actions are posted as application/json"
+    if ACTION_HEADER not in request.headers:
+        return f"actions need the header {ACTION_HEADER}"
+    # Whether it is one of ours was checked by the middleware; here it must not be missing.
+    return "" if "origin" in request.headers else "actions need an Origin header"
+
+
+async def _body(request: Request) -> dict[str, Any] | None:
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_BODY:
+            return None
+    try:
+        said = orjson.loads(content or b"{}")
+    except orjson.JSONDecodeError:
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _who(request: Request) -> str:
+    """Who acts: there are no users on a loopback console, so where from is what is known."""
+    return f"operator at {request.client.host if request.client is not None else 'unknown'}"
+
+
+def _text(said: dict[str, Any], key: str) -> str:
+    return str(said.get(key) or "")[:MAX_TEXT].strip()
+
+
+def _answer(status: int, **body: str) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

@@ -1,0 +1,19 @@
+"""The list of alerts that live.js keeps."""
+
+from __future__ import annotations
+
+from dash import html
+from dash.development.base_component import Component
+
+
+def alert_panel(*, full: bool = False) -> Component:
+    """A panel with the alerts that are alive; full shows every column, else the worst few and what ended."""
+    return html.Section(
+        [
+            html.Header([html.H2("Active" if full else "Alerts"), html.Span(className="note", **{"data-alert-count": ""})]),
+            html.Ul(className="alerts", **{"data-alerts": "full" if full else "brief"}),
+            html.P("waiting for the alert service", className="absence", **{"data-alerts-absence": ""}),
+        ],
+        id="alert-panel",
+        className="panel alerts-panel",
+    )

@@ -1,0 +1,209 @@
+"""TradingDesk: one market, its books, our orders and account; a plain object around the step kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine import account as acc
+from engine import counters as at
+from engine import orders, step, strategy
+from engine.account import Account
+from engine.book import make_books, reset
+from engine.events import empty_events
+from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
+from engine.market import Market
+from engine.options import EngineOptions
+from engine.orders import Desk
+from engine.publisher import Gauges, Publisher
+from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
+
+NS = 1_000_000_000
+LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
+
+
+class TradingDesk:
+    """Trades on one market. Time is handed in: `now_ns` is monotonic, engine time follows at `speed`.
+
+    The publisher lends the arrays that kernels write directly (histograms, ring of fills).
+    """
+
+    def __init__(self, options: EngineOptions, market: Market, publisher: Publisher) -> None:
+        n = len(market.instruments)
+        units = np.array([[row.tick_size_usd, row.lot_size] for row in market.instruments])
+        self._options = options
+        self._market = market
+        self._account = Account.empty(units[:, 0] * units[:, 1])
+        self._books = make_books(n, level_book=market.level_book)
+        self._desk = Desk(
+            own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
+            parents=np.zeros((n, strategy.PARENTS), dtype=np.int64),
+            arrival=np.zeros(n),
+            account=self._account.rows,
+            maker_lots=np.zeros(n),
+            status=np.zeros((n, 3), dtype=np.int64),
+            spread=np.full(n, np.nan),
+            limits=limits_of(options.gates, n),
+            bucket=bucket_of_options(options.gates),
+            settings=strategy.settings_of(options, n),
+            fees=np.array([options.maker_fee_bps, options.taker_fee_bps]),
+            units=units,
+            counts=at.empty_counts(),
+            sums=at.empty_sums(),
+            latencies=publisher.latencies,
+            latency_sums=publisher.latency_sums_ns,
+            volumes=np.zeros((2, n)),
+            fills=publisher.fills,
+            fills_written=publisher.fills_written,
+            clockwork=np.zeros(4, dtype=np.int64),
+        )
+        self._timeline = np.zeros(2, dtype=np.int64)
+        self._late_ns = round(options.late_after_s * NS)
+        self._rebase_ns = round(options.rebase_after_s * NS)
+        self._events = empty_events(0)
+        self._cursor = 0
+        self._covered_ns = 0  # every event before this has been taken from the market
+        self._session_wall_ns = 0
+        self._settled_usd = 0.0
+        self.sessions = 0
+
+    @property
+    def pnl_usd(self) -> float:
+        """P&L of the running session after fees, as of the last `gauges`."""
+        return float(self._account.totals[acc.T_PNL])
+
+    def start_session(self, now_ns: int, wall_ns: int) -> None:
+        """Begin a session: its first instant is now, parents are planned anew; counters go on."""
+        market, desk = self._market, self._desk
+        if market.starts_empty or self.sessions == 0:
+            reset(self._books)
+            desk.spread[:] = desk.account[:, acc.MARK] = np.nan
+            desk.status[:, orders.VENUE_HALTED] = 0
+            desk.status[:, orders.LAST_EVENT_NS] = -1
+        self.sessions += 1
+        self._session_wall_ns = wall_ns
+        self._timeline[:] = now_ns, market.start_ns
+        self._events, self._cursor, self._covered_ns = empty_events(0), 0, market.start_ns
+        desk.own[:, :, orders.SENT_NS] = orders.NO_ORDER_NS
+        desk.parents[:] = strategy.schedule_parents(
+            self._options, market.instruments, market.start_ns, self._options.seed + self.sessions
+        )
+        desk.maker_lots[:] = 0.0
+        desk.bucket[BUCKET_TIME_NS] = market.start_ns
+        desk.clockwork[orders.LATEST_NS] = market.start_ns
+
+    def end_session(self) -> float:
+        """Cancel own orders, close all positions at the last mid, settle; returns the session's P&L in USD."""
+        self.cancel_all()
+        settled_usd = self._account.settle()
+        self._settled_usd += settled_usd
+        return settled_usd
+
+    def step(self, now_ns: int) -> int:
+        """Do everything that is due; returns the monotonic time at which something is due again."""
+        desk = self._desk
+        desk.counts[at.WAKEUPS] += 1
+        self._rebase_if_far_behind(now_ns)
+        if self._cursor == len(self._events):
+            self._refill(now_ns)
+        self._cursor = step.step(
+            desk, self._books, self._events, self._cursor, self._timeline, self._options.speed, self._late_ns, now_ns
+        )
+        due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
+        if self._cursor == len(self._events):
+            due_ns = min(due_ns, self._due_ns(min(self._covered_ns, self._market.end_ns)))
+        return due_ns
+
+    def session_is_over(self, now_ns: int) -> bool:
+        """Whether the market's session has ended and all of its events have been applied."""
+        over = self.engine_ns(now_ns) >= self._market.end_ns
+        return over and self._cursor == len(self._events) and self._covered_ns >= self._market.end_ns
+
+    def set_states(self, states: list[TradingState]) -> int:
+        """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
+        self._desk.status[:, orders.STATE] = states
+        return int(step.cancel_where_not_allowed(self._desk, self._books, self._latest_ns))
+
+    def cancel_all(self) -> int:
+        """Cancel every own order; returns how many there were."""
+        return int(step.cancel_everything(self._desk, self._books, self._latest_ns))
+
+    def working_orders(self, symbol: str | None = None) -> int:
+        """Own orders in the book, of one instrument or of all."""
+        ids = self._desk.own[:, :, orders.ID]
+        if symbol is not None:
+            ids = ids[[row.symbol for row in self._market.instruments].index(symbol)]
+        return int(np.count_nonzero(ids))
+
+    def engine_ns(self, now_ns: int) -> int:
+        """Engine time at a monotonic instant."""
+        origin = int(self._timeline[ORIGIN_ENGINE])
+        return origin + int((now_ns - int(self._timeline[ORIGIN_MONOTONIC])) * self._options.speed)
+
+    def gauges(self, now_ns: int) -> dict[str, float]:
+        """The desk's part of `Gauges`. The worst lag is that of the time since the last call."""
+        desk, totals = self._desk, self._account.totals
+        acc.total(self._account.rows, totals)
+        engine_ns = self.engine_ns(now_ns)
+        lag_ns, desk.clockwork[orders.WORST_LAG_NS] = int(desk.clockwork[orders.WORST_LAG_NS]), 0
+        return {
+            "session_total": float(self.sessions),
+            "session_start_time_seconds": self._session_wall_ns / NS,
+            "session_clock_seconds": (engine_ns - self._market.start_ns) / NS,
+            "feed_age_seconds": max(engine_ns - self._latest_ns, 0) / NS,
+            "event_lag_seconds": lag_ns / NS,
+            "working_orders": float(self.working_orders()),
+            "exposure_gross_usd": float(totals[acc.T_GROSS]),
+            "exposure_net_usd": float(totals[acc.T_NET]),
+            "pnl_realised_usd": float(totals[acc.T_REALISED]),
+            "pnl_unrealised_usd": float(totals[acc.T_UNREALISED]),
+            "fees_usd": float(totals[acc.T_FEES]),
+            "pnl_usd": float(totals[acc.T_PNL]),
+            "drawdown_usd": float(totals[acc.T_DRAWDOWN]),
+            "settled_pnl_usd": self._settled_usd,
+        }
+
+    def publish(self, publisher: Publisher, wall_ns: int, gauges: Gauges, commands: tuple[int, ...]) -> None:
+        """Hand the desk's arrays to the publisher."""
+        desk = self._desk
+        publisher.publish(wall_ns, desk.counts, desk.sums, gauges, commands, desk.account, desk.spread, desk.volumes)
+
+    def status(self) -> dict[str, Any]:
+        """Session, working orders and positions in words and plain numbers."""
+        rows = self._account.rows
+        lots = [row.lot_size for row in self._market.instruments]
+        positions = {
+            row.symbol: float(rows[i, acc.POSITION]) * lots[i] for i, row in enumerate(self._market.instruments)
+        }
+        return {
+            "session": self.sessions,
+            "working_orders": self.working_orders(),
+            "positions": positions,
+            "pnl_usd": self.pnl_usd,
+        }
+
+    @property
+    def _latest_ns(self) -> int:
+        return int(self._desk.clockwork[orders.LATEST_NS])
+
+    def _due_ns(self, engine_ns: int) -> int:
+        distance = (engine_ns - int(self._timeline[ORIGIN_ENGINE])) / self._options.speed
+        return int(self._timeline[ORIGIN_MONOTONIC]) + int(distance)
+
+    def _refill(self, now_ns: int) -> None:
+        """Take the market's next events: those of a little while ahead, or more where it has them."""
+        until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
+        if self._covered_ns < until_ns and self._covered_ns < self._market.end_ns:
+            self._events, self._cursor = self._market.take(until_ns), 0
+            if len(self._events) == 0:
+                self._covered_ns = until_ns
+
+    def _rebase_if_far_behind(self, now_ns: int) -> None:
+        """After a standstill (a stopped process, a starved machine) go on from where we are, without a rush."""
+        if self._cursor == len(self._events):
+            return
+        behind_ns = now_ns - self._due_ns(int(self._events["t_ns"][self._cursor]))
+        if behind_ns > self._rebase_ns:
+            self._timeline[ORIGIN_MONOTONIC] += behind_ns
+            self._desk.counts[at.REBASES] += 1

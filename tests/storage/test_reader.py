@@ -1,0 +1,193 @@
+"""The reader against an obvious reference: a dictionary of instants and values per series."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from metrics.clock import ManualClock
+from metrics.errors import DeskvigilError
+from metrics.paths import RuntimePaths
+from metrics.series import Series
+from storage.options import StorageOptions
+from storage.stale import STALE_NAN, is_stale
+from storage.store import Store
+from tests.storage.conftest import OpenStore, frame, schema
+
+SCHEMAS = (schema("c", "a", "b"), schema("c", "b", "x"), schema("d", "a2", "y"))
+INGESTED = (Series("ingested"), SCHEMAS[0].series[1])
+T0_MS = 1_000_000
+_template: list[Path] = []
+
+
+def _database() -> Path:
+    if not _template:
+        folder = Path(tempfile.mkdtemp(prefix="deskvigil-test-"))
+        Store.open(StorageOptions(), RuntimePaths(folder), ManualClock()).close()
+        _template.append(RuntimePaths(folder).database)
+    return _template[0]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Frames of changing schemas under a clock that jumps, ingest, sealing, restarts: reads never differ."""
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="deskvigil-test-"))
+        self.paths = RuntimePaths(self.folder)
+        shutil.copy(_database(), self.paths.database)
+        self.clock = ManualClock(T0_MS * 1_000_000)
+        self.expected: dict[Series, dict[int, float]] = {}
+        self.current: dict[str, int] = {}
+        self.value = 0.0
+        self.restarted = False
+        self._open()
+
+    def _open(self) -> None:
+        options = StorageOptions(ring_frames=16, ring_generations=2, seal_minutes=1)
+        self.store = Store.open(options, self.paths, self.clock)
+        self.cursor = self.store.reader.cursor([("__name__", "!=", "nothing")])
+
+    @rule(which=st.integers(0, 2), steps=st.lists(st.sampled_from([1, 2, 7, 65, -3, -40, -200]), max_size=8))
+    def append(self, which: int, steps: list[int]) -> None:
+        if which < 2 and self.restarted:
+            which = self.current.get("c", which)
+            self.restarted = not steps
+        of = SCHEMAS[which]
+        for step in steps:
+            self.clock.step_wall(step * 1_000_000_000)
+            t_ms = self.clock.now_ns() // 1_000_000
+            values = [self.value + 0.5 * row if (self.value + row) % 5 else np.nan for row in range(len(of))]
+            self.value += 1.0
+            self.store.live.append(frame(of, t_ms, *values))
+            before = self.current.get(of.collector)
+            if before is not None and before != which:
+                for series in SCHEMAS[before].series:
+                    self._expect(series, t_ms, STALE_NAN)
+            self.current[of.collector] = which
+            for series, value in zip(of.series, values, strict=True):
+                self._expect(series, t_ms, STALE_NAN if np.isnan(value) else value)
+        self.store.archive.flush()
+
+    def _expect(self, series: Series, t_ms: int, value: float) -> None:
+        known = self.expected.setdefault(series, {})
+        if not (np.isnan(value) and t_ms in known):
+            known[t_ms] = value
+
+    @rule(offsets=st.lists(st.integers(-5, 300), min_size=1, max_size=10), which=st.integers(0, 1))
+    def ingest(self, offsets: list[int], which: int) -> None:
+        # Half a second off the frames' instants: which of two writers wins an instant is not the point here.
+        times = np.array([T0_MS + 500 + offset * 1000 for offset in offsets], np.int64)
+        values = np.arange(len(times)) + self.value
+        self.value += len(times)
+        self.store.ingest([INGESTED[which]], [times], [values])
+        for t_ms, value in zip(times.tolist(), values.tolist(), strict=True):
+            self.expected.setdefault(INGESTED[which], {})[t_ms] = value
+
+    @rule(everything=st.booleans())
+    def seal(self, everything: bool) -> None:
+        self.store.seal(everything)
+
+    @rule()
+    def restart(self) -> None:
+        self.store.close()
+        self._open()
+        self.restarted = True  # schemas that alternated before are only followed from the next frame on
+
+    @invariant()
+    def everything_reads_the_same(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        self._compare(-(2**60), 2**60)
+        now_ms = self.clock.now_ns() // 1_000_000
+        self._compare(now_ms - 5_000, now_ms)
+        self._compare(T0_MS + 20_000, T0_MS + 90_000)
+
+    def _compare(self, t0_ms: int, t1_ms: int) -> None:
+        found = {}
+        for block in self.cursor.blocks(t0_ms, t1_ms):
+            for series, row in zip(block.series, block.values, strict=True):
+                assert series not in found
+                found[series] = (block.t_ms.tolist(), _bits(row))
+        for series, all_samples in self.expected.items():
+            pairs = sorted((t, v) for t, v in all_samples.items() if t0_ms <= t <= t1_ms)
+            want = ([t for t, _ in pairs], _bits(np.array([v for _, v in pairs])))
+            assert found.get(series, ([], [])) == want, series
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            shutil.rmtree(self.folder)
+
+
+def _bits(values: np.ndarray) -> list[int]:
+    return np.ascontiguousarray(values, np.float64).view(np.int64).tolist()
+
+
+StoreMachine.TestCase.settings = settings(
+    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestReads = StoreMachine.TestCase
+
+
+HOST = schema("host", "a", "b")
+
+
+def test_series_of_one_collector_come_as_one_block(store: Store) -> None:
+    store.live.append(frame(HOST, 1000, 1.0, 2.0))
+    (block,) = store.reader.cursor([("host", "=", "a")]).blocks(0, 2000)
+    assert block.series == HOST.series
+    assert block.values.tolist() == [[1.0], [2.0]]
+
+
+def test_a_cursor_keeps_its_tuple_of_series_until_there_is_a_new_one(store: Store) -> None:
+    cursor = store.reader.cursor([("host", "=", "a")])
+    store.live.append(frame(HOST, 1000, 1.0, 2.0))
+    first = cursor.blocks(0, 5000)[0].series
+    store.live.append(frame(HOST, 2000, 1.0, 2.0))
+    assert cursor.blocks(0, 5000)[0].series is first
+    store.live.append(frame(schema("other", "c"), 2000, 1.0))
+    assert {series.name for block in cursor.blocks(0, 5000) for series in block.series} == {"a", "b", "c"}
+
+
+def test_the_last_sample_is_looked_for_inside_the_time_given(store: Store) -> None:
+    for t_ms in (1000, 2000, 3000):
+        store.live.append(frame(HOST, t_ms, t_ms, 0.0))
+    cursor = store.reader.cursor([("__name__", "=", "a")])
+    assert cursor.last(0, 5000)[0].values.tolist() == [[3000.0]]
+    assert cursor.last(0, 2500)[0].t_ms.tolist() == [2000]
+    assert cursor.last(3001, 9000) == []
+
+
+def test_missing_readings_are_stale_markers(store: Store) -> None:
+    store.live.append(frame(HOST, 1000, np.nan, 2.0))
+    (data,) = store.reader.select([("__name__", "=", "a")], 0, 2000)
+    assert is_stale(data.values).all()
+
+
+def test_a_read_that_would_be_too_large_is_refused_before_it_begins(open_store: OpenStore) -> None:
+    store = open_store(select_max_samples=1000)
+    for second in range(600):
+        store.live.append(frame(HOST, second * 1000, 1.0, 2.0))
+        store.archive.flush()
+    store.seal(everything=True)
+    store = open_store(select_max_samples=1000)
+    assert len(store.reader.select([("__name__", "=", "a")], 0, 10**9)) == 1
+    with pytest.raises(DeskvigilError, match=r"1,200 samples, more than storage\.select_max_samples"):
+        store.reader.select([("host", "=", "a")], 0, 10**9)
+
+
+def test_labels_and_series_can_be_listed(store: Store) -> None:
+    store.live.append(frame(HOST, 1000, 1.0, 2.0))
+    reader = store.reader
+    assert reader.label_names() == ["__name__", "host"]
+    assert reader.label_values("__name__") == ["a", "b"]
+    assert reader.label_values("host", [("__name__", "=", "a")]) == ["a"]
+    assert reader.series([("__name__", "=~", "a|b")]) == list(HOST.series)
+    assert reader.series([], 0, 999) == []
+    assert reader.series([], 1000, 1000) == list(HOST.series)
