@@ -29,7 +29,7 @@ from alerts.service import AlertService
 from alerts.stats import AlertsCollector
 from collectors.collector import Collector
 from collectors.engine import EngineCollector
-from collectors.events import TRADING_STATES, Event, EventWatcher
+from collectors.events import Event, EventWatcher
 from collectors.gpu import GpuCollector
 from collectors.host import HostCollector
 from collectors.process import ChildStatus, ProcessCollector
@@ -40,7 +40,7 @@ from dashboard.api.ingest import ingest_router
 from dashboard.api.meter import ApiMeter
 from dashboard.api.prometheus import BuildInfo, prometheus_router
 from dashboard.server import build_server, uvicorn_options
-from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services
+from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services, TradingState
 from engine.commands import CommandClient
 from metrics.catalogue import series
 from metrics.clock import Clock, SystemClock
@@ -57,6 +57,7 @@ from storage.store import Store
 log = logging.getLogger("deskvigil.console")
 
 HEARTBEAT_S = 0.5
+STATES: tuple[TradingState, ...] = ("ACTIVE", "REDUCING", "HALTED")  # by deskvigil_engine_trading_state
 ENGINE_GAUGES = ("trading_state", "session_start_time_seconds")
 SHUTDOWN_S = 2
 SETTLE_S = 20.0  # what was missed while the program was down waits until it has settled
@@ -254,10 +255,12 @@ def _engine_info(engine: EngineCollector, store: Store) -> EngineInfo:
     info = engine.info()
     now = {name: store.live.latest(series(f"deskvigil_engine_{name}")) for name in ENGINE_GAUGES}
     value = {name: nan if sample is None else sample[1] for name, sample in now.items()}
-    state = value["trading_state"]
+    state: TradingState = "DOWN"
+    if not engine.absence and not isnan(value["trading_state"]):
+        state = STATES[int(value["trading_state"])]
     symbols = info.get("instruments", ())
     return EngineInfo(
-        state="DOWN" if engine.absence or isnan(state) else TRADING_STATES[int(state)],
+        state=state,
         reason=engine.absence,
         source=str(info.get("source", "")),
         simulated_market=bool(info.get("simulated_market", True)),
