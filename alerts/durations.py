@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import promql_parser
+
+_ZERO = re.compile(r"0(ms|[smhdwy])?\Z")
 
 
 def parse_duration_s(text: str) -> float:
     """Seconds in a duration; ValueError says what is allowed. `0` needs no unit."""
-    if text.strip() == "0":
+    if _ZERO.match(text.strip()):  # the parser refuses "0s", which Prometheus accepts
         return 0.0
     try:
         return float(promql_parser.parse_duration(text.strip()).total_seconds())

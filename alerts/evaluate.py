@@ -10,7 +10,7 @@ import math
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from alerts.expression import Comparison
 from alerts.extension import NoData
@@ -24,6 +24,7 @@ from metrics.errors import DeskvigilError
 
 HIDDEN_LABELS = frozenset({"__name__", "alertname"})
 IDENTITIES_KEPT = 4096
+NO_LABELS: dict[str, str] = {}
 
 
 class EvaluationError(DeskvigilError):
@@ -35,14 +36,18 @@ class Tracked:
     """One alert that is not inactive: what never changes of it, and what does.
 
     stored: the database has its row. restored: it comes from before a restart and was not seen since.
+    told: names of the channels that had a message about it: they are also told how it goes on. value: the
+    last one with which the alert held; NaN where it is about missing data.
     """
 
     alert_id: str
     fingerprint: str
     labels: dict[str, str]
     live: Live
+    value: float
     stored: bool = False
     restored: bool = False
+    told: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Change:
     after: Live | None
     reason: Reason
     at: Instant
+    value: float
     annotations: Mapping[str, str]
     comparison: Comparison | None
     event_id: str
@@ -98,7 +104,7 @@ class RuleRun:
         self._limit = min(limit or options.max_alerts, options.max_alerts)
         self._store_pending_after_ms = round(options.persist_pending_after_s * 1000)
         self._external_url = options.external_url
-        self._identities: dict[tuple[tuple[str, str], ...], Identity] = {}
+        self._identities: dict[int, tuple[dict[str, str], Identity]] = {}
         self._templated = any("{{" in text for text in rule.label_texts.values())
 
     def evaluate(self, samples: Samples, now: Instant, *, grace: bool) -> list[Change]:
@@ -110,17 +116,17 @@ class RuleRun:
         """
         seen = self._observe(samples, now, grace)
         changes = []
-        for identity, observation in seen.values():
+        for identity, observation, value in seen.values():
             tracked = self.alerts.get(identity.fingerprint)
-            if tracked is None and observation.seen is not Seen.EXCEEDS:
+            if tracked is None:
+                changes += self._begin(identity, observation, value, now)
                 continue
-            if tracked is not None:
-                tracked.restored = False
-            changes += self._advance(identity, tracked, observation, now)
-        for key in [key for key in self.alerts if key not in seen]:
-            tracked = self.alerts[key]
-            observation = self._missing(tracked, bool(samples), grace)
-            changes += self._advance(Identity(tracked.labels, key), tracked, observation, now)
+            tracked.restored = False
+            if observation.seen is Seen.EXCEEDS or observation.seen is Seen.BETWEEN:
+                tracked.value = value
+            changes += self._advance(tracked, observation, now)
+        for tracked in [one for key, one in self.alerts.items() if key not in seen]:
+            changes += self._advance(tracked, self._missing(tracked, bool(samples), grace), now)
         return changes
 
     def end(self, reason: Reason, now: Instant) -> list[Change]:
@@ -150,7 +156,7 @@ class RuleRun:
             annotations=self._facts(tracked, live),
             severity=live.severity,
             state=live.state,
-            value=live.value,
+            value=tracked.value,
             threshold=None if tier.comparison is None else tier.comparison.threshold,
             comparison="" if tier.comparison is None else str(tier.comparison),
             active_since_ms=live.since.wall_ms,
@@ -164,15 +170,18 @@ class RuleRun:
         """The alert's labels with its present tier."""
         return {**tracked.labels, "severity": live.severity.label}
 
-    def identity(self, labels: Mapping[str, str], value: float = math.nan) -> Identity:
+    def identity(self, labels: dict[str, str], value: float = math.nan) -> Identity:
         """The alert that a sample with these labels speaks of."""
-        key = tuple(labels.items())
-        found = None if self._templated else self._identities.get(key)
-        if found is None:
-            found = self._identify(labels, value)
-            if len(self._identities) >= IDENTITIES_KEPT:
-                self._identities.clear()
-            self._identities[key] = found
+        if self._templated:
+            return self._identify(labels, value)
+        # Whoever hands samples hands the same label objects each time, and does not change them.
+        known = self._identities.get(id(labels))
+        if known is not None:
+            return known[1]
+        if len(self._identities) >= IDENTITIES_KEPT:
+            self._identities.clear()
+        found = self._identify(labels, value)
+        self._identities[id(labels)] = (labels, found)
         return found
 
     def _identify(self, labels: Mapping[str, str], value: float) -> Identity:
@@ -187,34 +196,37 @@ class RuleRun:
     def _hash(self, labels: Mapping[str, str]) -> str:
         return fingerprint({**labels, "severity": self.rule.severity.label, "\x00": self._salt})
 
-    def _observe(self, samples: Samples, now: Instant, grace: bool) -> dict[str, tuple[Identity, Observation]]:
-        extension, rule = self.rule.extension, self.rule
+    def _observe(self, samples: Samples, now: Instant, grace: bool) -> dict[str, tuple[Identity, Observation, float]]:
+        """What the samples say of each alert; those that neither exceed nor are alive are left out."""
+        extension, rule, alerts = self.rule.extension, self.rule, self.alerts
         active = extension.active is None or extension.active.contains(now.wall_ms)
-        seen: dict[str, tuple[Identity, Observation]] = {}
+        seen: dict[str, tuple[Identity, Observation, float]] = {}
         exceeding = 0
         for labels, value in samples:
-            observation = self._classify(value) if active else Observation(Seen.CLEAR, value, rule.severity)
-            exceeding += observation.seen is Seen.EXCEEDS
+            tier = extension.tier_of(value) if active else None
+            if tier is None and not alerts:
+                continue
             identity = self.identity(labels, value)
-            if identity.fingerprint in seen:
-                raise EvaluationError(f"two series have the same labels once the rule's are applied: {identity.labels}")
-            seen[identity.fingerprint] = (identity, observation)
+            before = seen.get(identity.fingerprint)
+            if tier is not None:
+                if before is not None and before[1].seen is Seen.EXCEEDS:
+                    raise EvaluationError(f"two series have the same labels, the rule's applied: {identity.labels}")
+                exceeding += 1
+                observation = Observation(Seen.EXCEEDS, tier.severity)
+            elif before is not None:
+                continue
+            else:
+                between = active and extension.recovery is not None and extension.recovery.holds(value)
+                observation = Observation(Seen.BETWEEN if between else Seen.CLEAR, rule.severity)
+            seen[identity.fingerprint] = (identity, observation, value)
         if not samples and extension.no_data is NoData.ALERT and active and not grace:
-            identity, exceeding = self.identity({}), 1
-            tracked = self.alerts.get(identity.fingerprint)
+            identity, exceeding = self.identity(NO_LABELS), 1
+            tracked = alerts.get(identity.fingerprint)
             severity = rule.severity if tracked is None else tracked.live.severity
-            seen[identity.fingerprint] = (identity, Observation(Seen.EXCEEDS, math.nan, severity))
+            seen[identity.fingerprint] = (identity, Observation(Seen.EXCEEDS, severity), math.nan)
         if exceeding > self._limit:
             raise EvaluationError(f"{exceeding} alerts are more than the limit of {self._limit}")
         return seen
-
-    def _classify(self, value: float) -> Observation:
-        extension = self.rule.extension
-        tier = extension.tier_of(value)
-        if tier is not None:
-            return Observation(Seen.EXCEEDS, value, tier.severity)
-        between = extension.recovery is not None and extension.recovery.holds(value)
-        return Observation(Seen.BETWEEN if between else Seen.CLEAR, value, self.rule.severity)
 
     def _missing(self, tracked: Tracked, others: bool, grace: bool) -> Observation:
         policy = self.rule.extension.no_data
@@ -223,18 +235,23 @@ class RuleRun:
             or (policy is NoData.ALERT and not others)  # the alert about silence speaks for them
             or (grace and tracked.restored)
         )
-        return Observation(Seen.FROZEN if frozen else Seen.MISSING, tracked.live.value, self.rule.severity)
+        return Observation(Seen.FROZEN if frozen else Seen.MISSING, self.rule.severity)
 
-    def _advance(self, identity: Identity, tracked: Tracked | None, seen: Observation, now: Instant) -> list[Change]:
-        before = None if tracked is None else tracked.live
-        outcome = step(before, seen, self.timing, now)
-        if tracked is None:
-            if outcome.live is None:
-                return []
-            alert_id = f"{identity.fingerprint}-{secrets.token_hex(4)}"
-            tracked = Tracked(alert_id, identity.fingerprint, identity.labels, outcome.live)
-            self.alerts[identity.fingerprint] = tracked
-        return self._conclude(tracked, before, outcome.live, outcome.reason, now)
+    def _begin(self, identity: Identity, seen: Observation, value: float, now: Instant) -> list[Change]:
+        outcome = step(None, seen, self.timing, now)
+        if outcome.live is None:
+            return []
+        alert_id = f"{identity.fingerprint}-{secrets.token_hex(4)}"
+        tracked = Tracked(alert_id, identity.fingerprint, identity.labels, outcome.live, value)
+        self.alerts[identity.fingerprint] = tracked
+        return self._conclude(tracked, None, outcome.live, outcome.reason, now)
+
+    def _advance(self, tracked: Tracked, seen: Observation, now: Instant) -> list[Change]:
+        before = tracked.live
+        after, reason = step(before, seen, self.timing, now)
+        if after is before and tracked.stored:
+            return []
+        return self._conclude(tracked, before, after, reason, now)
 
     def _conclude(
         self, tracked: Tracked, before: Live | None, after: Live | None, reason: Reason | None, now: Instant
@@ -256,7 +273,8 @@ class RuleRun:
         live = after or before or tracked.live
         comparison = self.rule.extension.tier_named(live.severity).comparison
         facts = self._facts(tracked, live)
-        return Change(self.rule.key, tracked, before, after, reason, now, facts, comparison, new_event_id())
+        key, event_id = self.rule.key, new_event_id()
+        return Change(key, tracked, before, after, reason, now, tracked.value, facts, comparison, event_id)
 
     def _lasting(self, tracked: Tracked, now: Instant) -> Reason | None:
         """A pending alert is stored once it has lasted: one that comes and goes costs no write."""
@@ -265,7 +283,7 @@ class RuleRun:
         return Reason.PENDING if live.state is AlertState.PENDING and lasted else None
 
     def _facts(self, tracked: Tracked, live: Live) -> dict[str, str]:
-        facts = Facts(live.value, self.shown_labels(tracked, live), self._external_url)
+        facts = Facts(tracked.value, self.shown_labels(tracked, live), self._external_url)
         return {name: template.render(facts) for name, template in self.rule.annotations.items()}
 
 

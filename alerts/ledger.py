@@ -33,11 +33,14 @@ class Recipient:
     min_severity: SeverityName = "info"
     send_resolved: bool = True
 
-    def wants(self, reason: Reason, severity: Severity) -> bool:
-        """Whether a message of this kind and tier goes to the channel."""
-        if severity < Severity.parse(self.min_severity):
-            return False
-        return self.send_resolved or reason not in (Reason.RESOLVED, Reason.RULE_GONE)
+    def wants(self, change: Change) -> bool:
+        """Whether the channel is told of a change: of bad news by its tier, of better news where it had the bad."""
+        known = self.name in change.tracked.told
+        if change.reason in (Reason.RESOLVED, Reason.RULE_GONE):
+            return known and self.send_resolved
+        if change.reason is Reason.TIER_FELL:
+            return known
+        return change.live.severity >= Severity.parse(self.min_severity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Restored:
         """Its end, because no rule asks for it any more."""
         reason = Reason.RULE_GONE if self.tracked.live.state is AlertState.FIRING else Reason.WITHDRAWN
         before = self.tracked.live
-        return Change(self.rule, self.tracked, before, None, reason, now, self.annotations, None, new_event_id())
+        value, event_id = self.tracked.value, new_event_id()
+        return Change(self.rule, self.tracked, before, None, reason, now, value, self.annotations, None, event_id)
 
 
 class Ledger:
@@ -64,13 +68,13 @@ class Ledger:
         self._external_url = options.external_url
         self._max_pending = options.outbox.max_pending
 
-    def record(self, changes: Sequence[Change]) -> list[Message]:
-        """Write changes in one durable transaction; return the messages that they caused.
+    def record(self, changes: Sequence[Change]) -> int:
+        """Write changes in one durable transaction; return how many messages they put into the outbox.
 
         StorageUnavailable where the database cannot be written: nothing was then.
         """
-        told = [self.message(change) for change in changes if change.reason in NOTIFIED]
-        rows = [row for message in told for row in self._outbox_rows(message)]
+        addressed = [self.address(change) for change in changes if change.reason in NOTIFIED]
+        rows = [row for message, channels in addressed for row in _outbox_rows(message, channels)]
         with self._store.write() as connection:
             for change in changes:
                 _write_state(connection, change)
@@ -78,7 +82,7 @@ class Ledger:
             if rows:
                 self._bound(connection, rows)
                 connection.execute(insert(outbox), rows)
-        return told
+        return len(rows)
 
     def acknowledge(self, connection: Connection, change: Change) -> bool:
         """Write an acknowledgement where nobody was faster; False where somebody was."""
@@ -98,8 +102,13 @@ class Ledger:
         connection.execute(insert(alert_event), [_event_row(change)])
         return True
 
-    def message(self, change: Change) -> Message:
-        """What a change says to people."""
+    def address(self, change: Change) -> tuple[Message, list[str]]:
+        """What a change says to people, and the names of the channels that it goes to."""
+        channels = [one.name for one in self._recipients if one.wants(change)]
+        change.tracked.told.update(channels)
+        return self._message(change), channels
+
+    def _message(self, change: Change) -> Message:
         live = change.live
         return Message(
             message_id=change.event_id,
@@ -110,7 +119,7 @@ class Ledger:
             labels={**change.tracked.labels, "severity": live.severity.label},
             annotations=change.annotations,
             severity=live.severity,
-            value=live.value,
+            value=change.value,
             comparison="" if change.comparison is None else str(change.comparison),
             active_since_ms=live.since.wall_ms,
             fired_at_ms=(live.fired or live.since).wall_ms,
@@ -118,10 +127,6 @@ class Ledger:
             created_ms=change.at.wall_ms,
             external_url=self._external_url,
         )
-
-    def recipients_of(self, message: Message) -> list[str]:
-        """Names of the channels that a message goes to."""
-        return [one.name for one in self._recipients if one.wants(message.reason, message.severity)]
 
     def restore(self, now: Instant, tolerance_ms: int, last_alive_ms: int | None) -> list[Restored]:
         """Read what was alive at the last stop.
@@ -131,10 +136,16 @@ class Ledger:
         """
         with self._store.read() as connection:
             rows = connection.execute(select(alert_state)).all()
+            told = connection.execute(
+                select(outbox.c.alert_id, outbox.c.channel)
+                .where(outbox.c.alert_id.in_(select(alert_state.c.id)))
+                .distinct()
+            ).all()
         short = last_alive_ms is not None and 0 <= now.wall_ms - last_alive_ms <= tolerance_ms
         restored = []
         for row in rows:
             tracked = _tracked(row, now, last_alive_ms if short else None)
+            tracked.told.update(channel for alert_id, channel in told if alert_id == row.id)
             restored.append(Restored(row.rule, tracked, _mapping(row.annotations)))
         return restored
 
@@ -156,24 +167,6 @@ class Ledger:
             rows = connection.execute(query.limit(max(1, min(limit, MAX_PAGE)))).all()
         return [_notification(row) for row in rows]
 
-    def _outbox_rows(self, message: Message) -> list[dict[str, Any]]:
-        payload = message.to_payload()
-        return [
-            {
-                "event_id": message.message_id,
-                "alert_id": message.alert_id,
-                "channel": channel,
-                "payload": payload,
-                "reason": message.reason.value,
-                "created_ms": message.created_ms,
-                "next_attempt_ms": message.created_ms,
-                "attempts": 0,
-                "status": "pending",
-                "last_error": None,
-            }
-            for channel in self.recipients_of(message)
-        ]
-
     def _bound(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Too many waiting messages are recorded as dead: visible, and never a full disk."""
         waiting = connection.execute(select(func.count()).select_from(outbox).where(outbox.c.status == "pending"))
@@ -181,6 +174,25 @@ class Ledger:
         for row in rows[room:]:
             row["status"] = "dead"
             row["last_error"] = f"the outbox holds {self._max_pending} waiting messages already"
+
+
+def _outbox_rows(message: Message, channels: Sequence[str]) -> list[dict[str, Any]]:
+    payload = message.to_payload()
+    return [
+        {
+            "event_id": message.message_id,
+            "alert_id": message.alert_id,
+            "channel": channel,
+            "payload": payload,
+            "reason": message.reason.value,
+            "created_ms": message.created_ms,
+            "next_attempt_ms": message.created_ms,
+            "attempts": 0,
+            "status": "pending",
+            "last_error": None,
+        }
+        for channel in channels
+    ]
 
 
 def _write_state(connection: Connection, change: Change) -> None:
@@ -203,7 +215,7 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "fired_at_ms": None if live.fired is None else live.fired.wall_ms,
         "notified_ms": None if live.notified is None else live.notified.wall_ms,
         "last_eval_ms": change.at.wall_ms,
-        "value": _finite(live.value),
+        "value": _finite(change.value),
         "acked_by": live.acked_by,
         "acked_at_ms": live.acked_at_ms,
         "ack_comment": live.ack_comment,
@@ -224,7 +236,7 @@ def _event_row(change: Change) -> dict[str, Any]:
         "to_state": _state(change.after).value,
         "reason": change.reason.value,
         "severity": live.severity.label,
-        "value": _finite(live.value),
+        "value": _finite(change.value),
         "threshold": _threshold(change),
         "active_since_ms": live.since.wall_ms,
         "fired_at_ms": None if live.fired is None else live.fired.wall_ms,
@@ -260,7 +272,6 @@ def _tracked(row: Row[Any], now: Instant, last_alive_ms: int | None) -> Tracked:
     live = Live(
         state=AlertState(row.state),
         severity=Severity.parse(row.severity),
-        value=_number(row.value),
         since=instant(row.active_since_ms, until_ms) or now,
         fired=instant(row.fired_at_ms, now.wall_ms),
         notified=instant(row.notified_ms, now.wall_ms),
@@ -268,7 +279,7 @@ def _tracked(row: Row[Any], now: Instant, last_alive_ms: int | None) -> Tracked:
         acked_at_ms=row.acked_at_ms,
         ack_comment=row.ack_comment,
     )
-    return Tracked(row.id, row.fingerprint, dict(row.labels), live, stored=True, restored=True)
+    return Tracked(row.id, row.fingerprint, dict(row.labels), live, _number(row.value), stored=True, restored=True)
 
 
 def _event(row: Row[Any]) -> AlertEvent:

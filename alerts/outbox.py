@@ -146,6 +146,7 @@ class Courier:
 
     def start(self) -> None:
         if self._thread is None:
+            self._stopping.clear()
             self._thread = threading.Thread(target=self._run, name=f"alerts-{self._name}", daemon=True)
             self._thread.start()
 

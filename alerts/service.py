@@ -14,7 +14,6 @@ from alerts.channels.channel import Channel
 from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
 from alerts.ledger import Ledger
-from alerts.message import Message
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
@@ -156,7 +155,7 @@ class AlertService:
         return ServiceStats(
             rules=len(self._watch.rules),
             rules_failing=sum(1 for watched in self._watch.rules if watched.error),
-            evaluations=counters.evaluations,
+            evaluations=self._watch.evaluations(),
             failures=counters.failures,
             missed=self._missed,
             passes=counters.passes,
@@ -216,16 +215,18 @@ class AlertService:
 
     def _arrived(self, frame: Frame) -> None:
         """Take note of a frame, in its collector's thread; a newer one replaces one not yet looked at."""
-        if not self._watch.concerns(frame):
+        collector = frame.schema.collector
+        if collector not in self._frames and self._watch.quiet(frame, self._now()):
             return
         with self._frames_lock:
-            self._missed += frame.schema.collector in self._frames
-            self._frames[frame.schema.collector] = frame
+            self._missed += collector in self._frames
+            self._frames[collector] = frame
         self._wake.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._wake.wait(self._options.slow_tick_s)
+            rewrite_s = REWRITE_AFTER_MS / 1000 if self._unwritten else self._options.slow_tick_s
+            self._wake.wait(min(rewrite_s, self._options.slow_tick_s))
             self._wake.clear()
             if self._stopping.is_set():
                 return
@@ -244,10 +245,12 @@ class AlertService:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
-            if changes or (self._views and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
+            alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
+            moved = bool(changes) or alive != len(self._views)  # a pending alert is shown before it is recorded
+            if moved or (alive and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
                 with self._lock:
                     self._publish(now)
-        if changes:
+        if moved:
             self._announce()
 
     def _record(self, changes: Sequence[Change], now: Instant) -> None:
@@ -264,13 +267,12 @@ class AlertService:
             self._next_write_ms = now.mono_ms + REWRITE_AFTER_MS
             for change in changes:
                 if change.reason in NOTIFIED:
-                    message = self._ledger.message(change)
-                    self._outbox.send_unstored(message, self._ledger.recipients_of(message))
+                    self._outbox.send_unstored(*self._ledger.address(change))
 
     def _write_waiting(self) -> None:
         if not self._unwritten:
             return
-        told: list[Message] = self._ledger.record(list(self._unwritten))
+        told = self._ledger.record(list(self._unwritten))
         self._changes += len(self._unwritten)
         self._unwritten.clear()
         if told:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from metrics.severity import Severity
 
@@ -52,8 +53,7 @@ NOTIFIED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """One moment on both clocks: wall_ms is shown and stored, mono_ms (monotonic) is what ages are made of."""
 
     wall_ms: int
@@ -70,12 +70,10 @@ class Timing:
     repeat_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one evaluation saw. severity is the tier reached (while EXCEEDS), value NaN where there is none."""
+class Observation(NamedTuple):
+    """What one evaluation saw; severity is the tier reached while EXCEEDS, else the rule's lowest."""
 
     seen: Seen
-    value: float
     severity: Severity
 
 
@@ -90,7 +88,6 @@ class Live:
 
     state: AlertState
     severity: Severity
-    value: float
     since: Instant
     fired: Instant | None = None
     clear_since: Instant | None = None
@@ -101,9 +98,11 @@ class Live:
     ack_comment: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The outcome: what is alive now (None: inactive), and why it changed (None: it did not)."""
+class Step(NamedTuple):
+    """The outcome: what is alive now (None: inactive), and why it changed (None: nothing to tell).
+
+    The same Live object comes back where nothing changed: most evaluations of a firing alert make nothing.
+    """
 
     live: Live | None
     reason: Reason | None = None
@@ -122,7 +121,7 @@ def acknowledge(live: Live, who: str, comment: str, now: Instant) -> Step:
 
 
 def _begin(seen: Observation, timing: Timing, now: Instant) -> Step:
-    pending = Live(AlertState.PENDING, seen.severity, seen.value, since=now)
+    pending = Live(AlertState.PENDING, seen.severity, since=now)
     return Step(pending, Reason.PENDING) if timing.for_ms > 0 else _fire(pending, now)
 
 
@@ -131,7 +130,7 @@ def _fire(live: Live, now: Instant) -> Step:
 
 
 def _still_pending(live: Live, seen: Observation, timing: Timing, now: Instant) -> Step:
-    held = replace(live, severity=seen.severity, value=seen.value)
+    held = live if live.severity is seen.severity else replace(live, severity=seen.severity)
     return _fire(held, now) if now.mono_ms - live.since.mono_ms >= timing.for_ms else Step(held)
 
 
@@ -144,7 +143,7 @@ def _stay(live: Live, _seen: Observation, _timing: Timing, _now: Instant) -> Ste
 
 
 def _still_firing(live: Live, seen: Observation, timing: Timing, now: Instant) -> Step:
-    held = replace(live, value=seen.value, clear_since=None)
+    held = _not_clear(live)
     if seen.severity > live.severity:
         # Whoever acknowledged the lower tier has not seen this one: the acknowledgement is re-armed.
         risen = replace(held, severity=seen.severity, below_since=None, notified=now)
@@ -153,16 +152,21 @@ def _still_firing(live: Live, seen: Observation, timing: Timing, now: Instant) -
 
 
 def _in_between(live: Live, seen: Observation, timing: Timing, now: Instant) -> Step:
-    return _maybe_lower(replace(live, value=seen.value, clear_since=None), seen.severity, timing, now)
+    return _maybe_lower(_not_clear(live), seen.severity, timing, now)
+
+
+def _not_clear(live: Live) -> Live:
+    return live if live.clear_since is None else replace(live, clear_since=None)
 
 
 def _maybe_lower(held: Live, tier: Severity, timing: Timing, now: Instant) -> Step:
     """Fall to a lower tier once the value stayed there long enough; else perhaps remind."""
     if tier >= held.severity:
-        return _maybe_repeat(replace(held, below_since=None), timing, now)
+        return _maybe_repeat(held if held.below_since is None else replace(held, below_since=None), timing, now)
     below_since = held.below_since or now
     if now.mono_ms - below_since.mono_ms < timing.tier_fall_ms:
-        return _maybe_repeat(replace(held, below_since=below_since), timing, now)
+        waiting = held if held.below_since is not None else replace(held, below_since=below_since)
+        return _maybe_repeat(waiting, timing, now)
     return Step(replace(held, severity=tier, below_since=None, notified=now), Reason.TIER_FELL)
 
 
@@ -173,11 +177,11 @@ def _maybe_repeat(held: Live, timing: Timing, now: Instant) -> Step:
     return Step(replace(held, notified=now), Reason.REPEAT)
 
 
-def _clearing(live: Live, seen: Observation, timing: Timing, now: Instant) -> Step:
+def _clearing(live: Live, _seen: Observation, timing: Timing, now: Instant) -> Step:
     clear_since = live.clear_since or now
     if now.mono_ms - clear_since.mono_ms >= timing.keep_firing_ms:
         return Step(None, Reason.RESOLVED)
-    return Step(replace(live, value=seen.value, clear_since=clear_since))
+    return Step(live if live.clear_since is not None else replace(live, clear_since=clear_since))
 
 
 Transition = Callable[[Live, Observation, Timing, Instant], Step]

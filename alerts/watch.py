@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from alerts.evaluate import Change, RuleRun
 from alerts.expression import Comparison
@@ -28,25 +29,41 @@ from metrics.series import Schema
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watched:
-    """One rule under watch: its run, its plan (None where it has none), and how its last evaluation went."""
+    """One rule under watch: its run, its plan (None where it has none), and how its last evaluation went.
+
+    due_ms: monotonic instant before which it is not evaluated again, a quarter of its group's interval
+    early because frames jitter. screen: the one that reads the rule off frames, where one does.
+    """
 
     run: RuleRun
     interval_ms: int
     plan: Prepared | None = None
+    screen: Screen | None = None
     error: str = ""
-    evaluated: Instant | None = None
+    due_ms: int = 0
     took_s: float = 0.0
+    _evaluated: Instant | None = None
 
-    def due(self, now: Instant) -> bool:
-        """Whether the group's interval has passed; a quarter early is close enough (frames jitter)."""
-        return self.evaluated is None or 4 * (now.mono_ms - self.evaluated.mono_ms) >= 3 * self.interval_ms
+    @property
+    def evaluated(self) -> Instant | None:
+        """When it was last evaluated, be it only by its screen."""
+        passed = None if self.screen is None or self.error else self.screen.passed
+        if passed is None or (self._evaluated is not None and self._evaluated.mono_ms > passed.mono_ms):
+            return self._evaluated
+        return passed
+
+    def done(self, now: Instant, error: str = "") -> None:
+        """Note an evaluation."""
+        self._evaluated = now
+        self.error = error
+        self.due_ms = now.mono_ms + 3 * self.interval_ms // 4
 
 
 @dataclass(slots=True)
 class Counters:
-    """What the watch did since the start."""
+    """What the watch did since the start; busy_ns is CPU time."""
 
     evaluations: int = 0
     failures: int = 0
@@ -69,33 +86,53 @@ class Reading:
 
 
 class Screen:
-    """All that the rules want of one schema."""
+    """All that the rules want of one schema. passed: when a frame was last found quiet, passes: how often."""
 
     def __init__(self, schema: Schema, readings: Sequence[Reading], queries: Sequence[Watched]) -> None:
         self.schema = schema
         self.readings = tuple(readings)
         self.queries = tuple(queries)
+        self.passed: Instant | None = None
+        self.passes = 0
         bounds = [_bounds(reading.watched.run.rule.expression.comparison) for reading in readings]
         counts = [len(reading.positions) for reading in readings]
         self._positions = np.array([at for reading in readings for at in reading.positions], dtype=np.int64)
         self._owner = np.repeat(np.arange(len(readings)), counts)
         self._low = np.repeat(np.array([low for low, _ in bounds]), counts)
         self._high = np.repeat(np.array([high for _, high in bounds]), counts)
-        self._always = [
-            index
-            for index, reading in enumerate(readings)
-            if reading.watched.run.rule.extension.no_data is NoData.ALERT
-        ]
+        self._runs = tuple(reading.watched.run for reading in readings)
+        self._always = {
+            index for index, run in enumerate(self._runs) if run.rule.extension.no_data is NoData.ALERT
+        }  # for them a frame without readings says something too
 
-    def __bool__(self) -> bool:
-        return bool(self.readings or self.queries)
+    def quiet(self, frame: Frame, now: Instant) -> bool:
+        """Whether the frame changes nothing: no threshold met, no alert alive, no query due.
+
+        For the collector's thread, where the frame is fresh: most frames end here, and cost the alert
+        thread nothing.
+        """
+        for watched in self.queries:
+            if now.mono_ms >= watched.due_ms:
+                return False
+        if self.readings:
+            if self._always or any(run.alerts for run in self._runs):
+                return False
+            if self._hits(frame.values).any():
+                return False
+        self.passed = now
+        self.passes += 1
+        return True
 
     def suspects(self, values: FloatArray) -> set[int]:
         """Indices of readings that may exceed or are alive; the others cannot change anything."""
-        read = values[self._positions]
-        hits = self._owner[(read >= self._low) & (read <= self._high)].tolist()
-        alive = [index for index, reading in enumerate(self.readings) if reading.watched.run.alerts]
+        hits = self._owner[self._hits(values)].tolist()
+        alive = [index for index, run in enumerate(self._runs) if run.alerts]
         return {*hits, *alive, *self._always}
+
+    def _hits(self, values: FloatArray) -> npt.NDArray[np.bool_]:
+        read = values[self._positions]
+        hits: npt.NDArray[np.bool_] = (read >= self._low) & (read <= self._high)
+        return hits
 
 
 def _bounds(comparison: Comparison | None) -> tuple[float, float]:
@@ -119,23 +156,29 @@ class Watch:
         for watched in self.rules:
             self._prepare(watched, query)
         self._screens: dict[str, Screen] = {}
+        self._screened_before = 0
         self._began: Instant | None = None
         self.counters = Counters()
 
-    def concerns(self, frame: Frame) -> bool:
-        """Whether any rule reads this collector; True also where that is not known yet. Cheap, any thread."""
+    def quiet(self, frame: Frame, now: Instant) -> bool:
+        """Whether a frame needs no look at all (see Screen.quiet); may be called from collectors' threads."""
         screen = self._screens.get(frame.schema.collector)
-        return screen is None or screen.schema is not frame.schema or bool(screen)
+        return screen is not None and screen.schema is frame.schema and screen.quiet(frame, now)
+
+    def evaluations(self) -> int:
+        """How many evaluations of rules there were, those by screens included."""
+        screened = sum(screen.passes * len(screen.readings) for screen in list(self._screens.values()))
+        return self.counters.evaluations + self._screened_before + screened
 
     def look(self, frames: Iterable[Frame], now: Instant, *, grace: bool) -> list[Change]:
         """Evaluate what the frames concern, and what the slow tick finds overdue; return what changed."""
-        began_ns = time.perf_counter_ns()
+        began_ns = time.thread_time_ns()
         changes: list[Change] = []
         for frame in frames:
             changes += self._look_at(frame, now, grace)
         changes += self._overdue(now, grace)
         self.counters.passes += 1
-        self.counters.busy_ns += time.perf_counter_ns() - began_ns
+        self.counters.busy_ns += time.thread_time_ns() - began_ns
         return changes
 
     def _overdue(self, now: Instant, grace: bool) -> list[Change]:
@@ -156,25 +199,24 @@ class Watch:
         if screen.readings:
             suspects = screen.suspects(frame.values)
             for index, reading in enumerate(screen.readings):
-                if not reading.watched.due(now):
+                if now.mono_ms < reading.watched.due_ms:
                     continue
                 if index in suspects:
                     changes += self._evaluate(reading.watched, reading.samples(frame.values), now, grace)
                 else:
                     self._passed(reading.watched, now)
         for watched in screen.queries:
-            if watched.due(now):
+            if now.mono_ms >= watched.due_ms:
                 changes += self._ask(watched, now, grace)
         return changes
 
     def _passed(self, watched: Watched, now: Instant) -> None:
-        watched.evaluated = now
-        watched.error = ""
+        watched.done(now)
         self.counters.evaluations += 1
 
     def _ask(self, watched: Watched, now: Instant, grace: bool) -> list[Change]:
         if watched.plan is None:
-            watched.evaluated = now
+            watched.done(now, watched.error)
             return []
         began_ns = time.perf_counter_ns()
         try:
@@ -197,8 +239,7 @@ class Watch:
         return changes
 
     def _failed(self, watched: Watched, now: Instant, error: str) -> list[Change]:
-        watched.evaluated = now
-        watched.error = error
+        watched.done(now, error)
         self.counters.evaluations += 1
         self.counters.failures += 1
         return []
@@ -226,9 +267,20 @@ class Watch:
             else:
                 queries.append(watched)
         screen = Screen(schema, readings, queries)
-        self._screens[schema.collector] = screen
+        self._install(screen)
         self._reconsider(schema, readings)
         return screen
+
+    def _install(self, screen: Screen) -> None:
+        collector = screen.schema.collector
+        before = self._screens.get(collector)
+        if before is not None:
+            self._screened_before += before.passes * len(before.readings)
+        for reading in screen.readings:
+            reading.watched.screen = screen
+        for watched in screen.queries:
+            watched.screen = None
+        self._screens[collector] = screen
 
     def _alone(self, watched: Watched, schema: Schema) -> bool:
         """Whether no other collector has series that the rule reads: only then a frame says it all."""
@@ -251,7 +303,7 @@ class Watch:
             ]
             if shared:
                 kept = [reading for reading in screen.readings if reading.watched not in shared]
-                self._screens[collector] = Screen(screen.schema, kept, (*screen.queries, *shared))
+                self._install(Screen(screen.schema, kept, (*screen.queries, *shared)))
 
 
 def _positions(watched: Watched, schema: Schema, names: dict[str, list[int]] | None) -> list[int]:

@@ -71,5 +71,6 @@ def _on_grid(data: SeriesValues, start_ms: int, step_ms: int, steps: int) -> npt
     """
     grid = np.full(steps, np.nan, np.float64 if data.series.name.endswith(_COUNTERS) else np.float32)
     inside = (data.t_ms >= start_ms) & (data.t_ms < start_ms + steps * step_ms)
-    grid[(data.t_ms[inside] - start_ms) // step_ms] = data.values[inside]
+    with np.errstate(invalid="ignore"):  # a stale marker is a signalling NaN
+        grid[(data.t_ms[inside] - start_ms) // step_ms] = data.values[inside]
     return grid

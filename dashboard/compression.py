@@ -81,7 +81,7 @@ class StaticCompressionMiddleware:
     def _pack_later(self, path: str, start: Message, body: bytes) -> None:
         headers = tuple((name, value) for name, value in start["headers"] if name.lower() != b"content-length")
         kind = Headers(raw=list(headers)).get("content-type", "")
-        fits = _MIN_BYTES <= len(body) and self._bytes < _CACHE_BYTES
+        fits = len(body) >= _MIN_BYTES and self._bytes < _CACHE_BYTES
         if not fits or path in self._packed or not any(word in kind for word in _TYPES):
             return
         task = asyncio.create_task(self._pack(path, headers, body))

@@ -140,10 +140,10 @@ def _why_nothing(expression: str, span: TimeRange, reader: Reader) -> str:
 
 
 def value_rows(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:
-    """A table of the newest steps: column names, and rows keyed t, c0, c1, ... newest first."""
+    """A table of the newest steps: column names, and rows keyed time, c0, c1, ... newest first."""
     curves = list(answer.curves[:VALUE_SERIES])
     times = np.unique(np.concatenate([curve.t_ms for curve in curves]))[-VALUE_ROWS:] if curves else np.empty(0, int)
-    rows: dict[int, dict[str, Any]] = {int(t): {"t": show_time(int(t))} for t in times[::-1]}
+    rows: dict[int, dict[str, Any]] = {int(t): {"time": show_time(int(t))} for t in times[::-1]}
     for column, curve in enumerate(curves):
         for t, value in zip(curve.t_ms[-VALUE_ROWS:].tolist(), curve.values[-VALUE_ROWS:].tolist(), strict=True):
             if t in rows and math.isfinite(value):

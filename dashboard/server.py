@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from dash import Dash, Input, Output, State, html
+from dash import Dash, Input, Output, State
 from dash.backends._fastapi import reset_current_request, set_current_request
 from dash.development.base_component import Component
 from fastapi import FastAPI, Request, Response
 from starlette.types import Message
 
 from dashboard.api.desk import desk_router
+from dashboard.components.markup import html
 from dashboard.components.shell import shell
 from dashboard.compression import StaticCompressionMiddleware
 from dashboard.live import LiveHub
@@ -129,17 +130,18 @@ def _add_health(server: FastAPI, services: Services) -> None:
         return Response("Deskvigil is ready.\n", media_type="text/plain")
 
 
-def _dash(server: FastAPI, services: Services) -> Dash:
+def _dash(server: FastAPI, services: Services) -> Any:
     """Dash on our FastAPI application, with pages routed by one callback of ours.
 
     Dash's own page registry is global to the process; two servers in one (tests) would share it.
     """
-    dash = Dash(
+    make: Any = Dash  # whose signature knows no FastAPI server
+    dash = make(
         "dashboard",
         server=server,
         assets_folder=str(ASSETS),
         include_assets_files=False,
-        pages_folder="",
+        use_pages=False,
         serve_locally=True,
         suppress_callback_exceptions=True,
         update_title="",
@@ -147,13 +149,15 @@ def _dash(server: FastAPI, services: Services) -> Dash:
         add_log_handler=False,
         index_string=_index(services.options),
     )
+    # With this a page would open Dash's own socket, which is closed here.
+    dash.backend.websocket_capability = False
     dash.enable_dev_tools(debug=False, dev_tools_disable_version_check=True)
     dash.layout = shell(services, PAGES)
     for page in PAGES:
         page.register(dash, services)
     by_path = {page.path: page for page in PAGES}
 
-    @dash.callback(Output("content", "children"), Input("url", "pathname"), State("url", "search"))  # type: ignore[untyped-decorator]
+    @dash.callback(Output("content", "children"), Input("url", "pathname"), State("url", "search"))
     async def route(pathname: str | None, search: str | None) -> Component:
         page = by_path.get((pathname or "/").rstrip("/") or "/")
         if page is None:
@@ -167,7 +171,7 @@ def _dash(server: FastAPI, services: Services) -> Dash:
     return dash
 
 
-def _add_pages(server: FastAPI, dash: Dash) -> None:
+def _add_pages(server: FastAPI, dash: Any) -> None:
     """A route per page ('/' is Dash's own), and 404 for everything else: JSON for programs, the shell for people."""
 
     async def page(request: Request) -> Response:
@@ -189,12 +193,12 @@ def _add_pages(server: FastAPI, dash: Dash) -> None:
     server.add_api_route("/{path:path}", unknown_page, methods=["GET"], include_in_schema=False)
 
 
-def _rendered(dash: Dash, request: Request, status: int) -> Response:
-    token = set_current_request(request)
+def _rendered(dash: Any, request: Request, status: int) -> Response:
+    token = set_current_request(request)  # type: ignore[no-untyped-call]
     try:
         return Response(dash.index(), status, media_type="text/html", headers={"Cache-Control": "no-store"})
     finally:
-        reset_current_request(token)
+        reset_current_request(token)  # type: ignore[no-untyped-call]
 
 
 def _index(options: WebOptions) -> str:

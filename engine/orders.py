@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from engine import account as acc
 from engine import counters as at
 from engine.book import Books, apply
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
 from engine.gates import Reason, check_order
 from engine.histogram import bucket_of
-from engine.jit import inline_kernel
+from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
 from metrics.frame import FloatArray, IntArray
@@ -65,7 +67,7 @@ class Desk(NamedTuple):
     clockwork: IntArray
 
 
-@inline_kernel
+@kernel
 def record(desk: Desk, which: int, duration_ns: int) -> None:
     """Count one duration in one of the latency histograms."""
     duration = max(duration_ns, 0)
@@ -84,7 +86,7 @@ def working_lots(desk: Desk, i: int, side: int) -> int:
     return lots
 
 
-@inline_kernel
+@kernel
 def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int) -> None:
     """Put one own fill where it belongs: order, parent, account, counters, ring."""
     place = (-order_id) & 3
@@ -121,13 +123,13 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
     desk.fills_written[0] += 1
 
 
-@inline_kernel
+@kernel
 def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
     """Go through the fills of one event; returns how many were our own aggressor's."""
     taken = 0
     for k in range(count):
         fill = fills[k]
-        i = fill.instrument
+        i, side = np.int64(fill.instrument), np.int64(fill.side)
         if fill.flags & SELF_CANCEL:
             row = desk.own[i, (-fill.maker_id) & 3]
             if row[ID] == fill.maker_id:
@@ -137,15 +139,15 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
                     desk.counts[at.CANCELLED] += 1
         elif fill.taker_id < 0:
             taken += 1
-            book_own_fill(desk, i, fill.side, fill.taker_id, fill.qty, fill.price, 1, t_ns)
+            book_own_fill(desk, i, side, fill.taker_id, fill.qty, fill.price, 1, t_ns)
         elif fill.maker_id < 0:
-            book_own_fill(desk, i, -fill.side, fill.maker_id, fill.qty, fill.price, 0, t_ns)
+            book_own_fill(desk, i, -side, fill.maker_id, fill.qty, fill.price, 0, t_ns)
         else:
             desk.volumes[TRADED_BY_OTHERS, i] += fill.qty
     return taken
 
 
-@inline_kernel
+@kernel
 def send(
     desk: Desk, books: Books, i: int, place: int, side: int, ticks: int, lots: int, ioc: int,
     t_ns: int, intended_ns: int, age_ns: int,
@@ -187,7 +189,7 @@ def send(
     return reason
 
 
-@inline_kernel
+@kernel
 def cancel(desk: Desk, books: Books, i: int, place: int, t_ns: int) -> int:
     """Cancel the own order at a place, if there is one; returns 1 where there was. No gate is asked."""
     row = desk.own[i, place]

@@ -51,7 +51,7 @@ FAR_NS = 1 << 62
 _ACTIVE, _REDUCING = int(TradingState.ACTIVE), int(TradingState.REDUCING)
 
 
-@inline_kernel
+@kernel
 def mark(desk: Desk, books: Books, i: int) -> None:
     """Take the mid of an instrument's book over into the account; a one-sided book leaves the last."""
     bid, ask = best_price(books, i, 1), best_price(books, i, -1)
@@ -69,7 +69,7 @@ def data_age(desk: Desk, i: int, t_ns: int, lag_ns: int) -> int:
     return -1 if last < 0 else t_ns - last + lag_ns
 
 
-@inline_kernel
+@kernel
 def make(desk: Desk, books: Books, i: int, t_ns: int, intended_ns: int, lag_ns: int, applied_ns: int) -> None:
     """Look at the maker's two quotes of one instrument and move, place or withdraw them."""
     settings = desk.settings[i]
@@ -103,7 +103,7 @@ def make(desk: Desk, books: Books, i: int, t_ns: int, intended_ns: int, lag_ns: 
                 send(desk, books, i, place, side, want, lots, 0, t_ns, intended_ns, data_age(desk, i, t_ns, lag_ns))
 
 
-@inline_kernel
+@kernel
 def begin_slice(desk: Desk, books: Books, i: int, t_ns: int, intended_ns: int, lag_ns: int) -> None:
     """Rest the next slice of a parent at the touch of its own side."""
     parent, settings = desk.parents[i], desk.settings[i]
@@ -117,7 +117,7 @@ def begin_slice(desk: Desk, books: Books, i: int, t_ns: int, intended_ns: int, l
     parent[plan.P_NEXT_NS] = t_ns + int(settings[plan.PARENT_SLICE_NS])
 
 
-@inline_kernel
+@kernel
 def cross(desk: Desk, books: Books, i: int, t_ns: int, intended_ns: int, lag_ns: int) -> None:
     """Fill at once what a parent is behind its plan at the end of a slice."""
     parent, settings = desk.parents[i], desk.settings[i]
@@ -194,7 +194,7 @@ def next_timer(desk: Desk) -> int:
     return first
 
 
-@inline_kernel
+@kernel
 def run_timers(desk: Desk, books: Books, timeline: IntArray, speed: float, until_ns: int, now_ns: int) -> int:
     """Run the timers up to an engine time, the earliest first; returns when the next one is."""
     while True:
@@ -206,12 +206,14 @@ def run_timers(desk: Desk, books: Books, timeline: IntArray, speed: float, until
         run_timer(desk, books, i, t_ns, intended_ns, int((now_ns - intended_ns) * speed))
 
 
-@inline_kernel
+@kernel
 def take_event(desk: Desk, books: Books, event: Any, timeline: IntArray, speed: float, late_ns: int) -> None:
     """Put one market event into the books and let its fills and the maker follow."""
-    i, kind, t_ns = event.instrument, event.kind, event.t_ns
+    # Whole words from here on: a narrower type would compile everything below a second time.
+    i, kind, t_ns = np.int64(event.instrument), np.int64(event.kind), event.t_ns
+    side, flags = np.int64(event.side), np.int64(event.flags)
     intended_ns = due_ns(timeline, speed, t_ns)
-    count = apply(books, t_ns, event.order_id, event.price, event.qty, i, kind, event.side, event.flags)
+    count = apply(books, t_ns, event.order_id, event.price, event.qty, i, kind, side, flags)
     applied_ns = clock_ns(CLOCK_MONOTONIC)
     lag_ns = applied_ns - intended_ns
     record(desk, at.LATENCY_MARKET_DATA, lag_ns)

@@ -29,7 +29,8 @@ def compact(store: Store) -> str:
     """Return free pages to the file system and write the log back into the database file."""
     database = store.series_database
     with database.maintenance() as connection:
-        connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        # execute() would stop after the first page: this pragma is stepped without returning rows.
+        connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES});")
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
         connection.execute("PRAGMA optimize").fetchall()

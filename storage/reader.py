@@ -92,9 +92,16 @@ class Cursor:
         out: list[Block] = []
         rest: list[Group] = []
         for group in self._resolved():
-            newest = None if group.ring is None else group.ring.newest
-            if newest is not None and t0_ms <= newest.t_ms <= t1_ms:
+            ring = group.ring
+            newest = None if ring is None else ring.newest
+            if ring is None or newest is None:
+                rest.append(group)
+            elif t0_ms <= newest.t_ms <= t1_ms:
                 out.append(Block(group.series, newest.times, newest.values[group.rows][:, None]))
+            elif ring.covers(t0_ms):
+                times, values = ring.last(group.rows, t0_ms, t1_ms)
+                if len(times):
+                    out.append(Block(group.series, times, values))
             else:
                 rest.append(group)
         if rest:

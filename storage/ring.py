@@ -93,6 +93,19 @@ class Ring:
         """Return copies: times int64 [n] ascending, values float64 [rows, n], with t0 <= t <= t1."""
         return self._consistent(lambda count, first: self._slice(rows, t0_ms, t1_ms, count, first))
 
+    def last(self, rows: Rows, t0_ms: int, t1_ms: int) -> tuple[IntArray, FloatArray]:
+        """Like `window`, but only its last column, or none."""
+        return self._consistent(lambda count, first: self._last(rows, t0_ms, t1_ms, count, first))
+
+    def _last(self, rows: Rows, t0_ms: int, t1_ms: int, count: int, first: int) -> tuple[IntArray, FloatArray]:
+        if self._unsorted_until > first:
+            times, values = self._slice(rows, t0_ms, t1_ms, count, first)
+            return times[-1:], values[:, -1:]
+        high = self._search(t1_ms + 1, first, count)
+        times, values = self._copy(rows, max(high - 1, first), high)
+        found = len(times) == 1 and times[0] >= t0_ms
+        return (times, values) if found else (times[:0], values[:, :0])
+
     def _first(self, count: int) -> int:
         """The oldest readable frame: the slot that the next append will write is left out."""
         return max(0, count - self.capacity + 1)

@@ -72,8 +72,9 @@ def minutes(t_ms: IntArray, values: FloatArray) -> Minutes:
     newest = np.maximum.reduceat(positions, starts, axis=1)
     count = np.add.reduceat(present, starts, axis=1, dtype=np.int64)
     columns = (
-        np.fmin.reduceat(values, starts, axis=1),
-        np.fmax.reduceat(values, starts, axis=1),
+        # Not fmin: the stale marker is a signalling NaN, for which C leaves open what fmin returns.
+        np.where(count > 0, np.minimum.reduceat(np.where(present, values, np.inf), starts, axis=1), np.nan),
+        np.where(count > 0, np.maximum.reduceat(np.where(present, values, -np.inf), starts, axis=1), np.nan),
         np.where(count > 0, np.add.reduceat(np.where(present, values, 0.0), starts, axis=1), np.nan),
         count.astype(np.float64),
         np.where(count > 0, np.take_along_axis(values, np.maximum(newest, 0), axis=1), np.nan),

@@ -252,7 +252,10 @@ class Store:
             past_second_s = self._clock.now_ns() % 1_000_000_000 / 1e9
             if self._clock.wait(self._stopping, 1.0 - past_second_s + _AFTER_SECOND_S):
                 return
-            self.archive.tick(self._clock.now_ns())
+            try:
+                self.archive.tick(self._clock.now_ns())
+            except Exception:
+                log.exception("a tick of the archive failed; the next one tries again")
 
     def _seal_when_due(self) -> None:
         while not self._stopping.is_set():

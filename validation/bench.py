@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,3 +46,7 @@ def run_benchmarks(names: Sequence[str], data_dir: Path | None = None) -> int:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_benchmarks(sys.argv[1:]))

@@ -33,11 +33,12 @@ PEERS = "netdata 0.34 % and Glances 6.2 % per open page; no comparable figure wi
 
 @dataclass(frozen=True)
 class Cost:
-    """What one measurement gave; CPU in seconds, by thread of the measured process."""
+    """What one measurement gave; CPU in seconds, by thread of the measured process, and of collectors also by work."""
 
     elapsed_s: float
     cpu_s: float
     threads_s: dict[str, float]
+    work_s: dict[str, tuple[float, float]]
     series: int
     late_ticks: int
     errors: int
@@ -116,6 +117,7 @@ def _watch(
     statuses = [ChildStatus(name, pid, 0, time.time_ns(), "") for name, pid in children]
     with running_console(paths, AlertOptions(), lambda: statuses) as console:
         time.sleep(warm_up_s)
+        before = {thread.name: thread.state for thread in console.threads}
         began, cpu, threads = time.monotonic(), time.process_time(), thread_cpu_s()
         time.sleep(seconds)
         elapsed, spent, after = time.monotonic() - began, time.process_time() - cpu, thread_cpu_s()
@@ -125,6 +127,13 @@ def _watch(
                 elapsed_s=elapsed,
                 cpu_s=spent,
                 threads_s={name: used - threads.get(name, 0.0) for name, used in after.items()},
+                work_s={
+                    f"collector-{state.name}": (
+                        state.cpu_s - before[state.name].cpu_s,
+                        state.handover_cpu_s - before[state.name].handover_cpu_s,
+                    )
+                    for state in states
+                },
                 series=console.series,
                 late_ticks=sum(state.late_ticks for state in states),
                 errors=sum(state.errors for state in states),
@@ -144,7 +153,14 @@ def _figures(cost: Cost) -> list[Figure]:
     ]  # fmt: skip
     for name, spent in sorted(cost.threads_s.items(), key=lambda item: -item[1]):
         figures.append(
-            Figure(benchmark=NAME, what=f"  of it thread {name}", value=spent * percent, unit="% of a core", decimals=3)
+            Figure(
+                benchmark=NAME,
+                what=f"  of it thread {name}",
+                value=spent * percent,
+                unit="% of a core",
+                decimals=3,
+                peer=_split(cost.work_s.get(name), spent, percent),
+            )
         )
     rest = cost.cpu_s - sum(cost.threads_s.values())
     figures.append(
@@ -158,6 +174,14 @@ def _figures(cost: Cost) -> list[Figure]:
         )
     )
     return figures
+
+
+def _split(work: tuple[float, float] | None, spent: float, percent: float) -> str:
+    """What a collector's thread did with its time; the rest is waking up and falling asleep."""
+    if work is None:
+        return ""
+    collect, hand_over = (part * percent for part in work)
+    return f"(collect {collect:.3f}, hand over {hand_over:.3f}, wake and frame {spent * percent - collect - hand_over:.3f})"
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def running_console(
             AlertsCollector(alerts),
         )
         threads = []
-        for number, collector in enumerate(collectors):
-            thread = CollectorThread(collector, clock, store.live.append, phase=0.02 + 0.04 * number)
+        for collector in collectors:
+            thread = CollectorThread(collector, clock, store.live.append)
             thread.start()
             stack.callback(thread.stop)
             threads.append(thread)

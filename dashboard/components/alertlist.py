@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dash import html
 from dash.development.base_component import Component
+
+from dashboard.components.markup import html
 
 
 def alert_panel(*, full: bool = False) -> Component:
     """A panel with the alerts that are alive; full shows every column, else the worst few and what ended."""
     return html.Section(
         [
-            html.Header([html.H2("Active" if full else "Alerts"), html.Span(className="note", **{"data-alert-count": ""})]),
+            html.Header(
+                [html.H2("Active" if full else "Alerts"), html.Span(className="note", **{"data-alert-count": ""})]
+            ),
             html.Ul(className="alerts", **{"data-alerts": "full" if full else "brief"}),
             html.P("waiting for the alert service", className="absence", **{"data-alerts-absence": ""}),
         ],

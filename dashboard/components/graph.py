@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import orjson
-from dash import dcc, html
 from dash.development.base_component import Component
+
+from dashboard.components.markup import dcc, html
 
 CONFIG: Mapping[str, Any] = {
     "showSendToCloud": False,
@@ -24,7 +25,9 @@ CONFIG: Mapping[str, Any] = {
 
 def graph(id: str, figure: Mapping[str, Any], **config: Any) -> dcc.Graph:
     """A Plotly graph that Dash feeds, from a dict figure (go.Figure costs a hundred times more)."""
-    return dcc.Graph(id=id, figure=dict(figure), config={**CONFIG, **config}, className="graph")
+    return dcc.Graph(
+        id=id, figure=dict(figure), config={**CONFIG, **config}, className="graph", style={"height": "360px"}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def live_chart(id: str, chart: LiveChart, class_name: str = "") -> Component:
             html.Div(
                 className="plot",
                 role="img",
+                hidden=True,
                 **{"data-chart": orjson.dumps(spec).decode(), "data-config": config, "aria-label": chart.title},
             ),
             html.P("waiting for data", className="absence", **{"data-absence": ""}),

@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import Dash, Input, Output, html
+from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
 from alerts.views import AlertEvent, NotificationView
 from dashboard.components.alertlist import alert_panel
+from dashboard.components.markup import html
 from dashboard.pages.page import Page
 from dashboard.services import Services
 from dashboard.timerange import show_time
@@ -41,7 +42,9 @@ async def _layout(services: Services, parameters: Mapping[str, str]) -> Componen
         [
             alert_panel(full=True),
             _section("History", "what happened to alerts, newest first", "a-history", "a-more-history"),
-            _section("Notifications", "attempts to tell people, newest first", "a-notifications", "a-more-notifications"),
+            _section(
+                "Notifications", "attempts to tell people, newest first", "a-notifications", "a-more-notifications"
+            ),
             _section("Rules", "as they are evaluated", "a-rules", None),
         ],
         className="page alerts-page",
@@ -52,26 +55,30 @@ async def _layout(services: Services, parameters: Mapping[str, str]) -> Componen
 def _section(title: str, note: str, id: str, more: str | None) -> Component:
     button = [html.Button("Older", id=more, type="button", n_clicks=0)] if more else []
     return html.Section(
-        [html.Header([html.H2(title), html.Span(note, className="note")]), html.Div(id=id, className="scroll"), *button],
+        [
+            html.Header([html.H2(title), html.Span(note, className="note")]),
+            html.Div(id=id, className="scroll"),
+            *button,
+        ],
         className="panel",
     )
 
 
 def _register(app: Dash, services: Services) -> None:
-    @app.callback(  # type: ignore[untyped-decorator]
-        Output("a-history", "children"), Input("alerts-version", "data"), Input("a-more-history", "n_clicks")
-    )
+    @app.callback(Output("a-history", "children"), Input("alerts-version", "data"), Input("a-more-history", "n_clicks"))
     async def show_history(_version: int, clicks: int | None) -> Component:
         return await _answer(services.alerts.history, clicks, _history_table, "No alert has changed yet.")
 
-    @app.callback(  # type: ignore[untyped-decorator]
-        Output("a-notifications", "children"), Input("alerts-version", "data"), Input("a-more-notifications", "n_clicks")
+    @app.callback(
+        Output("a-notifications", "children"),
+        Input("alerts-version", "data"),
+        Input("a-more-notifications", "n_clicks"),
     )
     async def show_notifications(_version: int, clicks: int | None) -> Component:
         words = "Nobody has been told anything yet: no channel is configured, or no alert has fired."
         return await _answer(services.alerts.notifications, clicks, _notification_table, words)
 
-    @app.callback(Output("a-rules", "children"), Input("alerts-version", "data"))  # type: ignore[untyped-decorator]
+    @app.callback(Output("a-rules", "children"), Input("alerts-version", "data"))
     async def show_rules(_version: int) -> Component:
         groups = await asyncio.to_thread(services.alerts.rules)
         return _rules_table(groups)
@@ -95,7 +102,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Component:
 
 
 def _severity(label: str) -> Component:
-    return html.Span([html.Span(className=f"mark mark-{label}", **{"aria-hidden": "true"}), label], className="severity")
+    return html.Span(
+        [html.Span(className=f"mark mark-{label}", **{"aria-hidden": "true"}), label], className="severity"
+    )
 
 
 def _history_table(events: Sequence[AlertEvent]) -> Component:
@@ -136,7 +145,7 @@ def _rules_table(groups: Sequence[Mapping[str, Any]]) -> Component:
             _severity(rule["labels"]["severity"]) if rule["labels"].get("severity") else "",
             html.Code(rule["query"]),
             f"{rule.get('duration', 0):g} s",
-            f"{1e6 * rule.get('evaluationTime', 0):.0f} µs",
+            f"{1e6 * rule['evaluationTime']:.0f} µs" if rule.get("evaluationTime") else "",
         )
         for group in groups
         for rule in group["rules"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dash import html
 from dash.development.base_component import Component
 
 from dashboard.components.alertlist import alert_panel
 from dashboard.components.graph import Line, LiveChart, Threshold, live_chart
+from dashboard.components.markup import html
 from dashboard.components.tile import tile
 from dashboard.pages.page import Page
 from dashboard.selection import LATENCY
@@ -75,7 +75,7 @@ _HOST = LiveChart(
         Line("deskvigil_host_memory_used_ratio", "memory", 100.0, "strong"),
     ),
     unit="%",
-    note="all cores and RAM in use",
+    note="RAM in use",
     high=100.0,
     empty="The host collector has sent nothing in this time.",
 )
@@ -115,8 +115,7 @@ def _gpu() -> Component:
                 Line("deskvigil_gpu_utilisation_ratio", "gpu ", 100.0, "strong", family="gpu"),
                 Line("deskvigil_gpu_memory_used_ratio", "memory ", 100.0, "soft", family="gpu"),
             ),
-            unit="%",
-            note="NVML",
+            note="NVML, %",
             high=100.0,
         ),
     )

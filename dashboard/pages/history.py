@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import dash_ag_grid as dag
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, no_update
 from dash.development.base_component import Component
 
 from dashboard.components.graph import graph
+from dashboard.components.markup import dcc, html
 from dashboard.history import Answer, Question, ask, value_rows
 from dashboard.pages.page import Page
 from dashboard.services import Services
@@ -65,7 +66,10 @@ def _picker(names: Sequence[str]) -> Component:
     options = [{"label": name, "value": name, "title": _help(name)} for name in names]
     return html.Div(
         [
-            html.Label(["Metric", dcc.Dropdown(options, id="h-metric", placeholder="choose a metric", maxHeight=360)], className="grow"),
+            html.Label(
+                ["Metric", dcc.Dropdown(options, id="h-metric", placeholder="choose a metric", maxHeight=360)],
+                className="grow",
+            ),
             html.Label(["Labels", dcc.Input(id="h-labels", type="text", placeholder='quantile="0.99"', debounce=True)]),
         ],
         className="line",
@@ -73,15 +77,15 @@ def _picker(names: Sequence[str]) -> Component:
 
 
 def _expression() -> Component:
-    field = dcc.Input(id="h-expr", type="text", debounce=False, spellCheck="false", autoComplete="off", className="code")
+    field = dcc.Input(
+        id="h-expr", type="text", debounce=False, spellCheck="false", autoComplete="off", className="code"
+    )
     run = html.Button("Show", id="h-run", type="button", className="primary")
     return html.Div([html.Label(["PromQL", field], className="grow"), run], className="line")
 
 
 def _range() -> Component:
-    presets = [
-        html.Button(name, id={"preset": name}, type="button", **{"aria-pressed": "false"}) for name in PRESETS
-    ]
+    presets = [html.Button(name, id={"preset": name}, type="button", **{"aria-pressed": "false"}) for name in PRESETS]
     return html.Div(
         [
             html.Div(presets, className="segments", role="group", **{"aria-label": "Range back from now"}),
@@ -99,15 +103,25 @@ def _tables() -> Component:
         {"field": name, "headerName": name, "valueFormatter": _NUMBER, "type": "rightAligned", "width": 120}
         for name in ("last", "min", "mean", "max")
     ]
-    columns = [{"field": "series", "flex": 1, "minWidth": 260}, *numbers, {"field": "points", "type": "rightAligned", "width": 100}]
+    columns = [
+        {"field": "series", "flex": 1, "minWidth": 260},
+        *numbers,
+        {"field": "points", "type": "rightAligned", "width": 100},
+    ]
     return html.Div(
         [
             html.Section(
-                [html.Header([html.H2("Statistics"), html.Span("over the points shown", className="note")]), _grid("h-statistics", columns, "series")],
+                [
+                    html.Header([html.H2("Statistics"), html.Span("over the points shown", className="note")]),
+                    _grid("h-statistics", columns, None, domLayout="autoHeight"),
+                ],
                 className="panel",
             ),
             html.Section(
-                [html.Header([html.H2("Values"), html.Span(id="h-values-note", className="note")]), _grid("h-values", [], "t")],
+                [
+                    html.Header([html.H2("Values"), html.Span(id="h-values-note", className="note")]),
+                    _grid("h-values", [], "320px"),
+                ],
                 className="panel",
             ),
         ],
@@ -115,15 +129,14 @@ def _tables() -> Component:
     )
 
 
-def _grid(id: str, columns: Sequence[Mapping[str, Any]], key: str) -> Component:
+def _grid(id: str, columns: Sequence[Mapping[str, Any]], height: str | None, **options: Any) -> Component:
     return dag.AgGrid(
         id=id,
         columnDefs=list(columns),
         rowData=[],
-        getRowId=f"String(params.data.{key})",
         defaultColDef={"sortable": True, "resizable": True, "suppressMovable": True},
-        dashGridOptions={"theme": _GRID_THEME, "animateRows": False, "overlayNoRowsTemplate": "nothing to show"},
-        style={"height": "260px", "width": "100%"},
+        dashGridOptions={"theme": _GRID_THEME, "animateRows": False, **options},
+        style={"height": height, "width": "100%"},
     )
 
 
@@ -166,7 +179,7 @@ def _figure(answer: Answer | None) -> dict[str, Any]:
             "xaxis": {**axis, "type": "date", **span},
             "yaxis": {**axis, "rangemode": "normal", "exponentformat": "SI", "fixedrange": True},
             "hovermode": "x unified" if len(traces) <= 12 else "closest",
-            "showlegend": 1 < len(traces),
+            "showlegend": len(traces) > 1,
             "legend": {"orientation": "h", "y": -0.12, "font": {"size": 11}},
             "dragmode": "zoom",
         },
@@ -204,16 +217,21 @@ def _with_gaps(answer: Answer, number: int) -> tuple[list[float], list[float | N
 
 
 def _register(app: Dash, services: Services) -> None:
-    @app.callback(  # type: ignore[untyped-decorator]
+    @app.callback(
         Output("h-expr", "value", allow_duplicate=True),
         Input("h-metric", "value"),
         Input("h-labels", "value"),
+        State("url", "search"),
         prevent_initial_call=True,
     )
-    async def write_expression(metric: str | None, labels: str | None) -> Any:
-        return expression_for(metric, labels or "") if metric else no_update
+    async def write_expression(metric: str | None, labels: str | None, search: str | None) -> Any:
+        shown = Question.from_parameters(parameters_of(search))
+        # What the address itself has just put into the picker must not overwrite its expression.
+        if not metric or (metric, labels or "") == (shown.metric, shown.labels):
+            return no_update
+        return expression_for(metric, labels or "")
 
-    @app.callback(  # type: ignore[untyped-decorator]
+    @app.callback(
         Output("url", "search", allow_duplicate=True),
         Input("h-run", "n_clicks"),
         Input("h-expr", "n_submit"),
@@ -231,13 +249,16 @@ def _register(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     async def write_address(*values: Any) -> Any:
+        # Fields that appear fire once without having been used; then there is no value yet.
+        if not ctx.triggered or ctx.triggered[0]["value"] is None:
+            return no_update
         zoom = values[4 + len(PRESETS)]
         expr, start, end, metric, labels, search = values[-6:]
         asked = Question(expr or "", "", start or "", end or "", metric or "", labels or "")
         shown = Question.from_parameters(parameters_of(search))
         return next_address(ctx.triggered_id, zoom, asked, shown) or no_update
 
-    @app.callback(  # type: ignore[untyped-decorator]
+    @app.callback(
         Output("h-graph", "figure"),
         Output("h-title", "children"),
         Output("h-note", "children"),
@@ -274,7 +295,11 @@ def next_address(trigger: Any, zoom: Mapping[str, Any] | None, asked: Question, 
     """The query string after a control was used; "" where nothing is to change."""
     if trigger == "h-graph":
         span = _zoomed(zoom)
-        return Question(shown.expression or START.expression, "", *span, shown.metric, shown.labels).to_search() if span else ""
+        return (
+            Question(shown.expression or START.expression, "", *span, shown.metric, shown.labels).to_search()
+            if span
+            else ""
+        )
     if isinstance(trigger, Mapping):
         return Question(asked.expression, str(trigger["preset"]), "", "", asked.metric, asked.labels).to_search()
     if not asked.start and not asked.end:
@@ -308,9 +333,16 @@ def _failure(reason: str) -> tuple[Any, ...]:
 
 def _success(question: Question, answer: Answer) -> tuple[Any, ...]:
     names, rows = value_rows(answer)
-    columns: list[dict[str, Any]] = [{"field": "t", "headerName": "Time (UTC)", "width": 170, "pinned": "left"}]
+    columns: list[dict[str, Any]] = [{"field": "time", "headerName": "Time (UTC)", "width": 170, "pinned": "left"}]
     columns += [
-        {"field": f"c{number}", "headerName": name, "valueFormatter": _NUMBER, "type": "rightAligned", "minWidth": 150, "flex": 1}
+        {
+            "field": f"c{number}",
+            "headerName": name,
+            "valueFormatter": _NUMBER,
+            "type": "rightAligned",
+            "minWidth": 150,
+            "flex": 1,
+        }
         for number, name in enumerate(names)
     ]
     statistics = [{"series": curve.name, **curve.statistics()} for curve in answer.curves]

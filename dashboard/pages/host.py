@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dash import html
 from dash.development.base_component import Component
 
 from dashboard.components.graph import Line, LiveChart, live_chart
+from dashboard.components.markup import html
 from dashboard.pages.page import Page
 from dashboard.services import Services
 
@@ -20,7 +20,10 @@ _HOST_CHARTS: tuple[tuple[str, LiveChart], ...] = (
         "cores",
         LiveChart(
             "CPU per core",
-            (Line(_H + "cpu_core_busy_ratio", "cpu ", 100.0, "soft", family="cpu"), Line(_H + "cpu_busy_ratio", "all", 100.0)),
+            (
+                Line(_H + "cpu_core_busy_ratio", "cpu ", 100.0, "soft", family="cpu"),
+                Line(_H + "cpu_busy_ratio", "all", 100.0),
+            ),
             unit="%",
             note="time not idle",
             high=100.0,
@@ -66,8 +69,24 @@ _HOST_CHARTS: tuple[tuple[str, LiveChart], ...] = (
         LiveChart(
             "Disk traffic",
             (
-                Line(_H + "disk_bytes_total", "read ", _MIB, "soft", family="device", rate=True, where={"direction": "read"}),
-                Line(_H + "disk_bytes_total", "write ", _MIB, "strong", family="device", rate=True, where={"direction": "write"}),
+                Line(
+                    _H + "disk_bytes_total",
+                    "read ",
+                    _MIB,
+                    "soft",
+                    family="device",
+                    rate=True,
+                    where={"direction": "read"},
+                ),
+                Line(
+                    _H + "disk_bytes_total",
+                    "write ",
+                    _MIB,
+                    "strong",
+                    family="device",
+                    rate=True,
+                    where={"direction": "write"},
+                ),
             ),
             unit="MiB/s",
             note="by device",
@@ -80,8 +99,24 @@ _HOST_CHARTS: tuple[tuple[str, LiveChart], ...] = (
         LiveChart(
             "Network traffic",
             (
-                Line(_H + "network_bytes_total", "in ", _MIB, "soft", family="interface", rate=True, where={"direction": "receive"}),
-                Line(_H + "network_bytes_total", "out ", _MIB, "strong", family="interface", rate=True, where={"direction": "transmit"}),
+                Line(
+                    _H + "network_bytes_total",
+                    "in ",
+                    _MIB,
+                    "soft",
+                    family="interface",
+                    rate=True,
+                    where={"direction": "receive"},
+                ),
+                Line(
+                    _H + "network_bytes_total",
+                    "out ",
+                    _MIB,
+                    "strong",
+                    family="interface",
+                    rate=True,
+                    where={"direction": "transmit"},
+                ),
             ),
             unit="MiB/s",
             note="by interface",
@@ -92,7 +127,12 @@ _HOST_CHARTS: tuple[tuple[str, LiveChart], ...] = (
 )
 
 _GPU_CHARTS: tuple[tuple[str, LiveChart], ...] = (
-    ("utilisation", LiveChart("GPU utilisation", (Line(_G + "utilisation_ratio", "gpu ", 100.0, family="gpu"),), unit="%", high=100.0)),
+    (
+        "utilisation",
+        LiveChart(
+            "GPU utilisation", (Line(_G + "utilisation_ratio", "gpu ", 100.0, family="gpu"),), unit="%", high=100.0
+        ),
+    ),
     ("gpu-memory", LiveChart("GPU memory", (Line(_G + "memory_used_bytes", "gpu ", _GIB, family="gpu"),), unit="GiB")),
     ("temperature", LiveChart("GPU temperature", (Line(_G + "temperature_celsius", "gpu ", family="gpu"),), unit="°C")),
     ("power", LiveChart("GPU power", (Line(_G + "power_watts", "gpu ", family="gpu"),), unit="W")),
@@ -114,7 +154,11 @@ async def _layout(services: Services, _parameters: Mapping[str, str]) -> Compone
             html.Div([live_chart(f"chart-{key}", chart) for key, chart in _HOST_CHARTS], className="row row-halves"),
             _processes(),
             _filesystems(),
-            html.Div([live_chart(f"chart-{key}", chart) for key, chart in _GPU_CHARTS], className="row row-strips", **{"data-gpu": "present"}),
+            html.Div(
+                [live_chart(f"chart-{key}", chart) for key, chart in _GPU_CHARTS],
+                className="row row-strips",
+                **{"data-gpu": "present"},
+            ),
             _no_gpu(),
         ],
         className="page host",
@@ -149,7 +193,9 @@ def _filesystems() -> Component:
     return html.Section(
         [
             html.Header([html.H2("Filesystems"), html.Span("as df shows them", className="note")]),
-            html.Table([html.Thead(head), html.Tbody(**{"data-rows": spec, "data-key": "mountpoint"})], className="rows"),
+            html.Table(
+                [html.Thead(head), html.Tbody(**{"data-rows": spec, "data-key": "mountpoint"})], className="rows"
+            ),
             html.P("no filesystem is shown to this process", className="absence", **{"data-rows-absence": ""}),
         ],
         id="filesystems",

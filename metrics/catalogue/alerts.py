@@ -17,7 +17,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "Frames that a newer one replaced before the rules had looked at it.",
     ),
-    Metric("deskvigil_alerts_evaluation_seconds_total", "seconds", "counter", "Time spent evaluating rules."),
+    Metric("deskvigil_alerts_evaluation_seconds_total", "seconds", "counter", "CPU time spent evaluating rules."),
     Metric("deskvigil_alerts_evaluation_passes_total", "", "counter", "Times the alert thread looked at new frames."),
     Metric("deskvigil_alerts_changes_total", "", "counter", "Changes of alerts that were recorded."),
     Metric(

@@ -113,7 +113,8 @@ def main(folder: str, rules: str, url: str, *values: str) -> None:
             sent = desk.service.stats().channels["webhook"].sent
             if (line := f"{now} sent={sent}") != said:
                 said = line
-                print(said, flush=True)
+                sys.stdout.write(f"{said}\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_missing_data_are_themselves_an_alert_where_told():
     assert run.evaluate([], at(0), grace=True) == []
     (change,) = run.evaluate([], at(1), grace=False)
     assert change.reason is Reason.FIRST
-    assert math.isnan(change.live.value)
+    assert math.isnan(change.value)
     assert change.live.severity is Severity.CRITICAL
     assert reasons(run.evaluate([({"host": "a"}, 0.0)], at(2), grace=False)) == [Reason.RESOLVED]
 

@@ -29,14 +29,14 @@ def at(seconds: float) -> Instant:
     return Instant(1_700_000_000_000 + round(seconds * 1000), round(seconds * 1000))
 
 
-def exceeds(severity: Severity = W, value: float = 1.0) -> Observation:
-    return Observation(Seen.EXCEEDS, value, severity)
+def exceeds(severity: Severity = W) -> Observation:
+    return Observation(Seen.EXCEEDS, severity)
 
 
-CLEAR = Observation(Seen.CLEAR, 0.0, W)
-BETWEEN = Observation(Seen.BETWEEN, 0.5, W)
-MISSING = Observation(Seen.MISSING, 0.0, W)
-FROZEN = Observation(Seen.FROZEN, 0.0, W)
+CLEAR = Observation(Seen.CLEAR, W)
+BETWEEN = Observation(Seen.BETWEEN, W)
+MISSING = Observation(Seen.MISSING, W)
+FROZEN = Observation(Seen.FROZEN, W)
 
 
 def run(timing: Timing, *moments: tuple[float, Observation]) -> tuple[Live | None, list[Reason]]:
@@ -147,12 +147,11 @@ class AlertLife(RuleBasedStateMachine):
         wait=st.integers(0, 12),
         seen=st.sampled_from([Seen.EXCEEDS, Seen.EXCEEDS, Seen.EXCEEDS, *Seen]),
         severity=st.sampled_from(Severity),
-        value=st.floats(allow_nan=False),
     )
-    def observe(self, wait: int, seen: Seen, severity: Severity, value: float) -> None:
+    def observe(self, wait: int, seen: Seen, severity: Severity) -> None:
         self.now_s += wait
         severity = severity if seen is Seen.EXCEEDS else Severity.INFO
-        observation = Observation(seen, value, severity)
+        observation = Observation(seen, severity)
         before, acked = self.live, self.acked
         outcome = step(self.live, observation, self.timing, at(self.now_s))
         assert outcome == step(self.live, observation, self.timing, at(self.now_s))

@@ -67,7 +67,9 @@ def test_numbers_are_humanised(value, decimal, binary, duration):
     assert (humanize(value), humanize_1024(value), show_duration(value)) == (decimal, binary, duration)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("100ms", 0.1), ("1h30m", 5400), ("0", 0), ("2d", 172800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("100ms", 0.1), ("1h30m", 5400), ("0", 0), ("0s", 0), ("0ms", 0), ("2d", 172800)]
+)
 def test_durations_are_prometheus_durations(text, seconds):
     assert parse_duration_s(text) == seconds
 

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,13 @@ class StoreMachine(RuleBasedStateMachine):
             for series, row in zip(block.series, block.values, strict=True):
                 assert series not in found
                 found[series] = (block.t_ms.tolist(), _bits(row))
+        last = {}
+        for block in self.cursor.last(t0_ms, t1_ms):
+            assert len(block.t_ms) == 1
+            last |= {series: int(block.t_ms[0]) for series in block.series}
         for series, all_samples in self.expected.items():
+            inside = [t for t in all_samples if t0_ms <= t <= t1_ms]
+            assert (series in last) == bool(inside)
             pairs = sorted((t, v) for t, v in all_samples.items() if t0_ms <= t <= t1_ms)
             want = ([t for t, _ in pairs], _bits(np.array([v for _, v in pairs])))
             assert found.get(series, ([], [])) == want, series
@@ -136,6 +143,36 @@ TestReads = StoreMachine.TestCase
 
 
 HOST = schema("host", "a", "b")
+
+
+def test_a_reader_beside_writing_and_sealing_never_misses_and_never_doubles(open_store: OpenStore) -> None:
+    store = open_store(ring_frames=16, seal_minutes=1)
+    appended, done, troubles = 0, threading.Event(), []
+
+    def seal() -> None:
+        while not done.is_set():
+            store.archive.due.wait(0.01)
+            store.seal(everything=True)
+
+    def read() -> None:
+        cursor = store.reader.cursor([("__name__", "=", "a")])
+        while not done.is_set():
+            before = appended
+            times = [t for block in cursor.blocks(0, 2**60) for t in block.t_ms.tolist()]
+            if times != [n * 1000 for n in range(len(times))] or len(times) < before:
+                troubles.append((before, times))
+
+    threads = [threading.Thread(target=target) for target in (seal, read, read)]
+    for thread in threads:
+        thread.start()
+    for number in range(1500):
+        store.live.append(frame(HOST, number * 1000, number, 0.0))
+        store.archive.flush()
+        appended = number + 1
+    done.set()
+    for thread in threads:
+        thread.join(20)
+    assert troubles == []
 
 
 def test_series_of_one_collector_come_as_one_block(store: Store) -> None:

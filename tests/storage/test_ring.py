@@ -47,6 +47,16 @@ def test_a_ring_that_covers_a_time_holds_every_frame_since(steps: list[int], cap
         assert ring.window(slice(0, 1), t0_ms, 2**60)[0].tolist() == sorted(set(every[every >= t0_ms].tolist()))
 
 
+@given(st.lists(st.integers(-20, 60), max_size=60), st.integers(2, 20), st.integers(-20, 2000), st.integers(0, 800))
+def test_the_last_column_is_that_of_the_window(steps: list[int], capacity: int, since: int, length: int) -> None:
+    ring, _ = filled(steps, capacity)
+    rows, t0_ms, t1_ms = slice(0, 3), 1_000_000 + since, 1_000_000 + since + length
+    times, values = ring.window(rows, t0_ms, t1_ms)
+    last_times, last_values = ring.last(rows, t0_ms, t1_ms)
+    assert last_times.tolist() == times[-1:].tolist()
+    assert last_values.tolist() == values[:, -1:].tolist()
+
+
 def test_readers_beside_a_fast_writer_never_see_torn_or_unsorted_data() -> None:
     ring = Ring(SCHEMA, 64)
     done = threading.Event()

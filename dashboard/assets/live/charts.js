@@ -22,7 +22,7 @@ export class Chart {
     this.seen = true;
     this.observer = new IntersectionObserver((entries) => {
       this.seen = entries[entries.length - 1].isIntersecting;
-    });
+    }, { rootMargin: "200px" });
     this.observer.observe(panel);
   }
 
@@ -65,7 +65,7 @@ export class Chart {
       const found = line.family ? model.family(line.series, line.where) : [{ series: line.series, labels: {} }];
       for (const { series, labels } of found) {
         const past = line.rate ? model.rates(series) : model.columns(series);
-        const values = past ? past.map((value) => (value === null ? null : value * line.scale)) : [];
+        const values = past ? model.bridged(past).map((value) => (value === null ? null : value * line.scale)) : [];
         out.push({ label: line.label + (line.family ? labels[line.family] : ""), values, weight: line.weight, series });
       }
     }
@@ -78,18 +78,14 @@ export class Chart {
     const x = model.times();
     const traces = [];
     const trace = (values, more) => ({ type: "scatter", mode: "lines", x, y: values, hoverinfo: "skip", showlegend: false, connectgaps: false, ...more });
-    const bare = { line: { width: 0 } };
-    if (this.spec.ribbon && lines.length > 1) {
-      traces.push(trace(lines[0].values, bare));
-      traces.push(trace(lines[lines.length - 1].values, { ...bare, fill: "tonexty", fillcolor: colours.band }));
-    }
+    const band = (low, high) => ({ ...between(x, low, high), type: "scatter", mode: "lines", line: { width: 0 }, fill: "toself", fillcolor: colours.band, hoverinfo: "skip", showlegend: false });
+    if (this.spec.ribbon && lines.length > 1) traces.push(band(lines[0].values, lines[lines.length - 1].values));
     if (this.spec.spread) {
       const [index, series, times] = this.spec.spread;
-      const error = model.columns(series) || [];
+      const error = model.bridged(model.columns(series) || []);
       const scale = this.spec.lines[index].scale;
       const shift = (sign) => lines[index].values.map((value, i) => (value === null || error[i] == null ? null : value + sign * times * scale * error[i]));
-      traces.push(trace(shift(-1), bare));
-      traces.push(trace(shift(1), { ...bare, fill: "tonexty", fillcolor: colours.band }));
+      traces.push(band(shift(-1), shift(1)));
     }
     for (const line of lines) {
       const width = line.weight === "strong" ? 1.5 : line.weight === "soft" ? 1.3 : 1;
@@ -180,7 +176,7 @@ export class Chart {
       showarrow: false,
       xanchor: "left",
       xshift: 3,
-      font: { size: 11, color: line.severity ? colours[line.severity] : colours[line.weight] },
+      font: { size: 11, color: line.severity ? colours[line.severity] : colours[line.weight === "strong" ? "strong" : "muted"] },
     }));
   }
 
@@ -251,6 +247,27 @@ function riskMicros(model) {
 function lastOf(values) {
   for (let i = values.length - 1; i >= 0; i -= 1) if (values[i] !== null) return values[i];
   return null;
+}
+
+/* The area between two lines as closed outlines, one for each stretch where both are known. */
+function between(times, low, high) {
+  const x = [];
+  const y = [];
+  let start = -1;
+  for (let i = 0; i <= times.length; i += 1) {
+    const known = i < times.length && low[i] != null && high[i] != null;
+    if (known && start < 0) start = i;
+    if (!known && start >= 0) {
+      if (x.length) {
+        x.push(null);
+        y.push(null);
+      }
+      for (let k = start; k < i; k += 1) x.push(times[k]), y.push(high[k]);
+      for (let k = i - 1; k >= start; k -= 1) x.push(times[k]), y.push(low[k]);
+      start = -1;
+    }
+  }
+  return { x, y };
 }
 
 function roundUp(value) {

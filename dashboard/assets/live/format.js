@@ -28,7 +28,8 @@ export function brief(value) {
   const size = Math.abs(value);
   if (size >= 1e6) return `${number(value / 1e6, 1)} M`;
   if (size >= 1e4) return `${number(value / 1e3, 1)} k`;
-  return number(value, size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : size === 0 ? 0 : 4);
+  if (size > 0 && size < 1) return (value < 0 ? MINUS : "") + size.toPrecision(3);
+  return number(value, size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 0);
 }
 
 export function bytes(value) {

@@ -4,6 +4,10 @@ The past lies on a grid of steps: `columns(series)` is an array with one value (
 the newest step is overwritten until its time is over. Ages are counted on the browser's monotonic
 clock from what the server said the age was: no wall clock is compared with another. */
 
+const RECENT_MS = 20000;
+const MOST_RECENT = 2000;
+const BRIDGE_MS = 2500;
+
 export class Model {
   constructor() {
     this.layouts = new Map();
@@ -17,6 +21,7 @@ export class Model {
     this.version = 0;
     this.offset = 0;
     this.families = new Map();
+    this.recent = [];
   }
 
   /* The server's wall clock now, ms. */
@@ -56,18 +61,25 @@ export class Model {
     if (!series || series.length !== values.length) return;
     const at = performance.now() - ageMs;
     this.frameAt.set(collector, at);
-    const column = this.columnOf(t);
     for (let i = 0; i < series.length; i += 1) {
-      const value = values[i];
-      this.values.set(series[i], value);
-      if (value !== null) this.valueAt.set(series[i], at);
-      if (column >= 0) {
-        const past = this.past.get(series[i]);
-        if (past) past[column] = value;
-        else if (this.grid) this.past.set(series[i], this.emptyWith(column, value));
-      }
+      this.values.set(series[i], values[i]);
+      if (values[i] !== null) this.valueAt.set(series[i], at);
     }
+    this.place(series, t, values);
+    this.recent.push([series, t, values]);
+    while (this.recent[0][1] < t - RECENT_MS || this.recent.length > MOST_RECENT) this.recent.shift();
     this.version += 1;
+  }
+
+  /* Write one frame's values into the grid's column of its time. */
+  place(series, t, values) {
+    const column = this.columnOf(t);
+    if (column < 0) return;
+    for (let i = 0; i < series.length; i += 1) {
+      const past = this.past.get(series[i]);
+      if (past) past[column] = values[i];
+      else this.past.set(series[i], this.emptyWith(column, values[i]));
+    }
   }
 
   emptyWith(column, value) {
@@ -100,19 +112,9 @@ export class Model {
     this.grid = { t0: message.t0, step: message.step, n: message.n, range: message.range, times: null };
     this.past = new Map(Object.entries(message.series));
     this.version += 1;
-    for (const [collector, series] of this.layouts) {
-      const at = this.frameAt.get(collector);
-      if (at === undefined) continue;
-      const column = this.columnOf(this.now() - (performance.now() - at));
-      for (const one of series) {
-        const value = this.values.get(one);
-        if (column >= 0 && value !== null && value !== undefined) {
-          const past = this.past.get(one);
-          if (past) past[column] = value;
-          else this.past.set(one, this.emptyWith(column, value));
-        }
-      }
-    }
+    // What arrived while the history was under way is in nobody's answer: put it in its place.
+    const end = message.t0 + (message.n - 1) * message.step;
+    for (const [series, t, values] of this.recent) if (t >= end) this.place(series, t, values);
   }
 
   /* The times of the grid's columns, ms. */
@@ -128,6 +130,22 @@ export class Model {
 
   columns(series) {
     return this.past.get(series) || null;
+  }
+
+  /* The columns for drawing: a second or two without a sample is jitter, not a gap, and is bridged. */
+  bridged(values) {
+    const most = Math.max(Math.round(BRIDGE_MS / this.grid.step), 1);
+    let before = -1;
+    let out = values;
+    for (let i = 0; i < values.length; i += 1) {
+      if (values[i] === null) continue;
+      if (before >= 0 && i - before > 1 && i - before - 1 <= most) {
+        if (out === values) out = values.slice();
+        for (let k = before + 1; k < i; k += 1) out[k] = values[before];
+      }
+      before = i;
+    }
+    return out;
   }
 
   /* Increase per second of a counter, per column; a counter that fell began anew. */

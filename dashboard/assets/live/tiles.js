@@ -49,7 +49,7 @@ export class Tile {
     this.sparkDue = now + SPARK_EVERY_MS;
     const past = model.columns(this.spec.series);
     const points = Math.min(Math.round((SPARK_S * 1000) / model.grid.step), model.grid.n);
-    const values = past ? past.slice(past.length - points) : [];
+    const values = past ? model.bridged(past.slice(past.length - points)) : [];
     draw(this.parts.spark, values, this.element.dataset.severity);
     text(this.parts.change, change(values, this.spec));
     return true;

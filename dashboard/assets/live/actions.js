@@ -1,0 +1,105 @@
+/* Actions: what an operator does. Each asks first, is sent once, and says what came of it. */
+
+import { byId, hidden, make, text } from "./dom.js";
+
+const TOAST_MS = 7000;
+
+export class Actions {
+  constructor() {
+    this.fields();
+    this.alert = null;
+    this.order = "halt";
+    byId("halt").addEventListener("click", () => this.askOrder());
+    this.dialog("order", () => this.send(`/api/desk/${this.order}`, { reason: this.value("order-reason") }));
+    this.dialog("ack", () => this.send(`/api/desk/alerts/${encodeURIComponent(this.alert.id)}/acknowledge`, { comment: this.value("ack-comment") }));
+  }
+
+  /* The dialogs' text fields; outside any form, so that Enter sends nothing. */
+  fields() {
+    for (const place of document.querySelectorAll("[data-field]")) {
+      const input = make("input");
+      input.type = "text";
+      input.maxLength = Number(place.dataset.field);
+      input.autocomplete = "off";
+      place.append(input);
+    }
+  }
+
+  value(id) {
+    return byId(id).querySelector("input").value.trim();
+  }
+
+  dialog(name, confirm) {
+    const dialog = byId(`${name}-dialog`);
+    const button = byId(`${name}-confirm`);
+    byId(`${name}-cancel`).addEventListener("click", () => dialog.close());
+    button.addEventListener("click", async () => {
+      if (button.disabled) return;
+      button.disabled = true; // an answer that is slow must not be asked for twice
+      try {
+        await confirm();
+        dialog.close();
+      } finally {
+        button.disabled = false;
+      }
+    });
+  }
+
+  open(name) {
+    const dialog = byId(`${name}-dialog`);
+    const input = dialog.querySelector("input");
+    if (input) input.value = "";
+    dialog.showModal();
+    byId(`${name}-cancel`).focus();
+  }
+
+  askOrder() {
+    const halts = this.order === "halt";
+    text(byId("order-title"), halts ? "Halt trading?" : "Resume trading?");
+    text(
+      byId("order-words"),
+      halts
+        ? "Every working order is cancelled at once and no new one is sent. Positions stay as they are. Trading goes on only when somebody resumes it."
+        : "The strategy may send orders again at once.",
+    );
+    text(byId("order-confirm"), halts ? "Halt trading" : "Resume trading");
+    this.open("order");
+  }
+
+  acknowledge(alert) {
+    this.alert = alert;
+    text(byId("ack-words"), alert.summary);
+    this.open("ack");
+  }
+
+  /* The button's meaning follows the trading state. */
+  follow(state) {
+    this.order = state === "HALTED" || state === "REDUCING" ? "resume" : "halt";
+    const button = byId("halt");
+    text(button, this.order.toUpperCase());
+    button.dataset.order = this.order;
+  }
+
+  async send(path, body) {
+    try {
+      const answer = await fetch(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-Deskvigil-Action": "1" },
+        body: JSON.stringify(body),
+      });
+      const said = await answer.json().catch(() => ({}));
+      this.toast(said.message || said.error || `the console answered ${answer.status}`, !answer.ok);
+    } catch (error) {
+      this.toast(`the console cannot be reached: ${error.message}`, true);
+    }
+  }
+
+  toast(words, isBad) {
+    const toast = byId("toast");
+    text(toast, words);
+    toast.className = isBad ? "shown bad" : "shown";
+    hidden(toast, false);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => toast.classList.remove("shown", "bad"), TOAST_MS);
+  }
+}

@@ -1,0 +1,60 @@
+"""Files: recorded data off the disk, whatever they are packed in, with errors that name the file."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+from metrics.errors import DeskvigilError
+
+MAX_BYTES = 4 << 30  # unpacked: a file that claims more is refused rather than filling the memory
+
+
+def read_limited(stream: IO[bytes], name: str, limit: int = MAX_BYTES) -> bytes:
+    """All bytes of a stream; DeskvigilError where there are more than `limit`."""
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise DeskvigilError(f"{name} unpacks to more than {limit >> 20} MiB")
+    return data
+
+
+def read_unpacked(path: Path) -> bytes:
+    """The bytes of a plain, .gz or .xz file; DeskvigilError where it cannot be read or is damaged."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+            file.seek(0)
+            if magic.startswith(b"\x1f\x8b"):
+                with gzip.open(file) as unpacked:
+                    return read_limited(unpacked, path.name)
+            if magic == b"\xfd7zXZ\x00":
+                with lzma.open(file) as unpacked:
+                    return read_limited(unpacked, path.name)
+            return read_limited(file, path.name)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DeskvigilError(f"{path.name} is damaged: {error}") from error
+    except OSError as error:
+        raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive; DeskvigilError where it is not one."""
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DeskvigilError(f"{path.name} is not a zip archive, or a damaged one: {error}") from error
+    except OSError as error:
+        raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    """One file of an archive; DeskvigilError where it is damaged or larger than `MAX_BYTES`."""
+    try:
+        with archive.open(name) as member:
+            return read_limited(member, f"{name} in {path.name}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DeskvigilError(f"{name} in {path.name} is damaged: {error}") from error

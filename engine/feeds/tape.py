@@ -1,0 +1,52 @@
+"""Tape: any recording that the engine can play, recognised by what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from engine.events import Tape
+from engine.feeds.binance import capture_tape, read_capture
+from engine.feeds.files import read_unpacked
+from engine.feeds.lobster import read_lobster
+from engine.feeds.lobsterflow import flow_tape
+from engine.feeds.orders import HEADER, orders_tape, read_orders
+from metrics.errors import DeskvigilError
+
+Kind = Literal["lobster", "binance", "orders"]
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+def recognise(path: Path) -> Kind:
+    """What kind of recording a file is, by its first bytes; DeskvigilError where it is none that is known."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
+    if magic == ZIP_MAGIC:
+        return "lobster"
+    start = read_unpacked(path)[:256]
+    line = start.split(b"\n")[0].strip()
+    if line == HEADER:
+        return "orders"
+    stamp, _, text = line.partition(b" ")
+    if stamp.isdigit() and text.startswith(b"{"):
+        return "binance"
+    raise DeskvigilError(
+        f"{path.name}, line 1: expected a LOBSTER zip, a Binance capture ('ns json' lines) or an order file with the "
+        f"header {HEADER.decode()}, found {line[:60]!r}"
+    )
+
+
+def load_tape(path: Path) -> Tape:
+    """Load a recording: a LOBSTER zip, a Binance capture or an order file, plain, .gz or .xz.
+
+    Raises DeskvigilError naming file and line, and what was expected there.
+    """
+    kind = recognise(path)
+    if kind == "lobster":
+        return flow_tape(read_lobster(path))
+    if kind == "binance":
+        return capture_tape(read_capture(path))
+    return orders_tape(read_orders(path))
