@@ -136,14 +136,22 @@ class Screen:
 
 
 def _bounds(comparison: Comparison | None) -> tuple[float, float]:
-    """A closed interval that holds every value for which the comparison holds."""
-    if comparison is None or comparison.op == "!=":
+    """The closed interval of the values for which the comparison holds (all of them for !=)."""
+    if comparison is None:
         return -np.inf, np.inf
-    if comparison.direction > 0:
-        return comparison.threshold, np.inf
-    if comparison.direction < 0:
-        return -np.inf, comparison.threshold
-    return comparison.threshold, comparison.threshold
+    threshold = comparison.threshold
+    match comparison.op:
+        case ">":
+            return float(np.nextafter(threshold, np.inf)), np.inf
+        case ">=":
+            return threshold, np.inf
+        case "<":
+            return -np.inf, float(np.nextafter(threshold, -np.inf))
+        case "<=":
+            return -np.inf, threshold
+        case "==":
+            return threshold, threshold
+    return -np.inf, np.inf
 
 
 class Watch:

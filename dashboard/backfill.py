@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,13 +64,13 @@ class Backfill:
         return self._reader.select([("__name__", "=~", names)], start_ms, end_ms)
 
 
-def _on_grid(data: SeriesValues, start_ms: int, step_ms: int, steps: int) -> npt.NDArray[np.floating]:
+def _on_grid(data: SeriesValues, start_ms: int, step_ms: int, steps: int) -> npt.NDArray[Any]:
     """The last sample of each step, shape (steps,); NaN where there is none.
 
     float32 prints in half the characters, and its seven digits are more than a chart can show; a
     counter keeps float64, since the chart shows differences between its large values.
     """
-    grid = np.full(steps, np.nan, np.float64 if data.series.name.endswith(_COUNTERS) else np.float32)
+    grid: npt.NDArray[Any] = np.full(steps, np.nan, np.float64 if data.series.name.endswith(_COUNTERS) else np.float32)
     inside = (data.t_ms >= start_ms) & (data.t_ms < start_ms + steps * step_ms)
     with np.errstate(invalid="ignore"):  # a stale marker is a signalling NaN
         grid[(data.t_ms[inside] - start_ms) // step_ms] = data.values[inside]

@@ -11,7 +11,7 @@ import asyncio
 import gzip
 from dataclasses import dataclass
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

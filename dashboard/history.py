@@ -100,7 +100,8 @@ def ask(services: Services, question: Question) -> Answer:
     now_ms = services.clock.now_ns() // 1_000_000
     span = time_range(question.preset, question.start, question.end, now_ms)
     step_ms = span.step_ms(services.options.history_points)
-    start_ms = span.start_ms // step_ms * step_ms
+    # Steps are counted back from the end, so that the newest sample is among them.
+    start_ms = span.end_ms - (span.end_ms - span.start_ms) // step_ms * step_ms
     result = services.query.range(question.expression, start_ms, span.end_ms, step_ms)
     curves = list(_curves(result))
     limit = services.options.history_series

@@ -11,12 +11,11 @@ from typing import Any
 import orjson
 from dash import Dash, Input, Output, State
 from dash.backends._fastapi import reset_current_request, set_current_request
-from dash.development.base_component import Component
 from fastapi import FastAPI, Request, Response
 from starlette.types import Message
 
 from dashboard.api.desk import desk_router
-from dashboard.components.markup import html
+from dashboard.components.markup import Component, html
 from dashboard.components.shell import shell
 from dashboard.compression import StaticCompressionMiddleware
 from dashboard.live import LiveHub
@@ -157,7 +156,7 @@ def _dash(server: FastAPI, services: Services) -> Any:
         page.register(dash, services)
     by_path = {page.path: page for page in PAGES}
 
-    @dash.callback(Output("content", "children"), Input("url", "pathname"), State("url", "search"))
+    @dash.callback(Output("content", "children"), Input("url", "pathname"), State("url", "search"))  # type: ignore[untyped-decorator]
     async def route(pathname: str | None, search: str | None) -> Component:
         page = by_path.get((pathname or "/").rstrip("/") or "/")
         if page is None:

@@ -57,6 +57,7 @@ class TradingDesk:
             fills=publisher.fills,
             fills_written=publisher.fills_written,
             clockwork=np.zeros(4, dtype=np.int64),
+            requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
         )
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
@@ -123,11 +124,11 @@ class TradingDesk:
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
         self._desk.status[:, orders.STATE] = states
-        return int(step.cancel_where_not_allowed(self._desk, self._books, self._latest_ns))
+        return int(step.cancel_not_allowed(self._desk, self._books, False))
 
     def cancel_all(self) -> int:
         """Cancel every own order; returns how many there were."""
-        return int(step.cancel_everything(self._desk, self._books, self._latest_ns))
+        return int(step.cancel_not_allowed(self._desk, self._books, True))
 
     def working_orders(self, symbol: str | None = None) -> int:
         """Own orders in the book, of one instrument or of all."""

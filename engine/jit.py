@@ -1,60 +1,92 @@
 """How kernels are compiled: one typed door to Numba, and a cache that never serves stale machine code.
 
 Numba looks only at a kernel's own file to tell whether its cached code is current, but a kernel is
-made of the kernels it inlines from other files as well. So the cache lies in a folder named after
-the sources of the whole engine: any edit anywhere starts a fresh one.
+made of the kernels it calls from other files as well. So the cached code of a file lies in a folder
+named after that file and every file of the engine that it imports, directly or not: editing any of
+them starts a fresh folder, and nothing else is compiled again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 ENGINE = Path(__file__).resolve().parent
-CACHE_PREFIX = "kernels-"
+_IMPORTS = re.compile(
+    r"^\s*(?:from\s+(engine[\w.]*)\s+import\s+(\([^)]*\)|[^\n]+)|import\s+(engine[\w.]*))", re.MULTILINE
+)
 
 
-def _sources_digest() -> str:
-    """A short digest of every source file of the engine and of Numba's version."""
+@cache
+def _imports(path: Path) -> frozenset[Path]:
+    """The engine's files that a file imports by name."""
+    found = set()
+    for package, names, plain in _IMPORTS.findall(path.read_text()):
+        module = package or plain
+        candidates = [module, *(f"{module}.{name}" for name in re.findall(r"\w+", names))]
+        for candidate in candidates:
+            file = ENGINE.parent / (candidate.replace(".", "/") + ".py")
+            if file.is_file():
+                found.add(file)
+    return frozenset(found)
+
+
+@cache
+def _digest(path: Path) -> str:
+    """A short digest of a file, all that it imports from the engine, and Numba's version."""
+    behind, open_ends = {path}, [path]
+    while open_ends:
+        for file in _imports(open_ends.pop()) - behind:
+            behind.add(file)
+            open_ends.append(file)
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(ENGINE.rglob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for file in sorted(behind):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
+@cache
 def _cache_home() -> Path:
     """Beside the sources, like Python's own bytecode; where those are read-only, in the user's cache folder."""
     beside = ENGINE / "__pycache__"
     with suppress(OSError):
         beside.mkdir(exist_ok=True)
     if os.access(beside, os.W_OK):
-        return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deskvigil"
+        return beside / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deskvigil" / "kernels"
 
 
-KERNEL_CACHE = _cache_home() / f"{CACHE_PREFIX}{_sources_digest()}"
-# A folder set by the user (NUMBA_CACHE_DIR) is theirs to manage.
-if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = str(KERNEL_CACHE)
+def _cache_folder(path: Path) -> Path:
+    """Where the machine code of one file's kernels lies."""
+    return _cache_home() / f"{path.stem}-{_digest(path)}"
 
 
 def remove_stale_caches() -> int:
     """Delete the compiled kernels of older sources; returns how many folders went."""
-    stale = [path for path in KERNEL_CACHE.parent.glob(f"{CACHE_PREFIX}*") if path != KERNEL_CACHE]
-    for path in stale:
-        shutil.rmtree(path, ignore_errors=True)
+    current = {_cache_folder(path) for path in ENGINE.rglob("*.py")}
+    stale = [folder for folder in _cache_home().glob("*") if folder not in current]
+    for folder in stale:
+        shutil.rmtree(folder, ignore_errors=True)
     return len(stale)
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+def _compile(function: F, forceinline: bool = False) -> F:
+    # Numba reads the folder when the kernel is declared, so each file's kernels get their own.
+    # A folder set by the user (NUMBA_CACHE_DIR) is theirs to manage.
+    if not os.environ.get("NUMBA_CACHE_DIR"):
+        numba.config.CACHE_DIR = str(_cache_folder(Path(function.__code__.co_filename).resolve()))  # type: ignore[attr-defined]
+    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=forceinline)(function))
 
 
 def kernel(function: F) -> F:
@@ -63,9 +95,9 @@ def kernel(function: F) -> F:
     `error_model="numpy"` because a checked division stops vectorisation; `nogil` because kernels
     touch no Python objects.
     """
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+    return _compile(function)
 
 
 def inline_kernel(function: F) -> F:
     """Compile a small function that always disappears into its callers (calls cost reference counting)."""
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(function))
+    return _compile(function, forceinline=True)

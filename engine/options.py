@@ -40,7 +40,7 @@ class MakerOptions:
     """
 
     enabled: bool = True
-    order_usd: Annotated[float, Gt(0)] = 5_000.0
+    order_usd: Annotated[float, Gt(0)] = 2_500.0
     max_inventory_usd: Annotated[float, Gt(0)] = 50_000.0
     skew_spreads: Annotated[float, Ge(0), Le(100)] = 1.0
     edge_ticks: Annotated[int, Ge(0), Le(1000)] = 0
@@ -51,17 +51,18 @@ class MakerOptions:
 class ParentOptions:
     """Parent orders: buy or sell a quantity over a short while, alternating per instrument.
 
-    order_usd: value of one parent. duration_s is cut into `slices`; each slice rests at the touch
-    and what is unfilled at its end crosses the spread, no further than reach_ratio from mid. Every
+    order_usd: value of one parent. duration_s is cut into `slices`; each slice rests at the touch,
+    or improve_ticks inside a spread that is more than twice as wide, and what is unfilled at its end crosses the spread, no further than reach_ratio from mid. Every
     period_s each instrument gets one, buying and selling in turn.
     """
 
     enabled: bool = True
-    order_usd: Annotated[float, Gt(0)] = 20_000.0
-    duration_s: Annotated[float, Ge(0.1), Le(3600)] = 2.5
-    slices: Annotated[int, Ge(1), Le(100)] = 3
-    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 15.0
-    first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.5
+    order_usd: Annotated[float, Gt(0)] = 10_000.0
+    duration_s: Annotated[float, Ge(0.1), Le(3600)] = 4.0
+    slices: Annotated[int, Ge(1), Le(100)] = 2
+    improve_ticks: Annotated[int, Ge(0), Le(1000)] = 1
+    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 20.0
+    first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.3
     reach_ratio: Annotated[float, Ge(0), Le(1)] = 0.01
 
 

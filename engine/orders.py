@@ -6,7 +6,7 @@ order. An own order's id is negative and tells its place, so a fill needs no sea
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,12 @@ OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
 STATE, VENUE_HALTED, LAST_EVENT_NS = range(3)  # columns of `status`
 LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS = range(4)  # `clockwork`
 MAKER_FEE, TAKER_FEE = 0, 1
+# What strategies ask for, int64 (MAX_REQUESTS, 6): cancel what rests at a place, rest an order there, or cross with one.
+R_INSTRUMENT, R_PLACE, R_ACTION, R_SIDE, R_TICKS, R_LOTS = range(6)
+WITHDRAW, REST, CROSS = range(3)
+MAX_REQUESTS = 8
 NO_ORDER_NS = -(1 << 62)
+word: Any = np.int64  # widens a record's small integers inside kernels
 _VENUE = int(Reason.VENUE)
 _ACCEPTED = int(Reason.ACCEPTED)
 
@@ -42,7 +47,8 @@ class Desk(NamedTuple):
     the position; status int64 (n, 3); spread float64 (n,) in ticks, NaN where a side is empty;
     limits, bucket: see gates; settings: see strategy; fees float64 (2,) in bps; units float64 (n, 2):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
-    counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64 (4,).
+    counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
+    (4,); requests int64 (MAX_REQUESTS, 6).
     """
 
     own: IntArray
@@ -65,6 +71,7 @@ class Desk(NamedTuple):
     fills: FillArray
     fills_written: IntArray
     clockwork: IntArray
+    requests: IntArray
 
 
 @kernel
@@ -80,21 +87,19 @@ def working_lots(desk: Desk, i: int, side: int) -> int:
     """Own quantity in the book on one side of an instrument."""
     lots = 0
     for place in range(PLACES):
-        row = desk.own[i, place]
-        if row[ID] != 0 and row[SIDE] == side:
-            lots += row[LEFT]
+        if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == side:
+            lots += desk.own[i, place, LEFT]
     return lots
 
 
-@kernel
+@inline_kernel
 def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int) -> None:
     """Put one own fill where it belongs: order, parent, account, counters, ring."""
     place = (-order_id) & 3
-    row = desk.own[i, place]
-    if row[ID] == order_id:
-        row[LEFT] -= lots
-        if row[LEFT] <= 0:
-            row[ID] = 0
+    if desk.own[i, place, ID] == order_id:
+        desk.own[i, place, LEFT] -= lots
+        if desk.own[i, place, LEFT] <= 0:
+            desk.own[i, place, ID] = 0
             desk.counts[at.FILLED] += 1
     usd = desk.account[i, acc.USD]
     acc.book_fill(desk.account, i, side, float(lots), float(ticks), desk.fees[TAKER_FEE if taker else MAKER_FEE])
@@ -102,12 +107,11 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
     desk.sums[at.TRADED_VALUE] += lots * ticks * usd
     desk.volumes[OWN_FILLED, i] += lots
     if place == CHILD:
-        parent = desk.parents[i]
-        parent[P_FILLED] += lots
+        desk.parents[i, P_FILLED] += lots
         desk.sums[at.SLIPPAGE_COST] += side * (ticks - desk.arrival[i]) * lots * usd
         desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
-        if parent[P_STATE] == WORKING and parent[P_FILLED] >= parent[P_TARGET]:
-            parent[P_NEXT_NS] = t_ns  # nothing left to wait for
+        if desk.parents[i, P_STATE] == WORKING and desk.parents[i, P_FILLED] >= desk.parents[i, P_TARGET]:
+            desk.parents[i, P_NEXT_NS] = t_ns  # nothing left to wait for
     else:
         desk.maker_lots[i] += side * lots
     out = desk.fills[desk.fills_written[0] % len(desk.fills)]
@@ -129,34 +133,36 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
     taken = 0
     for k in range(count):
         fill = fills[k]
-        i, side = np.int64(fill.instrument), np.int64(fill.side)
+        i, side = word(fill.instrument), word(fill.side)
         if fill.flags & SELF_CANCEL:
-            row = desk.own[i, (-fill.maker_id) & 3]
-            if row[ID] == fill.maker_id:
-                row[LEFT] -= fill.qty
-                if row[LEFT] <= 0:
-                    row[ID] = 0
+            place = (-fill.maker_id) & 3
+            if desk.own[i, place, ID] == fill.maker_id:
+                desk.own[i, place, LEFT] -= fill.qty
+                if desk.own[i, place, LEFT] <= 0:
+                    desk.own[i, place, ID] = 0
                     desk.counts[at.CANCELLED] += 1
-        elif fill.taker_id < 0:
-            taken += 1
-            book_own_fill(desk, i, side, fill.taker_id, fill.qty, fill.price, 1, t_ns)
-        elif fill.maker_id < 0:
-            book_own_fill(desk, i, -side, fill.maker_id, fill.qty, fill.price, 0, t_ns)
+        elif fill.taker_id < 0 or fill.maker_id < 0:
+            taker = 1 if fill.taker_id < 0 else 0
+            taken += taker
+            own_id, own_side = (fill.taker_id, side) if taker else (fill.maker_id, -side)
+            book_own_fill(desk, i, own_side, own_id, fill.qty, fill.price, taker, t_ns)
         else:
             desk.volumes[TRADED_BY_OTHERS, i] += fill.qty
     return taken
 
 
-@kernel
-def send(
-    desk: Desk, books: Books, i: int, place: int, side: int, ticks: int, lots: int, ioc: int,
-    t_ns: int, intended_ns: int, age_ns: int,
-) -> int:  # fmt: skip
-    """Send one own order through the gates into the book; returns its reason (0: accepted).
+@inline_kernel
+def ask(desk: Desk, count: int, i: int, place: int, action: int, side: int, ticks: int, lots: int) -> int:
+    """Note a request; returns how many there are now."""
+    row = desk.requests[count]
+    row[R_INSTRUMENT], row[R_PLACE], row[R_ACTION] = i, place, action
+    row[R_SIDE], row[R_TICKS], row[R_LOTS] = side, ticks, lots
+    return count + 1
 
-    t_ns is engine time; intended_ns (monotonic) is when what caused the order was due: latencies run
-    from there, so that being late is not left out. age_ns: how old the instrument's data are.
-    """
+
+@inline_kernel
+def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t_ns: int, age_ns: int) -> int:
+    """Ask the gates about one order, and count it; returns their reason."""
     desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
     started = clock_ns(CLOCK_MONOTONIC)
     reason = check_order(
@@ -165,37 +171,53 @@ def send(
         age_ns, desk.status[i, STATE], t_ns,
     )  # fmt: skip
     record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
-    if reason == _ACCEPTED:
-        desk.clockwork[LAST_ID] += 1
-        order_id = -(desk.clockwork[LAST_ID] * 4 + place)
-        row = desk.own[i, place]
-        row[ID], row[SIDE], row[PRICE], row[LEFT], row[SENT_NS] = order_id, side, ticks, lots, t_ns
-        kind, flags = (IOC, 0) if ioc else (LIMIT, POST_ONLY)
-        count = apply(books, t_ns, order_id, ticks, lots, i, kind, side, flags)
-        now = clock_ns(CLOCK_MONOTONIC)
-        if count < 0:
-            reason = _VENUE
-            row[ID] = 0
-        else:
-            desk.counts[at.ACKED] += 1
-            record(desk, at.LATENCY_ACK, now - intended_ns)
-            if book_fills(desk, books.fills, count, t_ns) > 0 and ioc:
-                record(desk, at.LATENCY_FILL, now - intended_ns)
-            if ioc and row[ID] == order_id:  # what did not fill at once has lapsed
-                row[ID] = 0
-                desk.counts[at.CANCELLED] += 1
-    if reason != _ACCEPTED:
-        desk.counts[at.REJECTED_FOR + reason] += 1
     return reason
 
 
 @kernel
-def cancel(desk: Desk, books: Books, i: int, place: int, t_ns: int) -> int:
-    """Cancel the own order at a place, if there is one; returns 1 where there was. No gate is asked."""
-    row = desk.own[i, place]
-    if row[ID] == 0:
-        return 0
-    apply(books, t_ns, row[ID], 0, 0, i, CANCEL, row[SIDE], 0)
-    row[ID] = 0
-    desk.counts[at.CANCELLED] += 1
-    return 1
+def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, age_ns: int) -> int:
+    """Carry out the first `requests` requests in order: cancels at once, orders through the gates.
+
+    t_ns is engine time; intended_ns (monotonic) is when what caused them was due: latencies run from
+    there, so that being late is not left out. age_ns: how old the instrument's data are. Returns how
+    many orders were cancelled. One loop with one call into the books for both, because every call
+    site of the books is compiled again.
+    """
+    cancelled = 0
+    for k in range(requests):
+        i, place, action = desk.requests[k, R_INSTRUMENT], desk.requests[k, R_PLACE], desk.requests[k, R_ACTION]
+        side, ticks, lots = desk.requests[k, R_SIDE], desk.requests[k, R_TICKS], desk.requests[k, R_LOTS]
+        order_id, kind, flags = desk.own[i, place, ID], CANCEL, 0
+        if action == WITHDRAW:
+            if order_id == 0:
+                continue
+            side, ticks, lots = desk.own[i, place, SIDE], 0, 0
+            desk.own[i, place, ID] = 0
+            desk.counts[at.CANCELLED] += 1
+            cancelled += 1
+        else:
+            reason = may_send(desk, i, place, side, ticks, lots, t_ns, age_ns)
+            if reason != _ACCEPTED:
+                desk.counts[at.REJECTED_FOR + reason] += 1
+                continue
+            desk.clockwork[LAST_ID] += 1
+            order_id = -(desk.clockwork[LAST_ID] * 4 + place)
+            desk.own[i, place, ID], desk.own[i, place, SIDE], desk.own[i, place, PRICE] = order_id, side, ticks
+            desk.own[i, place, LEFT], desk.own[i, place, SENT_NS] = lots, t_ns
+            kind, flags = (IOC, 0) if action == CROSS else (LIMIT, POST_ONLY)
+        count = apply(books, t_ns, order_id, ticks, lots, i, kind, side, flags)
+        if action == WITHDRAW:
+            continue
+        latency_ns = clock_ns(CLOCK_MONOTONIC) - intended_ns
+        if count < 0:
+            desk.counts[at.REJECTED_FOR + _VENUE] += 1
+            desk.own[i, place, ID] = 0
+            continue
+        desk.counts[at.ACKED] += 1
+        record(desk, at.LATENCY_ACK, latency_ns)
+        if book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS:
+            record(desk, at.LATENCY_FILL, latency_ns)
+        if action == CROSS and desk.own[i, place, ID] == order_id:  # what did not fill at once has lapsed
+            desk.own[i, place, ID] = 0
+            desk.counts[at.CANCELLED] += 1
+    return cancelled

@@ -16,13 +16,14 @@ from metrics.frame import FloatArray, IntArray
 
 # One row of settings per instrument, float64.
 MAKER_USD, MAKER_MAX_USD, MAKER_SKEW, MAKER_EDGE, MAKER_REQUOTE_NS, MAKER_ON = range(6)
-PARENT_USD, PARENT_SLICE_NS, PARENT_SLICES, PARENT_PERIOD_NS, PARENT_REACH = range(6, 11)
-SETTINGS = 11
+PARENT_USD, PARENT_SLICE_NS, PARENT_SLICES, PARENT_PERIOD_NS, PARENT_REACH, PARENT_IMPROVE = range(6, 12)
+SETTINGS = 12
 
 # One row per instrument, int64: the parent order at work.
 P_STATE, P_SIDE, P_TARGET, P_FILLED, P_SLICE, P_START_NS, P_NEXT_NS, P_COUNT = range(8)
 PARENTS = 8
-IDLE, WORKING = 0, 1
+# Between two slices a parent is CROSSED: what it was behind has been sent, what comes of it is seen next.
+IDLE, WORKING, CROSSED = 0, 1, 2
 NEVER_NS = 1 << 61
 
 
@@ -42,6 +43,7 @@ def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
             parents.slices,
             parents.period_s * 1e9,
             parents.reach_ratio,
+            parents.improve_ticks,
         ]
     )
     return np.tile(row, (instruments, 1))
@@ -101,6 +103,14 @@ def lots_for(value_usd: float, mid_ticks: float, usd_per_tick_lot: float) -> int
 def lots_by_slice(target: int, done_slices: int, slices: int) -> int:
     """How much of a parent should be filled when that many of its slices are over; all of it at the last."""
     return target * done_slices // slices
+
+
+@inline_kernel
+def resting_price(side: int, touch: int, opposite: int, improve_ticks: int) -> int:
+    """Where a slice rests: at the touch of its side, or inside a spread more than twice as wide as the step."""
+    if side * (opposite - touch) > 2 * improve_ticks:
+        return touch + side * improve_ticks
+    return touch
 
 
 @inline_kernel

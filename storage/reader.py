@@ -125,7 +125,7 @@ class Reader:
     """Answers what was measured. Thread-safe.
 
     Samples come sorted by time, each instant once; where an instant was written twice (a clock
-    set back, a sample sent again) the later one counts. Recent samples of fast collectors are as
+    set back, a sample sent again) the later one counts, as long as both came in the same schema. Recent samples of fast collectors are as
     fine as they came, older ones one a second.
     """
 

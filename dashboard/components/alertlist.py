@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dash.development.base_component import Component
-
-from dashboard.components.markup import html
+from dashboard.components.markup import Component, html
 
 
 def alert_panel(*, full: bool = False) -> Component:

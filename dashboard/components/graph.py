@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import orjson
-from dash.development.base_component import Component
 
-from dashboard.components.markup import dcc, html
+from dashboard.components.markup import Component, dcc, html
 
 CONFIG: Mapping[str, Any] = {
     "showSendToCloud": False,

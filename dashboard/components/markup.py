@@ -6,10 +6,11 @@ them as keywords all the same. This is the one place that looks away.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from dash import dcc as _dcc
 from dash import html as _html
 
+Component: TypeAlias = Any
 html: Any = _html
 dcc: Any = _dcc

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dash.development.base_component import Component
-
 from dashboard.backfill import RANGES_S
-from dashboard.components.markup import dcc, html
+from dashboard.components.markup import Component, dcc, html
 from dashboard.pages.page import Page
 from dashboard.services import Services
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import orjson
-from dash.development.base_component import Component
 
-from dashboard.components.markup import html
+from dashboard.components.markup import Component, html
 from metrics.catalogue import metric_of
 from metrics.kpi import Kpi
 

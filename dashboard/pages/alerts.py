@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import Dash, Input, Output
-from dash.development.base_component import Component
 
 from alerts.views import AlertEvent, NotificationView
 from dashboard.components.alertlist import alert_panel
-from dashboard.components.markup import html
+from dashboard.components.markup import Component, html
 from dashboard.pages.page import Page
 from dashboard.services import Services
 from dashboard.timerange import show_time

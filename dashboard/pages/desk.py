@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dash.development.base_component import Component
-
 from dashboard.components.alertlist import alert_panel
 from dashboard.components.graph import Line, LiveChart, Threshold, live_chart
-from dashboard.components.markup import html
+from dashboard.components.markup import Component, html
 from dashboard.components.tile import tile
 from dashboard.pages.page import Page
 from dashboard.selection import LATENCY

@@ -13,10 +13,9 @@ from urllib.parse import parse_qsl
 
 import dash_ag_grid as dag
 from dash import Dash, Input, Output, State, ctx, no_update
-from dash.development.base_component import Component
 
 from dashboard.components.graph import graph
-from dashboard.components.markup import dcc, html
+from dashboard.components.markup import Component, dcc, html
 from dashboard.history import Answer, Question, ask, value_rows
 from dashboard.pages.page import Page
 from dashboard.services import Services
@@ -103,7 +102,7 @@ def _tables() -> Component:
         {"field": name, "headerName": name, "valueFormatter": _NUMBER, "type": "rightAligned", "width": 120}
         for name in ("last", "min", "mean", "max")
     ]
-    columns = [
+    columns: list[dict[str, Any]] = [
         {"field": "series", "flex": 1, "minWidth": 260},
         *numbers,
         {"field": "points", "type": "rightAligned", "width": 100},

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dash.development.base_component import Component
-
 from dashboard.components.graph import Line, LiveChart, live_chart
-from dashboard.components.markup import html
+from dashboard.components.markup import Component, html
 from dashboard.pages.page import Page
 from dashboard.services import Services
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from dash import Dash
-from dash.development.base_component import Component
 
+from dashboard.components.markup import Component
 from dashboard.services import Services
 
 Layout = Callable[[Services, Mapping[str, str]], Awaitable[Component]]

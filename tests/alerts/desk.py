@@ -23,7 +23,7 @@ from metrics.paths import RuntimePaths
 from metrics.series import Schema, Series, make_labels
 from query.engine import QueryEngine
 from query.options import QueryOptions
-from storage.options import StorageOptions
+from storage.options import DatabaseOptions, StorageOptions
 from storage.store import Store
 
 SHIPPED = AlertOptions()
@@ -46,10 +46,12 @@ class Desk:
         rules: Path | None,
         channels: Sequence[Channel] | None = None,
         clock: Clock | None = None,
+        database: str = "",
         **options: object,
     ) -> None:
         self.clock = clock or SystemClock()
-        self.store = Store.open(StorageOptions(), RuntimePaths(folder / "data"), self.clock)
+        where = DatabaseOptions(url=database)
+        self.store = Store.open(StorageOptions(), RuntimePaths(folder / "data"), self.clock, database=where)
         self.query = QueryEngine(self.store.reader, QueryOptions(), self.clock)
         keys = {"slow_tick_s": 0.2, "outbox": OutboxOptions(retry_first_s=0.05, retry_max_s=1.0), **options}
         self.options = AlertOptions(rules=(rules,) if rules else (), **keys)

@@ -97,6 +97,29 @@ def test_escalation_fall_and_resolution_are_told_in_order(tmp_path: Path):
             assert rows(desk, alert_state) == []
 
 
+def test_alerts_live_in_postgresql_as_well(tmp_path: Path, postgresql_url: str):
+    rules, pause = rules_file(tmp_path, HIGH), threading.Event()
+    spy = Spy()
+    with Desk(tmp_path, rules, [spy], database=postgresql_url) as desk:
+        desk.frame("engine", {"x": 1.5})
+        wait_until(lambda: desk.states() == {"High": "firing"})
+        before = desk.service.acknowledge(desk.service.active()[0].alert_id, "ana", "on it")
+        wait_until(lambda: [row.status for row in rows(desk, outbox)] == ["sent"])
+    with Desk(tmp_path, rules, [spy], database=postgresql_url) as desk:
+        assert desk.service.active()[0].alert_id == before.alert_id
+        while desk.states():
+            desk.frame("engine", {"x": 0.0})
+            pause.wait(0.05)
+        wait_until(lambda: [row.status for row in rows(desk, outbox)] == ["sent", "sent"])
+        assert [event.reason for event in desk.service.history()] == [
+            Reason.RESOLVED,
+            Reason.ACKNOWLEDGED,
+            Reason.FIRST,
+        ]
+        assert [one.outcome for one in desk.service.notifications()] == ["sent", "sent"]
+    assert [one.reason for one in spy.taken] == [Reason.FIRST, Reason.RESOLVED]
+
+
 def test_nothing_is_written_while_nothing_changes(tmp_path: Path):
     with Desk(tmp_path, rules_file(tmp_path, HIGH), [Spy()]) as desk:
         desk.frame("engine", {"x": 1.5})

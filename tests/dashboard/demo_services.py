@@ -24,6 +24,7 @@ from collectors.host import HostCollector
 from collectors.options import CollectorOptions
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
+from dashboard.live import LiveHub
 from dashboard.options import WebOptions
 from dashboard.server import build_server, uvicorn_options
 from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services
@@ -212,23 +213,29 @@ class Desk:
 
 
 @contextmanager
-def serving(services: Services) -> Iterator[str]:
-    """A real uvicorn on a free port in a thread; gives its URL."""
+def running(services: Services) -> Iterator[tuple[str, LiveHub]]:
+    """A real uvicorn on a free port in a thread; gives its URL and the live hub."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((services.options.host, services.options.port))
-    server = uvicorn.Server(
-        uvicorn.Config(build_server(services), log_level="warning", **uvicorn_options(services.options))
-    )
+    application = build_server(services)
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", **uvicorn_options(services.options)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
     thread.start()
     try:
         wait_until(lambda: server.started, "the web server starts")
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", application.state.hub
     finally:
         server.should_exit = True
         thread.join(15.0)
         listener.close()
+
+
+@contextmanager
+def serving(services: Services) -> Iterator[str]:
+    """The same, where only the URL matters."""
+    with running(services) as (url, _):
+        yield url
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:

@@ -17,6 +17,7 @@ from engine.strategy import (
     lots_by_slice,
     lots_for,
     quote_price,
+    resting_price,
     schedule_parents,
 )
 
@@ -87,6 +88,16 @@ def test_a_crossing_order_reaches_at_least_the_touch(side, touch, reach) -> None
     bid, ask = touch
     price = crossing_price.py_func(side, (bid + ask) / 2, ask if side > 0 else bid, reach)
     assert price >= ask if side > 0 else 1 <= price <= bid
+
+
+@given(st.sampled_from([1, -1]), touches, st.integers(0, 20))
+def test_a_slice_rests_at_the_touch_or_inside_the_spread(side, touch, improve) -> None:
+    bid, ask = touch
+    own, opposite = (bid, ask) if side > 0 else (ask, bid)
+    price = resting_price.py_func(side, own, opposite, improve)
+    assert bid <= price <= ask
+    assert price != opposite
+    assert price in (own, own + side * improve)
 
 
 def test_the_schedule_is_spread_over_one_period_and_drawn_from_the_seed() -> None:

@@ -20,10 +20,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock)
     if request.param == "sqlite":
         found = Database.sqlite(tmp_path / "test.sqlite", DatabaseOptions(), clock)
     else:
-        found = Database(request.getfixturevalue("postgresql_url"), DatabaseOptions(), clock)
-        with found.write() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+        found = Database(request.getfixturevalue("own_postgresql_url"), DatabaseOptions(), clock)
     yield found
     found.close()
 

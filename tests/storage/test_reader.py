@@ -62,7 +62,8 @@ class StoreMachine(RuleBasedStateMachine):
         of = SCHEMAS[which]
         for step in steps:
             self.clock.step_wall(step * 1_000_000_000)
-            t_ms = self.clock.now_ns() // 1_000_000
+            # A millisecond apart: which of two schemas wins an instant that comes again is left open.
+            t_ms = self.clock.now_ns() // 1_000_000 + which
             values = [self.value + 0.5 * row if (self.value + row) % 5 else np.nan for row in range(len(of))]
             self.value += 1.0
             self.store.live.append(frame(of, t_ms, *values))

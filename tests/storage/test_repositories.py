@@ -18,13 +18,9 @@ from tests.storage.conftest import frame, samples, schema
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
-    url = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
+    url = request.getfixturevalue("own_postgresql_url") if request.param == "postgresql" else ""
     found = Store.open(StorageOptions(), RuntimePaths(tmp_path), clock, database=DatabaseOptions(url=url))
     yield found
-    if url:
-        with found.write() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
     found.close()
 
 
