@@ -125,23 +125,29 @@ def _engine(settings: Settings, paths: RuntimePaths) -> None:
     from engine.runner import run_engine
 
     _log_to_stderr(settings)
-    run_engine(settings.engine, paths)
+    _or_exit(lambda: run_engine(settings.engine, paths))
 
 
 def _risk(settings: Settings, paths: RuntimePaths) -> None:
     from engine.riskrunner import run_risk
 
     _log_to_stderr(settings)
-    run_risk(settings.risk, paths)
+    _or_exit(lambda: run_risk(settings.risk, paths))
 
 
 def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
     from console import run_console
-    from resources.supervisor import EXIT_PERMANENT
 
     _log_to_stderr(settings)
+    _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
+
+
+def _or_exit(child: Callable[[], None]) -> None:
+    """Run a child; an expected failure is one line, and its exit status tells the supervisor whether to try again."""
+    from resources.supervisor import EXIT_PERMANENT
+
     try:
-        run_console(settings, paths, listener, VERSION, live=True)
+        child()
     except DeskvigilError as error:
         log.error("%s", error)
         sys.exit(EXIT_PERMANENT if error.permanent else 1)

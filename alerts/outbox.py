@@ -70,8 +70,12 @@ class Outbox:
             raise ValueError("two channels have the same name")
 
     def start(self) -> None:
-        """Begin to deliver; rows of channels that are no longer configured are given up."""
-        self._give_up_orphans()
+        """Begin to deliver, what waited for a later attempt at once; rows of channels that are gone are given up."""
+        try:
+            self._give_up_orphans()
+            self._retry_now()
+        except DeskvigilError as error:
+            LOG.error("the outbox cannot be put in order: %s", error)
         for courier in self._couriers.values():
             courier.start()
 
@@ -117,6 +121,16 @@ class Outbox:
             with self._store.write() as connection:
                 gone = {"status": "dead", "last_error": "its channel is no longer configured"}
                 connection.execute(update(outbox).where(orphans).values(gone))
+
+    def _retry_now(self) -> None:
+        """A restart often is the repair: nothing waits for the rest of its backoff."""
+        now_ms = self._clock.now_ns() // 1_000_000
+        later = and_(outbox.c.status == "pending", outbox.c.next_attempt_ms > now_ms)
+        with self._store.read() as connection:
+            found = connection.execute(select(outbox.c.id).where(later).limit(1)).first()
+        if found is not None:
+            with self._store.write() as connection:
+                connection.execute(update(outbox).where(later).values(next_attempt_ms=now_ms))
 
 
 class Courier:

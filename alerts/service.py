@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -124,6 +125,8 @@ class AlertService:
             if self._thread.is_alive():
                 LOG.warning("the alert thread did not end within %g s", STOP_TIMEOUT_S)
             self._thread = None
+            with contextlib.suppress(DeskvigilError):
+                self._write_waiting()
         self._outbox.stop()
 
     # --- what is ------------------------------------------------------------------------------
@@ -265,9 +268,17 @@ class AlertService:
         except DeskvigilError as error:
             LOG.error("changes of alerts cannot be stored: %s", error)
             self._next_write_ms = now.mono_ms + REWRITE_AFTER_MS
-            for change in changes:
-                if change.reason in NOTIFIED:
-                    self._outbox.send_unstored(*self._ledger.address(change))
+            self._tell_unstored(changes)
+        except Exception:  # a fault of ours: these rows would fail again and block all later ones
+            LOG.exception("changes of alerts are refused by the database and given up")
+            self._lost += len(self._unwritten)
+            self._unwritten.clear()
+            self._tell_unstored(changes)
+
+    def _tell_unstored(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.reason in NOTIFIED:
+                self._outbox.send_unstored(*self._ledger.address(change))
 
     def _write_waiting(self) -> None:
         if not self._unwritten:

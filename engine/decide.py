@@ -20,9 +20,11 @@ from engine.orders import (
     LEFT,
     MAKER_ASK,
     MAKER_BID,
+    PLACES,
     PRICE,
     REST,
     SENT_NS,
+    SIDE,
     STATE,
     VENUE_HALTED,
     WITHDRAW,
@@ -36,6 +38,16 @@ _ACTIVE, _REDUCING = int(TradingState.ACTIVE), int(TradingState.REDUCING)
 
 
 @inline_kernel
+def clear_of_own(desk: Desk, i: int, side: int, ticks: int) -> int:
+    """A resting price that does not meet an own order of the other side; 0 where none is left."""
+    for place in range(PLACES):
+        if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == -side:
+            limit = desk.own[i, place, PRICE] - side
+            ticks = min(ticks, limit) if side > 0 else max(ticks, limit)
+    return max(ticks, 0)
+
+
+@inline_kernel
 def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int:
     """Where the maker wants its quote of one side, 0 for nowhere. bid and ask_price: the others' touch."""
     price = 0
@@ -46,12 +58,33 @@ def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int
         inventory = value / desk.settings[i, plan.MAKER_MAX_USD]
         skew, edge = desk.settings[i, plan.MAKER_SKEW], int(desk.settings[i, plan.MAKER_EDGE])
         price = plan.quote_price(side, bid, ask_price, inventory, skew, edge)
+        if price != 0:
+            price = clear_of_own(desk, i, side, price)
     return price
+
+
+@inline_kernel
+def follow_touch(desk: Desk, count: int, i: int, bid: int, ask_price: int, t_ns: int) -> int:
+    """Ask that a parent's resting slice moves where the touch has gone; returns the number of requests."""
+    if desk.own[i, CHILD, ID] != 0 and 0 < bid < ask_price:
+        side = desk.own[i, CHILD, SIDE]
+        touch, opposite = (bid, ask_price) if side > 0 else (ask_price, bid)
+        wanted = plan.resting_price(side, touch, opposite, int(desk.settings[i, plan.PARENT_IMPROVE]))
+        wanted = clear_of_own(desk, i, side, wanted)
+        rested = t_ns - desk.own[i, CHILD, SENT_NS] >= desk.settings[i, plan.PARENT_FOLLOW_NS]
+        if rested and side * (wanted - desk.own[i, CHILD, PRICE]) > 0:
+            lots = desk.own[i, CHILD, LEFT]
+            count = ask(desk, count, i, CHILD, WITHDRAW, side, 0, 0)
+            count = ask(desk, count, i, CHILD, REST, side, wanted, lots)
+    return count
 
 
 @kernel
 def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> int:
-    """Note what is to be done about the maker's two quotes of one instrument; returns the number of requests."""
+    """Note what is to be done about the orders that rest in one instrument; returns the number of requests.
+
+    bid, ask_price: the others' touch, 0 where a side is empty.
+    """
     count = 0
     for place in range(MAKER_BID, MAKER_ASK + 1):
         side = 1 - 2 * place
@@ -69,7 +102,7 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)
             if lots > 0:
                 count = ask(desk, count, i, place, REST, side, wanted, lots)
-    return count
+    return follow_touch(desk, count, i, bid, ask_price, t_ns)
 
 
 @inline_kernel
@@ -97,9 +130,10 @@ def begin_slice(desk: Desk, count: int, i: int, touch: int, opposite: int, t_ns:
     lots -= desk.parents[i, plan.P_FILLED]
     if lots > 0 and touch > 0 and opposite > 0 and side * (opposite - touch) > 0:
         price = plan.resting_price(side, touch, opposite, int(desk.settings[i, plan.PARENT_IMPROVE]))
+        price = clear_of_own(desk, i, side, price)
         count = ask(desk, count, i, CHILD, REST, side, price, lots)
     desk.parents[i, plan.P_STATE] = plan.WORKING
-    desk.parents[i, plan.P_NEXT_NS] = t_ns + int(desk.settings[i, plan.PARENT_SLICE_NS])
+    desk.parents[i, plan.P_NEXT_NS] = t_ns + desk.parents[i, plan.P_SLICE_NS]
     return count
 
 
@@ -138,6 +172,10 @@ def decide_parent(desk: Desk, i: int, touch: int, opposite: int, t_ns: int) -> i
             desk.parents[i, plan.P_TARGET] = target
             desk.parents[i, plan.P_FILLED] = desk.parents[i, plan.P_SLICE] = 0
             desk.parents[i, plan.P_START_NS] = t_ns
+            shortest, longest = desk.settings[i, plan.PARENT_SHORTEST_NS], desk.settings[i, plan.PARENT_LONGEST_NS]
+            lasts_ns = plan.duration_ns(desk.parents[i, plan.P_COUNT], i, shortest, longest)
+            desk.parents[i, plan.P_SLICE_NS] = max(lasts_ns // int(desk.settings[i, plan.PARENT_SLICES]), 1)
+            desk.parents[i, plan.P_COUNT] += 1
             desk.arrival[i] = mid
             desk.counts[at.PARENTS_STARTED] += 1
             count = begin_slice(desk, count, i, touch, opposite, t_ns)

@@ -21,6 +21,8 @@ from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
 
 NS = 1_000_000_000
 LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
+_NO_EVENTS = empty_events(0)
+_NO_EVENTS.flags.writeable = False
 
 
 class TradingDesk:
@@ -62,7 +64,7 @@ class TradingDesk:
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
         self._rebase_ns = round(options.rebase_after_s * NS)
-        self._events = empty_events(0)
+        self._events = _NO_EVENTS
         self._cursor = 0
         self._covered_ns = 0  # every event before this has been taken from the market
         self._session_wall_ns = 0
@@ -85,7 +87,7 @@ class TradingDesk:
         self.sessions += 1
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
-        self._events, self._cursor, self._covered_ns = empty_events(0), 0, market.start_ns
+        self._events, self._cursor, self._covered_ns = _NO_EVENTS, 0, market.start_ns
         desk.own[:, :, orders.SENT_NS] = orders.NO_ORDER_NS
         desk.parents[:] = strategy.schedule_parents(
             self._options, market.instruments, market.start_ns, self._options.seed + self.sessions
@@ -196,8 +198,10 @@ class TradingDesk:
         """Take the market's next events: those of a little while ahead, or more where it has them."""
         until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
         if self._covered_ns < until_ns and self._covered_ns < self._market.end_ns:
-            self._events, self._cursor = self._market.take(until_ns), 0
-            if len(self._events) == 0:
+            events = self._market.take(until_ns).view()
+            events.flags.writeable = False  # as a tape's are: kernels are compiled for one of the two
+            self._events, self._cursor = events, 0
+            if len(events) == 0:
                 self._covered_ns = until_ns
 
     def _rebase_if_far_behind(self, now_ns: int) -> None:

@@ -51,16 +51,20 @@ class MakerOptions:
 class ParentOptions:
     """Parent orders: buy or sell a quantity over a short while, alternating per instrument.
 
-    order_usd: value of one parent. duration_s is cut into `slices`; each slice rests at the touch,
-    or improve_ticks inside a spread that is more than twice as wide, and what is unfilled at its end crosses the spread, no further than reach_ratio from mid. Every
-    period_s each instrument gets one, buying and selling in turn.
+    order_usd: value of one parent. Parents last from shortest_s (each instrument's first) to
+    longest_s, cut into `slices`. A slice rests at the touch, or improve_ticks inside a spread that
+    is more than twice as wide, follows a better touch at most every follow_s, and what is unfilled
+    at its end crosses the spread, no further than reach_ratio from mid. Every period_s each
+    instrument gets one, buying and selling in turn.
     """
 
     enabled: bool = True
     order_usd: Annotated[float, Gt(0)] = 10_000.0
-    duration_s: Annotated[float, Ge(0.1), Le(3600)] = 4.0
+    shortest_s: Annotated[float, Ge(0.1), Le(3600)] = 4.0
+    longest_s: Annotated[float, Ge(0.1), Le(3600)] = 12.0
     slices: Annotated[int, Ge(1), Le(100)] = 2
     improve_ticks: Annotated[int, Ge(0), Le(1000)] = 1
+    follow_s: Annotated[float, Ge(0), Le(60)] = 0.2
     period_s: Annotated[float, Ge(0.1), Le(86_400)] = 20.0
     first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.3
     reach_ratio: Annotated[float, Ge(0), Le(1)] = 0.01

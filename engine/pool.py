@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from engine.jit import inline_kernel
 from engine.layout import (
     EXTRA,
@@ -24,8 +26,9 @@ from engine.layout import (
 )
 from metrics.frame import IntArray
 
-GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-SPREAD = 0x632BE59BD9B4E019
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+SPREAD = np.uint64(0x632BE59BD9B4E019)
+TOP = np.uint64(32)
 
 
 @inline_kernel
@@ -42,8 +45,9 @@ def side_at(w: IntArray, i: int, side: int) -> int:
 
 @inline_kernel
 def _chain(w: IntArray, i: int, order_id: int) -> int:
-    mixed = (order_id ^ (i * SPREAD)) * GOLDEN
-    return int(w[HEADS]) + ((mixed >> 32) & w[HASH_MASK])
+    # Unsigned: a signed product that overflows is undefined, and the compiler makes use of that.
+    mixed = (np.uint64(order_id) ^ (np.uint64(i) * SPREAD)) * GOLDEN
+    return int(w[HEADS]) + int((mixed >> TOP) & np.uint64(w[HASH_MASK]))
 
 
 @inline_kernel

@@ -47,6 +47,7 @@ ANONYMOUS = 1 << 60  # ids from here on are anonymous quantities: ANONYMOUS + 2 
 UNSEEN, RESTING, UNCERTAIN, GONE = 0, 1, 2, 3  # what is known of an order
 STATE, LEFT, WHERE = 0, 1, 2  # columns of `orders`; WHERE is side * price
 NO_BOUND = 1 << 60
+NEIGHBOURS = 8
 IN_ORDER = 0.99  # share of arrivals with rising ids from which on the venue is taken to number orders as they come
 HIDDEN_ID_ZERO_FROM = "2010-12-06"  # NASDAQ has since sent 0 as the order id of hidden executions
 
@@ -79,7 +80,7 @@ def _anonymous_id(key: int) -> int:
     return ANONYMOUS + 2 * abs(key) + (1 if key < 0 else 0)
 
 
-@inline_kernel
+@kernel
 def _replace_level(w: IntArray, side: int, key: int, size: int, bound: int, orders: IntArray) -> None:
     """Forget the orders of a level; what rests there is `size` anonymous lots (0: nothing)."""
     total = ladder.level_total(w, side, key)
@@ -106,7 +107,7 @@ def _from_anonymous(w: IntArray, side: int, key: int, size: int, real_id: int) -
     return True
 
 
-@inline_kernel
+@kernel
 def _book_message(
     books: Books, kind: int, order: int, size: int, key: int, real_id: int, row: int, orders: IntArray
 ) -> int:
@@ -170,7 +171,7 @@ def _horizon(row: IntArray, direction: int) -> int:
     return NO_KEY if price == 0 else direction * price
 
 
-@inline_kernel
+@kernel
 def _settle(
     w: IntArray, row: IntArray, direction: int, horizon: int, bound: int, counts: IntArray, orders: IntArray
 ) -> bool:
@@ -326,16 +327,21 @@ def _open(
 def _id_bounds(messages: IntArray) -> IntArray:
     """Per row the lowest id known to have been given after it, int64 (n,).
 
-    Venues number orders as they come. Where an id rises over its neighbours' and over all such before
-    it, later ids are later orders. NO_BOUND everywhere where the file does not look like that.
+    Venues number orders as they come. An arrival whose id lies above nearly all of its NEIGHBOURS
+    before it and below nearly all after it is in line (all but one: another id may be the wrong one),
+    and so are later ids later orders. NO_BOUND where a file does not look like that at all.
     """
     bounds = np.full(len(messages), NO_BOUND, dtype=np.int64)
     rows = np.flatnonzero(messages[:, TYPE] == ADD)
     ids = messages[rows, ID]
-    if len(ids) < 3 or np.mean(np.diff(ids) > 0) < IN_ORDER:
+    if len(ids) <= 2 * NEIGHBOURS or np.mean(np.diff(ids) > 0) < IN_ORDER:
         return bounds
-    rises = np.concatenate(([False], np.diff(ids) > 0))
-    in_line = rises & np.concatenate((rises[1:], [False]))
+    below, above = np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), dtype=np.int64)
+    for distance in range(1, NEIGHBOURS + 1):
+        rises = ids[distance:] > ids[:-distance]
+        below[distance:] += rises
+        above[:-distance] += rises
+    in_line = (below >= NEIGHBOURS - 1) & (above >= NEIGHBOURS - 1)
     rows, ids = rows[in_line], ids[in_line]
     highest = np.maximum.accumulate(ids)
     newest = ids > np.concatenate(([0], highest[:-1]))

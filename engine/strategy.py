@@ -16,12 +16,13 @@ from metrics.frame import FloatArray, IntArray
 
 # One row of settings per instrument, float64.
 MAKER_USD, MAKER_MAX_USD, MAKER_SKEW, MAKER_EDGE, MAKER_REQUOTE_NS, MAKER_ON = range(6)
-PARENT_USD, PARENT_SLICE_NS, PARENT_SLICES, PARENT_PERIOD_NS, PARENT_REACH, PARENT_IMPROVE = range(6, 12)
-SETTINGS = 12
+PARENT_USD, PARENT_SHORTEST_NS, PARENT_LONGEST_NS, PARENT_SLICES, PARENT_PERIOD_NS = range(6, 11)
+PARENT_REACH, PARENT_IMPROVE, PARENT_FOLLOW_NS = range(11, 14)
+SETTINGS = 14
 
 # One row per instrument, int64: the parent order at work.
-P_STATE, P_SIDE, P_TARGET, P_FILLED, P_SLICE, P_START_NS, P_NEXT_NS, P_COUNT = range(8)
-PARENTS = 8
+P_STATE, P_SIDE, P_TARGET, P_FILLED, P_SLICE, P_START_NS, P_NEXT_NS, P_COUNT, P_SLICE_NS = range(9)
+PARENTS = 9
 # Between two slices a parent is CROSSED: what it was behind has been sent, what comes of it is seen next.
 IDLE, WORKING, CROSSED = 0, 1, 2
 NEVER_NS = 1 << 61
@@ -39,11 +40,13 @@ def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
             maker.requote_s * 1e9,
             float(maker.enabled),
             parents.order_usd,
-            parents.duration_s / parents.slices * 1e9,
+            parents.shortest_s * 1e9,
+            max(parents.longest_s, parents.shortest_s) * 1e9,
             parents.slices,
             parents.period_s * 1e9,
             parents.reach_ratio,
             parents.improve_ticks,
+            parents.follow_s * 1e9,
         ]
     )
     return np.tile(row, (instruments, 1))
@@ -103,6 +106,13 @@ def lots_for(value_usd: float, mid_ticks: float, usd_per_tick_lot: float) -> int
 def lots_by_slice(target: int, done_slices: int, slices: int) -> int:
     """How much of a parent should be filled when that many of its slices are over; all of it at the last."""
     return target * done_slices // slices
+
+
+@inline_kernel
+def duration_ns(number: int, instrument: int, shortest_ns: float, longest_ns: float) -> int:
+    """How long an instrument's parent of that number (from 0) lasts: the first as short as can be, later ones spread evenly."""
+    share = (number * 0.6180339887498949 + instrument * 0.37) % 1.0 if number > 0 else 0.0
+    return int(shortest_ns + share * (longest_ns - shortest_ns))
 
 
 @inline_kernel

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,21 +53,19 @@ def _postgresql_programs() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_url() -> Iterator[str]:
     """URL of an empty database on a private PostgreSQL server of this test run."""
     programs = _postgresql_programs()
     if programs is None:
         pytest.skip("no PostgreSQL server programs on this machine: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgresql")
+    # A folder of its own: pytest keeps its temporary folders closed to the user that the server runs as.
+    folder = Path(tempfile.mkdtemp(prefix="deskvigil-postgresql-"))
     user = None
     if os.getuid() == 0:  # the server refuses to run as root
         try:
             user = pwd.getpwnam("postgres")
         except KeyError:
             user = pwd.getpwnam("nobody")
-        for parent in (folder, *folder.parents):
-            if parent.owner() == "root" and str(parent).startswith("/tmp/"):
-                parent.chmod(0o755)
         os.chown(folder, user.pw_uid, user.pw_gid)
     identity = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
 
@@ -84,3 +83,4 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+psycopg://deskvigil@127.0.0.1:{port}/postgres"
     finally:
         run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,6 @@ import multiprocessing
 import queue
 import random
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from engine.publisher import engine_block_spec
 from engine.telemetry import BlockWriter
 from metrics.catalogue import series
 from metrics.paths import RuntimePaths
-from validation.console import running_console
+from validation.console import running_console, scratch_paths
 from validation.figure import Figure
 
 NAME = "alert-latency"
@@ -50,9 +49,8 @@ TIMEOUT_S = 15.0
 
 def measure(say: Callable[[str], None] = print, *, samples: int = SAMPLES, seed: int = 1) -> list[Figure]:
     """Let the value cross `samples` times and return the latencies' p50, p95 and maximum."""
-    with tempfile.TemporaryDirectory(prefix="deskvigil-bench-") as folder, _receiver() as (port, received):
-        paths = RuntimePaths(Path(folder))
-        rules = Path(folder) / "bench.rules.yml"
+    with scratch_paths() as paths, _receiver() as (port, received):
+        rules = paths.data_dir / "bench.rules.yml"
         rules.write_text(_test_rule())
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ from pathlib import Path
 
 from alerts.options import AlertOptions
 from collectors.process import ChildStatus
+from engine.telemetry import BlockReader
+from metrics.errors import TransientError
 from metrics.paths import RuntimePaths
-from validation.console import running_console, thread_cpu_s
+from validation.console import running_console, scratch_paths, thread_cpu_s
 from validation.figure import Figure
 
 NAME = "cost"
@@ -27,7 +28,7 @@ WARM_UP_S = 10.0
 MEASURE_S = 60.0
 LIMIT_PERCENT = 2.0
 LEAST_SERIES = 300
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0  # where kernels have to be compiled first
 PEERS = "netdata 0.34 % and Glances 6.2 % per open page; no comparable figure without a viewer"
 
 
@@ -48,8 +49,7 @@ def measure(
     say: Callable[[str], None] = print, *, seconds: float = MEASURE_S, warm_up_s: float = WARM_UP_S
 ) -> list[Figure]:
     """Run engine, risk and the measured parts; return the figures."""
-    with tempfile.TemporaryDirectory(prefix="deskvigil-bench-") as folder:
-        paths = RuntimePaths(Path(folder))
+    with scratch_paths() as paths:
         context = multiprocessing.get_context("spawn")
         trading = [
             context.Process(target=target, args=(paths,), name=name, daemon=True)
@@ -59,7 +59,8 @@ def measure(
         try:
             for process in trading:
                 process.start()
-            _wait_for(paths.engine_block, trading[0])
+            for process, block in zip(trading, (paths.engine_block, paths.risk_block), strict=True):
+                _wait_for(block, process)
             say(f"cost: {warm_up_s:g} s of warming up, then {seconds:g} s measured ...")
             children = [(process.name, process.pid or 0) for process in trading]
             watched = context.Process(
@@ -93,11 +94,16 @@ def _run_risk(paths: RuntimePaths) -> None:
 
 
 def _wait_for(block: Path, process: BaseProcess) -> None:
-    """Wait for the engine's first publication; RuntimeError where it ends or takes too long."""
+    """Wait for a block's first publication; RuntimeError where its process ends or takes too long."""
+    reader = BlockReader(block)
     end = time.monotonic() + START_TIMEOUT_S
-    while not block.exists():
-        if process.exitcode is not None or time.monotonic() > end:
-            raise RuntimeError(f"the engine did not start (exit status {process.exitcode})")
+    while True:
+        try:
+            reader.read()
+            return
+        except TransientError as error:
+            if process.exitcode is not None or time.monotonic() > end:
+                raise RuntimeError(f"{process.name} did not start (exit status {process.exitcode}): {error}") from None
         time.sleep(0.05)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from alerts.options import AlertOptions
 from alerts.service import AlertService
@@ -76,6 +79,17 @@ def running_console(
             stack.callback(thread.stop)
             threads.append(thread)
         yield ConsoleParts(store, alerts, tuple(threads))
+
+
+@contextmanager
+def scratch_paths() -> Iterator[RuntimePaths]:
+    """Files for one measurement, the telemetry blocks in memory included; all gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="deskvigil-bench-") as folder:
+        paths = RuntimePaths(Path(folder))
+        try:
+            yield paths
+        finally:
+            shutil.rmtree(paths.block_dir, ignore_errors=True)
 
 
 def thread_cpu_s() -> dict[str, float]:

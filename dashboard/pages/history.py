@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -217,18 +218,19 @@ def _with_gaps(answer: Answer, number: int) -> tuple[list[float], list[float | N
 
 def _register(app: Dash, services: Services) -> None:
     @app.callback(
-        Output("h-expr", "value", allow_duplicate=True),
+        Output("url", "search", allow_duplicate=True),
         Input("h-metric", "value"),
         Input("h-labels", "value"),
         State("url", "search"),
         prevent_initial_call=True,
     )
-    async def write_expression(metric: str | None, labels: str | None, search: str | None) -> Any:
+    async def pick(metric: str | None, labels: str | None, search: str | None) -> Any:
         shown = Question.from_parameters(parameters_of(search))
-        # What the address itself has just put into the picker must not overwrite its expression.
+        # What the address itself has just put into the picker must not replace its expression.
         if not metric or (metric, labels or "") == (shown.metric, shown.labels):
             return no_update
-        return expression_for(metric, labels or "")
+        expression = expression_for(metric, labels or "")
+        return replace(shown, expression=expression, metric=metric, labels=labels or "").to_search()
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

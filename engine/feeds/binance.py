@@ -40,6 +40,7 @@ class Message(NamedTuple):
     last_id: int  # u, lastUpdateId
     before_id: int  # pu; -1 where the market has none
     side: int  # the aggressor's, of a print
+    line: int
 
 
 DEPTH, SNAPSHOT, PRINT, QUOTE = range(4)
@@ -47,11 +48,10 @@ DEPTH, SNAPSHOT, PRINT, QUOTE = range(4)
 
 @dataclass(slots=True)
 class _Lines:
-    """What has been read so far: messages, the pairs they refer to and the line each pair is in."""
+    """What has been read so far: messages and the price and quantity pairs they refer to."""
 
     messages: list[Message] = field(default_factory=list)
     pairs: list[list[str]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
     symbols: set[str] = field(default_factory=set)
     skipped: int = 0
 
@@ -89,13 +89,13 @@ def read_capture(path: Path) -> Capture:
         raise DeskvigilError(f"{path.name}: expected depth updates and a REST snapshot (lastUpdateId) among the lines")
     if len(read.symbols) > 1:
         raise DeskvigilError(f"{path.name}: expected one symbol, found {', '.join(sorted(read.symbols))}")
-    text = "\n".join(map(",".join, read.pairs)).encode()
     try:
+        text = "\n".join(map(",".join, read.pairs)).encode()
         pairs = read_table(text, path.name, ("price", "quantity"), (DECIMALS, DECIMALS))
-    except DeskvigilError:
+    except (DeskvigilError, TypeError):
         raise _bad_number(path.name, read) from None
     if (pairs[:, 0] <= 0).any() or (pairs[:, 1] < 0).any():
-        line = read.lines[int(np.argmax((pairs[:, 0] <= 0) | (pairs[:, 1] < 0)))]
+        line = _line_of(read, int(np.argmax((pairs[:, 0] <= 0) | (pairs[:, 1] < 0))))
         raise DeskvigilError(f"{path.name}, line {line}: expected prices above 0 and no quantity below")
     tick, lot = (max(int(np.gcd.reduce(pairs[:, column])), 1) for column in (0, 1))
     pairs //= (tick, lot)
@@ -130,20 +130,19 @@ def _read_lines(path: Path) -> _Lines:
             t_ns, message = int(stamp), orjson.loads(text)
             if t_ns < before_ns:
                 raise ValueError
-            known = _read_message(read, t_ns, message)
+            known = _read_message(read, t_ns, number, message)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DeskvigilError(
                 f"{path.name}, line {number}: expected 'ns json' with a Binance message, not before the line above, "
                 f"found {line[:80]!r}"
             ) from None
         before_ns = t_ns
-        read.lines.extend([number] * (len(read.pairs) - len(read.lines)))
         read.skipped += not known
     read.skipped += bool(cut_short.strip())
     return read
 
 
-def _read_message(read: _Lines, t_ns: int, message: dict[str, Any]) -> bool:
+def _read_message(read: _Lines, t_ns: int, line: int, message: dict[str, Any]) -> bool:
     """Append one message; False where it is of another stream."""
     first = len(read.pairs)
     data = message.get("data", message)
@@ -166,17 +165,24 @@ def _read_message(read: _Lines, t_ns: int, message: dict[str, Any]) -> bool:
         read.symbols.add(data["s"])
     read.pairs += bids
     read.pairs += asks
-    read.messages.append(Message(t_ns, kind, first, len(bids), len(asks), *ids, side))
+    read.messages.append(Message(t_ns, kind, first, len(bids), len(asks), *ids, side, line))
     return True
+
+
+def _line_of(read: _Lines, pair: int) -> int:
+    """Number of the line that a pair came from."""
+    return next(m.line for m in read.messages if m.first <= pair < m.first + m.bids + m.asks)
 
 
 def _bad_number(name: str, read: _Lines) -> DeskvigilError:
     """The error for the first pair that is not two decimal numbers."""
-    for pair, line in zip(read.pairs, read.lines, strict=True):
+    for k, pair in enumerate(read.pairs):
         try:
             read_table(",".join(pair).encode(), name, ("price", "quantity"), (DECIMALS, DECIMALS))
         except (DeskvigilError, TypeError):
-            return DeskvigilError(f"{name}, line {line}: expected a price and a quantity as decimal numbers, found {pair!r}")
+            return DeskvigilError(
+                f"{name}, line {_line_of(read, k)}: expected a price and a quantity as decimal numbers, found {pair!r}"
+            )
     return DeskvigilError(f"{name}: expected prices and quantities as decimal numbers")
 
 
@@ -225,7 +231,11 @@ class _Synchroniser:
     def _take_depth(self, message: Message) -> None:
         before, self._depth = self._depth, message
         if before is not None:
-            chained = message.before_id == before.last_id if message.before_id >= 0 else message.first_id <= before.last_id + 1
+            chained = (
+                message.before_id == before.last_id
+                if message.before_id >= 0
+                else message.first_id <= before.last_id + 1
+            )
             self.gaps += not chained
         if self._snapshot is None:
             self._waiting.append(message)
@@ -237,7 +247,10 @@ class _Synchroniser:
         if update.last_id <= snapshot.last_id:
             return
         if not self._linked:
-            self.gaps += update.first_id > snapshot.last_id + 1
+            missing = (
+                update.before_id > snapshot.last_id if update.before_id >= 0 else update.first_id > snapshot.last_id + 1
+            )
+            self.gaps += missing
             self._linked = True
         self._apply(update, max(update.t_ns, snapshot.t_ns))
         quote = self._quotes.get(update.last_id)

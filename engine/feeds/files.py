@@ -6,15 +6,22 @@ import gzip
 import lzma
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from metrics.errors import DeskvigilError
 
 MAX_BYTES = 4 << 30  # unpacked: a file that claims more is refused rather than filling the memory
 
 
-def read_limited(stream: IO[bytes], name: str, limit: int = MAX_BYTES) -> bytes:
+class Readable(Protocol):
+    """Something that gives at most `size` bytes at a time."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_limited(stream: Readable, name: str, limit: int = MAX_BYTES) -> bytes:
     """All bytes of a stream; DeskvigilError where there are more than `limit`."""
     data = stream.read(limit + 1)
     if len(data) > limit:
@@ -22,23 +29,32 @@ def read_limited(stream: IO[bytes], name: str, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def read_unpacked(path: Path) -> bytes:
-    """The bytes of a plain, .gz or .xz file; DeskvigilError where it cannot be read or is damaged."""
+def _read(path: Path, take: Callable[[Readable], bytes]) -> bytes:
     try:
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
             if magic.startswith(b"\x1f\x8b"):
                 with gzip.open(file) as unpacked:
-                    return read_limited(unpacked, path.name)
+                    return take(unpacked)
             if magic == b"\xfd7zXZ\x00":
                 with lzma.open(file) as unpacked:
-                    return read_limited(unpacked, path.name)
-            return read_limited(file, path.name)
+                    return take(unpacked)
+            return take(file)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise DeskvigilError(f"{path.name} is damaged: {error}") from error
     except OSError as error:
         raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_unpacked(path: Path) -> bytes:
+    """The bytes of a plain, .gz or .xz file; DeskvigilError where it cannot be read or is damaged."""
+    return _read(path, lambda stream: read_limited(stream, path.name))
+
+
+def read_start(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a plain, .gz or .xz file; errors as `read_unpacked`."""
+    return _read(path, lambda stream: stream.read(size))
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

@@ -75,8 +75,12 @@ def read_lobster(path: Path) -> LobsterDay:
             raise DeskvigilError(f"{path.name}: {message[0]} and {orderbook[0]} do not belong together")
         if not 1 <= levels <= 1000:
             raise DeskvigilError(f"{path.name}: {levels} levels in {orderbook[0]}, expected 1 to 1000")
-        messages = read_table(read_member(archive, message[0], path), message[0], MESSAGE_COLUMNS, (DECIMALS, 0, 0, 0, 0, 0))
-        columns = tuple(f"{side} {what} {k + 1}" for k in range(levels) for side in ("ask", "bid") for what in ("price", "size"))
+        messages = read_table(
+            read_member(archive, message[0], path), message[0], MESSAGE_COLUMNS, (DECIMALS, 0, 0, 0, 0, 0)
+        )
+        columns = tuple(
+            f"{side} {what} {k + 1}" for k in range(levels) for side in ("ask", "bid") for what in ("price", "size")
+        )
         book = read_table(read_member(archive, orderbook[0], path), orderbook[0], columns, (0,) * len(columns))
     if len(messages) != len(book) or len(messages) == 0:
         raise DeskvigilError(

@@ -120,7 +120,7 @@ def _new_level(w: IntArray, key: int) -> int:
     w[FREE] = w[level + KEY]
     w[level + KEY] = key
     w[level + TOTAL] = w[level + ANONYMOUS] = w[level + SEED] = w[level + HEAD] = 0
-    return level
+    return int(level)
 
 
 @kernel
@@ -226,7 +226,7 @@ def _from_stack(w: IntArray, out: IntArray, side: int, key: int) -> int:
             break
         w[side + HIDDEN] -= 1
         if w[level + KEY] == key:
-            return level
+            return int(level)
         w[FROM_BOOK] += 1
         _drop_level(w, out, side, level)
     return 0

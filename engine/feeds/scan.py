@@ -93,7 +93,9 @@ def read_table(data: bytes, name: str, columns: tuple[str, ...], decimals: tuple
     if column >= 0:
         what = columns[column] if column < len(columns) else "the end of the line"
         found = line_text(data, row)
-        raise DeskvigilError(f"{name}, line {row + 1}: expected {what} ({len(columns)} numbers in all), found {found!r}")
+        raise DeskvigilError(
+            f"{name}, line {row + 1}: expected {what} ({len(columns)} numbers in all), found {found!r}"
+        )
     return out[:row]
 
 

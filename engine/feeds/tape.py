@@ -7,7 +7,7 @@ from typing import Literal
 
 from engine.events import Tape
 from engine.feeds.binance import capture_tape, read_capture
-from engine.feeds.files import read_unpacked
+from engine.feeds.files import read_start
 from engine.feeds.lobster import read_lobster
 from engine.feeds.lobsterflow import flow_tape
 from engine.feeds.orders import HEADER, orders_tape, read_orders
@@ -19,14 +19,9 @@ ZIP_MAGIC = b"PK\x03\x04"
 
 def recognise(path: Path) -> Kind:
     """What kind of recording a file is, by its first bytes; DeskvigilError where it is none that is known."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
-    if magic == ZIP_MAGIC:
+    start = read_start(path, 256)
+    if start.startswith(ZIP_MAGIC):
         return "lobster"
-    start = read_unpacked(path)[:256]
     line = start.split(b"\n")[0].strip()
     if line == HEADER:
         return "orders"

@@ -259,12 +259,23 @@ def test_a_row_that_cannot_be_read_is_dead_and_does_not_block(database):
     assert "cannot be read" in rows(database)[0].last_error
 
 
-def test_a_wall_clock_set_back_delays_nothing(database):
+@pytest.mark.parametrize("ahead_ms", [900, 3_600_000])
+def test_a_restart_tries_again_at_once_what_waited_for_its_next_attempt(database, ahead_ms):
     spy = Spy()
     put(database, message(1))
     with database.write() as connection:
-        connection.execute(update(outbox).values(next_attempt_ms=time.time_ns() // 1_000_000 + 3_600_000))
-    with running(database, spy):
+        connection.execute(update(outbox).values(next_attempt_ms=time.time_ns() // 1_000_000 + ahead_ms))
+    with running(database, spy, options=OutboxOptions()):
+        wait_until(lambda: len(spy.taken) == 1)
+
+
+def test_a_wall_clock_set_back_delays_nothing(database):
+    spy = Spy()
+    with running(database, spy) as box:
+        put(database, message(1))
+        with database.write() as connection:
+            connection.execute(update(outbox).values(next_attempt_ms=time.time_ns() // 1_000_000 + 3_600_000))
+        box.wake()
         wait_until(lambda: len(spy.taken) == 1)
 
 

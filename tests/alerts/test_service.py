@@ -408,6 +408,24 @@ def test_while_the_database_cannot_be_written_people_are_told_and_nothing_is_for
         assert len(receiver.posts) == 1
 
 
+def test_changes_that_the_database_refuses_block_no_later_ones(tmp_path: Path):
+    spy = Spy()
+    with Desk(tmp_path, rules_file(tmp_path, HIGH), [spy]) as desk:
+        with desk.store.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE alert_event RENAME TO elsewhere")
+        desk.frame("a", {"x": 1.5})
+        wait_until(lambda: [one.reason for one in spy.taken] == [Reason.FIRST])
+        assert desk.service.stats().lost == 1
+        with desk.store.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO alert_event")
+        pause = threading.Event()
+        while desk.states():
+            desk.frame("a", {"x": 0.0})
+            pause.wait(0.05)
+        wait_until(lambda: [one.reason for one in spy.taken] == [Reason.FIRST, Reason.RESOLVED])
+        assert desk.service.history()[0].reason is Reason.RESOLVED
+
+
 def test_own_figures_are_in_the_catalogue_and_count_what_happened(tmp_path: Path):
     with Desk(tmp_path, rules_file(tmp_path, HIGH), [Spy()]) as desk:
         collector = AlertsCollector(desk.service)

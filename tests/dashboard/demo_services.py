@@ -172,7 +172,7 @@ class Desk:
 
     def _append(self, t_ns: int) -> None:
         shown = {
-            key: value * (1 + self.script.noise * self._random.standard_normal() * (0.02 if key == "fill_rate" else 1))
+            key: value * (1 + self.script.noise * self._random.standard_normal() * (0.002 if key == "fill_rate" else 1))
             for key, value in self.script.values.items()
         }
         shown["fill_rate"] = min(shown["fill_rate"], 1.0)

@@ -186,6 +186,17 @@ def test_a_history_address_restores_question_range_and_picker(address: str, tab:
     assert tab.complaints == []
 
 
+def test_choosing_a_metric_asks_for_it_at_once(address: str, tab: Tab) -> None:
+    tab.page.goto(f"{address}/history?range=15m")
+    expect(tab.page.locator("#h-expr")).to_have_value(LATENCY, timeout=SLOW_MS)
+    tab.page.locator("#h-metric").click()
+    tab.page.keyboard.type("host_network_bytes_total")
+    tab.page.get_by_text("deskvigil_host_network_bytes_total").first.click()
+    expect(tab.page.locator("#h-expr")).to_have_value("rate(deskvigil_host_network_bytes_total[1m])", timeout=SLOW_MS)
+    tab.page.wait_for_url("**range=15m**metric=deskvigil_host_network_bytes_total**")
+    assert tab.complaints == []
+
+
 def test_dragging_a_stretch_of_the_history_open_asks_again_for_it(address: str, tab: Tab) -> None:
     tab.page.goto(f"{address}/history?expr={quote(LATENCY)}&range=15m")
     expect(tab.page.locator("#h-graph .js-line").first).to_be_attached(timeout=SLOW_MS)
@@ -197,7 +208,8 @@ def test_dragging_a_stretch_of_the_history_open_asks_again_for_it(address: str, 
     tab.page.mouse.move(box["x"] + box["width"] * 0.7, middle, steps=5)
     tab.page.mouse.up()
     tab.page.wait_for_url("**start=**")
-    assert str(tab.page.locator("#h-start").input_value()) != ""
+    expect(tab.page.locator("#h-start")).not_to_have_value("", timeout=SLOW_MS)
+    expect(tab.page.locator("#h-note")).to_contain_text("step 1 s", timeout=SLOW_MS)
     assert tab.complaints == []
 
 

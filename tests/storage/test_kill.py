@@ -57,7 +57,7 @@ def kill_many_times(folder: Path, runs: int, seed: int) -> None:
     acknowledged: list[tuple[str, int]] = []
     start_ms = START_MS
     for _ in range(runs):
-        acknowledged += run_until_killed(folder, start_ms, moments.randint(30, 1_500))
+        acknowledged += run_until_killed(folder, start_ms, moments.randint(30, 800))
         start_ms = max(t_ms for _, t_ms in acknowledged) + 60_000
         check(folder, acknowledged)
 

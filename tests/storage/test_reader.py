@@ -1,5 +1,6 @@
 """The reader against an obvious reference: a dictionary of instants and values per series."""
 
+import atexit
 import shutil
 import tempfile
 import threading
@@ -30,6 +31,7 @@ def _database() -> Path:
     if not _template:
         folder = Path(tempfile.mkdtemp(prefix="deskvigil-test-"))
         Store.open(StorageOptions(), RuntimePaths(folder), ManualClock()).close()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         _template.append(RuntimePaths(folder).database)
     return _template[0]
 
@@ -166,7 +168,7 @@ def test_a_reader_beside_writing_and_sealing_never_misses_and_never_doubles(open
     threads = [threading.Thread(target=target) for target in (seal, read, read)]
     for thread in threads:
         thread.start()
-    for number in range(1500):
+    for number in range(600):
         store.live.append(frame(HOST, number * 1000, number, 0.0))
         store.archive.flush()
         appended = number + 1
@@ -212,7 +214,7 @@ def test_a_read_that_would_be_too_large_is_refused_before_it_begins(open_store: 
     store = open_store(select_max_samples=1000)
     for second in range(600):
         store.live.append(frame(HOST, second * 1000, 1.0, 2.0))
-        store.archive.flush()
+    store.archive.flush()
     store.seal(everything=True)
     store = open_store(select_max_samples=1000)
     assert len(store.reader.select([("__name__", "=", "a")], 0, 10**9)) == 1

@@ -1,0 +1,67 @@
+"""Warm: compile every kernel, or load it from the cache, by running each part once on tiny inputs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from engine import montecarlo, synthetic
+from engine.desk import TradingDesk
+from engine.feeds.tape import load_tape
+from engine.figures import load_market
+from engine.gates import TradingState
+from engine.jit import remove_stale_caches
+from engine.market import SyntheticFeed, TapeMarket
+from engine.options import EngineOptions
+from engine.publisher import Publisher
+from engine.synthetic import SyntheticMarket
+
+TINY_ORDERS = b"ts_ns,order_id,kind,side,price,qty\n1,1,limit,buy,100,5\n2,2,limit,sell,200,5\n3,,ioc,buy,200,1\n"
+TINY_MESSAGES = b"34200.1,1,11,10,1000000,1\n34200.2,4,11,5,1000000,1\n"
+TINY_BOOK = b"1010000,10,1000000,10\n1010000,10,1000000,5\n"
+
+
+def warm(progress: Callable[[str], None]) -> float:
+    """Compile what is not compiled yet, naming each part; returns the seconds it took."""
+    started = time.perf_counter()
+    remove_stale_caches()
+    parts: list[tuple[str, Callable[[], object]]] = [
+        ("synthetic market", synthetic.warm),
+        ("trading desk", _desk),
+        ("recordings", _recordings),
+        ("Monte-Carlo", montecarlo.warm),
+    ]
+    for number, (name, part) in enumerate(parts, 1):
+        began = time.perf_counter()
+        progress(f"compiling kernels {number}/{len(parts)}: {name} ...")
+        part()
+        progress(f"  {name}: {time.perf_counter() - began:.1f} s")
+    return time.perf_counter() - started
+
+
+def _desk() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        options = EngineOptions()
+        market = SyntheticFeed(SyntheticMarket(load_market(), seed=0))
+        desk = TradingDesk(options, market, Publisher(Path(folder) / "warm.block", market.instruments, {}))
+        desk.start_session(0, 0)
+        desk.step(1_000_000)
+        desk.set_states([TradingState.ACTIVE] * len(market.instruments))
+        desk.gauges(1_000_000)
+        desk.end_session()
+
+
+def _recordings() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        orders = folder / "tiny.csv"
+        orders.write_bytes(TINY_ORDERS)
+        TapeMarket(load_tape(orders), orders.name)
+        archive = folder / "tiny.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("TINY_2020-01-01_34200000_57600000_message_1.csv", TINY_MESSAGES)
+            file.writestr("TINY_2020-01-01_34200000_57600000_orderbook_1.csv", TINY_BOOK)
+        load_tape(archive)
