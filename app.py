@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
                 hang_after_s=settings.engine.hang_after_s,
             ),
         ]
-        supervisor = Supervisor(children, paths.supervisor_status, on_poll=_Announcement(listener, started))
+        _announce_when_ready(listener, started)
+        supervisor = Supervisor(children, paths.supervisor_status)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.request_stop())
         return supervisor.run()
@@ -111,7 +112,7 @@ def serve(args: argparse.Namespace) -> int:
     settings = _settings(args)
     paths = RuntimePaths(settings.data_dir.resolve())
     with only_one(paths.data_dir), listen(settings.web.host, settings.web.port) as listener:
-        _Announcement(listener, time.monotonic())()
+        _announce_when_ready(listener, time.monotonic())
         from console import run_console
 
         run_console(settings, paths, listener, VERSION, live=False)
@@ -161,35 +162,25 @@ def _heartbeat(path: Path) -> int | None:
         return None
 
 
-class _Announcement:
-    """Prints the URL once the page answers; asked at every turn of the supervisor, never waits."""
+def _announce_when_ready(listener: socket.socket, started: float) -> None:
+    """Print the URL once the page answers; waits in a thread of its own."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def __init__(self, listener: socket.socket, started: float) -> None:
-        host, port = listener.getsockname()[:2]
-        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        self._ready = f"{self._url}/-/ready"
-        self._started = started
-        self._answer: threading.Thread | None = None
-
-    def __call__(self) -> None:
-        if self._answer is None:
-            self._answer = threading.Thread(target=self._wait, daemon=True, name="announce")
-            self._answer.start()
-
-    def _wait(self) -> None:
-        pause = threading.Event()
-        while not self._is_ready():
-            pause.wait(0.05)
-        print(
-            f"Deskvigil is up: {self._url} ({time.monotonic() - self._started:.1f} s). Stop it with Ctrl-C.", flush=True
-        )
-
-    def _is_ready(self) -> bool:
+    def is_ready() -> bool:
         try:
-            with urllib.request.urlopen(self._ready, timeout=60) as answer:  # noqa: S310 - our own loopback address
+            with urllib.request.urlopen(f"{url}/-/ready", timeout=60) as answer:  # noqa: S310 - our own address
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    def wait() -> None:
+        pause = threading.Event()
+        while not is_ready():
+            pause.wait(0.05)
+        print(f"Deskvigil is up: {url} ({time.monotonic() - started:.1f} s). Stop it with Ctrl-C.", flush=True)
+
+    threading.Thread(target=wait, daemon=True, name="announce").start()
 
 
 # --- commands -------------------------------------------------------------------------------------

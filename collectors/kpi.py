@@ -26,7 +26,7 @@ _SUMS: tuple[tuple[str, ...], ...] = (
     (_E + "parent_filled_value_usd_total",),
     (_E + "slippage_cost_usd",),
     (_E + "slippage_value_usd_total",),
-    (_E + "impact_bps_sum",),
+    (_E + "impact_weighted_bps",),
     (_E + "impact_parents_total",),
     (_E + "market_orders_total", _E + "orders_submitted_total"),
     (_E + "orders_submitted_total",),

@@ -19,42 +19,63 @@ from metrics.errors import DeskvigilError
 MAX_ALERTS = 200
 RECENT_RESOLVED = 3
 ANNOTATIONS_BACK_MS = 3_600_000
+ANNOTATIONS_EVERY_NS = 2_000_000_000
 MAX_ANNOTATIONS = 50
 MAX_FILLS = 12
 _ENDS = frozenset({"resolved", "rule_gone"})
 
 
-def state_message(services: Services, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Trading state, sentence, verdicts, fills, annotations, processes and absences in words."""
-    engine = services.engine()
-    processes = services.processes()
-    store = services.store_health()
-    sentence = compose(verdicts, services.alerts.active(), engine, processes, store)
-    now_ms = services.clock.now_ns() // 1_000_000
-    return {
-        "k": "state",
-        "engine": _engine(engine),
-        "processes": [{"name": one.name, "state": one.state, "restarts": one.restarts} for one in processes],
-        "store": {"ok": store.ok, "reason": store.reason},
-        "gpu": services.gpu(),
-        "risk_device": services.risk_device,
-        "sentence": _sentence(sentence),
-        "kpis": {one.kpi.key: _verdict(one) for one in verdicts},
-        "fills": [_fill(fill) for fill in engine.fills[-MAX_FILLS:][::-1]],
-        "annotations": _annotations(services, now_ms),
-        "version": services.version,
-    }
+class DeskWords:
+    """Asks for everything that is said, and keeps what needs the database for a little while.
 
+    May block; one call at a time per method.
+    """
 
-def alerts_message(services: Services) -> dict[str, Any]:
-    """Alerts that are alive, worst first, and the last few that ended."""
-    active = services.alerts.active()
-    return {
-        "k": "alerts",
-        "total": len(active),
-        "active": [alert_row(alert) for alert in active[:MAX_ALERTS]],
-        "resolved": _resolved(services),
-    }
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._annotations: list[list[Any]] = []
+        self._annotations_due_ns = 0
+        self._resolved: list[dict[str, Any]] = []
+
+    def state(self, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+        """Trading state, sentence, verdicts, fills, annotations, processes and absences in words."""
+        services = self._services
+        engine = services.engine()
+        processes = services.processes()
+        store = services.store_health()
+        sentence = compose(verdicts, services.alerts.active(), engine, processes, store)
+        return {
+            "k": "state",
+            "engine": _engine(engine),
+            "processes": [{"name": one.name, "state": one.state, "restarts": one.restarts} for one in processes],
+            "store": {"ok": store.ok, "reason": store.reason},
+            "gpu": services.gpu(),
+            "risk_device": services.risk_device,
+            "sentence": _sentence(sentence),
+            "kpis": {one.kpi.key: _verdict(one) for one in verdicts},
+            "fills": [_fill(fill) for fill in engine.fills[-MAX_FILLS:][::-1]],
+            "annotations": self._annotated(),
+            "version": services.version,
+        }
+
+    def alerts(self, changed: bool) -> dict[str, Any]:
+        """Alerts that are alive, worst first, and the last few that ended (asked for again where `changed`)."""
+        active = self._services.alerts.active()
+        if changed:
+            self._resolved = _resolved(self._services)
+        return {
+            "k": "alerts",
+            "total": len(active),
+            "active": [alert_row(alert) for alert in active[:MAX_ALERTS]],
+            "resolved": self._resolved,
+        }
+
+    def _annotated(self) -> list[list[Any]]:
+        clock = self._services.clock
+        if clock.monotonic_ns() >= self._annotations_due_ns:
+            self._annotations_due_ns = clock.monotonic_ns() + ANNOTATIONS_EVERY_NS
+            self._annotations = _annotations(self._services, clock.now_ns() // 1_000_000)
+        return self._annotations
 
 
 def alert_row(alert: AlertView) -> dict[str, Any]:

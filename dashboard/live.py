@@ -12,7 +12,6 @@ import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 import orjson
 
 from dashboard.backfill import Backfill
-from dashboard.desk import alerts_message, state_message
+from dashboard.desk import DeskWords
 from dashboard.judge import KpiJudge
 from dashboard.selection import select
 from dashboard.services import Services
@@ -32,6 +31,8 @@ from metrics.series import Schema, Series
 log = logging.getLogger(__name__)
 
 STATE_EVERY_S = 0.5
+STATE_EVERY_UNSEEN_S = 2.0  # while nobody looks, the words only have to be fresh enough for a newcomer
+ALERT_VALUES_EVERY_S = 2.0
 BEAT_EVERY_S = 1.0
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -101,11 +102,13 @@ class LiveHub:
         self._pending: dict[str, _Channel] = {}
         self._relaid: set[str] = set()
         self._judges = {kpi.key: KpiJudge(kpi) for kpi in KPIS}
+        self._words = DeskWords(services)
         self._state: dict[str, Any] = {}
         self._alerts: dict[str, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._frames_wait = asyncio.Event()
         self._alerts_wait = asyncio.Event()
+        self._state_wait = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
 
@@ -157,6 +160,7 @@ class LiveHub:
             viewer.queue.extend(missed)
         viewer.wake.set()
         self._viewers.add(viewer)
+        self._state_wait.set()
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
@@ -287,9 +291,10 @@ class LiveHub:
         """Push alerts when they change; their values, which move all the time, every two seconds."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._alerts_wait.wait(), 2.0)
+                await asyncio.wait_for(self._alerts_wait.wait(), ALERT_VALUES_EVERY_S)
+            changed = self._alerts_wait.is_set()
             self._alerts_wait.clear()
-            message = await self._asked(alerts_message, self._services)
+            message = await self._asked(self._words.alerts, changed)
             if message is not None and message != self._alerts:
                 self._alerts = message
                 self._publish(message)
@@ -298,12 +303,15 @@ class LiveHub:
     async def _states(self) -> None:
         while True:
             await self._say()
-            await asyncio.sleep(STATE_EVERY_S)
+            self._state_wait.clear()
+            with suppress(TimeoutError):
+                every_s = STATE_EVERY_S if self._viewers else STATE_EVERY_UNSEEN_S
+                await asyncio.wait_for(self._state_wait.wait(), every_s)
 
     async def _say(self) -> None:
         """Push state and sentence where they have changed."""
         verdicts = [judge.verdict for judge in self._judges.values()]
-        message = await self._asked(state_message, self._services, verdicts)
+        message = await self._asked(self._words.state, verdicts)
         if message is not None and message != self._state:
             self._state = message
             self._publish(message)
@@ -321,8 +329,3 @@ class LiveHub:
 
     def _now_ms(self) -> int:
         return self._clock.now_ns() // 1_000_000
-
-
-def viewers_of(hub: LiveHub) -> Sequence[Viewer]:
-    """The connected viewers, for tests and figures."""
-    return tuple(hub._viewers)

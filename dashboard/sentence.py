@@ -47,7 +47,7 @@ def compose(
     parts = [
         *_trading(engine, processes),
         *_store(store),
-        *_figures(verdicts),
+        *([] if engine.state == "DOWN" else _figures(verdicts)),
         *_alerts(alerts),
     ]
     severities = [severity for severity, _ in parts if severity is not None]

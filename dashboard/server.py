@@ -116,7 +116,7 @@ async def _renders(server: FastAPI) -> bool:
 
 
 def _add_health(server: FastAPI, services: Services) -> None:
-    """`/-/healthy`: the process answers. `/-/ready`: pages are served and numbers are stored."""
+    """`/-/healthy`: the process answers. `/-/ready`: the first page has been rendered."""
 
     @server.get("/-/healthy")
     async def healthy() -> Response:

@@ -59,7 +59,6 @@ from engine.layout import (
     KEY,
     LAST_PRICE,
     LEVEL_BOOK,
-    LEVEL_ID,
     LOST_FILLS,
     N_INSTRUMENTS,
     NEXT,
@@ -157,7 +156,7 @@ def _is_sound(w: IntArray, order_id: int, price: int, qty: int, i: int, kind: in
         return False
     if price < 0 or price > MAX_PRICE_TICKS:
         return False
-    in_levels = w[instrument_at(w, i) + LEVEL_BOOK] != 0
+    in_levels = bool(w[instrument_at(w, i) + LEVEL_BOOK] != 0)
     if kind == LIMIT:
         return price > 0 and qty > 0 and order_id != 0 and (order_id < 0 or not in_levels)
     if kind == IOC:
@@ -166,7 +165,7 @@ def _is_sound(w: IntArray, order_id: int, price: int, qty: int, i: int, kind: in
         return in_levels and price > 0
     if kind == TRADE:
         return in_levels and price > 0 and qty > 0
-    if kind == REDUCE or kind == EXECUTE:
+    if kind in (REDUCE, EXECUTE):
         return qty > 0
     return True
 
@@ -232,9 +231,7 @@ def _rarely(w: IntArray, fills: FillArray, t_ns: int, i: int, kind: int, flags: 
 
 
 @inline_kernel
-def _by_id(
-    w: IntArray, fills: FillArray, t_ns: int, order_id: int, qty: int, i: int, kind: int
-) -> int:
+def _by_id(w: IntArray, fills: FillArray, t_ns: int, order_id: int, qty: int, i: int, kind: int) -> int:
     """REDUCE, CANCEL and EXECUTE; returns 0 or a refusal."""
     slot = find(w, i, order_id)
     if slot == 0:
@@ -261,7 +258,7 @@ def _dispatch(
         refusal = INVALID
     elif kind == LIMIT:
         refusal = _limit(w, fills, t_ns, order_id, price, qty, i, side, flags)
-    elif kind == CANCEL or kind == REDUCE or kind == EXECUTE:
+    elif kind in (CANCEL, REDUCE, EXECUTE):
         refusal = _by_id(w, fills, t_ns, order_id, qty, i, kind)
     elif kind == IOC:
         if w[instrument_at(w, i) + HALTED] != 0:
@@ -298,9 +295,10 @@ def apply(
 @inline_kernel
 def apply_event(books: Books, event: Any) -> int:
     """Apply one record of dtype EVENT; returns as `apply` does."""
-    return apply(
-        books, event.t_ns, event.order_id, event.price, event.qty, event.instrument, event.kind, event.side, event.flags
-    )
+    return apply(  # + 0: all int64, or the whole book would be compiled once more for the record's narrow types
+        books, event.t_ns, event.order_id, event.price, event.qty, event.instrument + 0, event.kind + 0,
+        event.side + 0, event.flags + 0,
+    )  # fmt: skip
 
 
 @kernel

@@ -73,7 +73,7 @@ SUM_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parent_filled_value_usd_total"), PARENT_FILLED),
     (_name("slippage_cost_usd"), SLIPPAGE_COST),
     (_name("slippage_value_usd_total"), SLIPPAGE_VALUE),
-    (_name("impact_bps_sum"), IMPACT),
+    (_name("impact_weighted_bps"), IMPACT),
     (_name("traded_value_usd_total"), TRADED_VALUE),
 )
 

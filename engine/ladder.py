@@ -67,7 +67,7 @@ def _best_far_below(w: IntArray, side: int, key: int) -> int:
     return best
 
 
-@inline_kernel
+@kernel
 def next_key(w: IntArray, side: int, key: int) -> int:
     """The best occupied key worse than `key`, NO_KEY where there is none."""
     index = min(key - w[side + BASE], WINDOW) - 1
@@ -90,7 +90,7 @@ def first_at(w: IntArray, side: int, key: int) -> int:
     return int(w[level_at(side, index) + HEAD])
 
 
-@inline_kernel
+@kernel
 def next_far(w: IntArray, side: int, slot: int, key: int) -> int:
     """The slot of a key in the far list that follows `slot` (0: the first), 0 where there is none."""
     following = w[side + FAR_HEAD] if slot == 0 else w[slot + NEXT]
@@ -159,7 +159,7 @@ def move_window(w: IntArray, side: int, best: int) -> None:
         slot = following
 
 
-@inline_kernel
+@kernel
 def insert(w: IntArray, side: int, slot: int) -> None:
     """Let a slot (ID, KEY and QTY set) join the end of its price's queue."""
     key = w[slot + KEY]
@@ -233,7 +233,7 @@ def _vacate(w: IntArray, side: int, index: int, key: int) -> None:
             move_window(w, side, best)
 
 
-@inline_kernel
+@kernel
 def level_total(w: IntArray, side: int, key: int) -> int:
     """Lots resting at a key."""
     index = key - w[side + BASE]
@@ -248,7 +248,7 @@ def level_total(w: IntArray, side: int, key: int) -> int:
     return int(total)
 
 
-@inline_kernel
+@kernel
 def level_own(w: IntArray, side: int, key: int) -> int:
     """Lots of our own orders at a key."""
     index = key - w[side + BASE]

@@ -28,7 +28,7 @@ from engine.pool import give_slot, instrument_at, side_at
 from metrics.frame import IntArray
 
 
-@inline_kernel
+@kernel
 def emit(
     w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: int, qty: int, maker_id: int, taker_id: int,
     flags: int,
@@ -55,7 +55,7 @@ def emit(
         w[at + TRADED] += qty
 
 
-@inline_kernel
+@kernel
 def drop(w: IntArray, ladder_side: int, slot: int) -> None:
     """Remove an order from its queue and from the pool."""
     ladder.remove(w, ladder_side, slot)
@@ -137,7 +137,9 @@ def uncross(w: IntArray, fills: FillArray, t_ns: int, i: int) -> None:
             maker, maker_side = (buy, bid) if w[buy + EXTRA] < w[sell + EXTRA] else (sell, ask)
             taker = sell if maker == buy else buy
             side = -1 if maker == buy else 1
-            emit(w, fills, t_ns, i, side, abs(w[maker + KEY]), w[maker + QTY], w[maker + ID], w[taker + ID], SELF_CANCEL)
+            emit(
+                w, fills, t_ns, i, side, abs(w[maker + KEY]), w[maker + QTY], w[maker + ID], w[taker + ID], SELF_CANCEL
+            )
             drop(w, maker_side, maker)
         elif w[buy + EXTRA] < w[sell + EXTRA]:
             emit(w, fills, t_ns, i, -1, w[buy + KEY], taken, w[buy + ID], w[sell + ID], 0)

@@ -199,6 +199,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             reason = may_send(desk, i, place, side, ticks, lots, t_ns, age_ns)
             if reason != _ACCEPTED:
                 desk.counts[at.REJECTED_FOR + reason] += 1
+                desk.own[i, place, SENT_NS] = t_ns  # a refused strategy waits as long as one that was accepted
                 continue
             desk.clockwork[LAST_ID] += 1
             order_id = -(desk.clockwork[LAST_ID] * 4 + place)

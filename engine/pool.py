@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.jit import inline_kernel
+from engine.jit import inline_kernel, kernel
 from engine.layout import (
     EXTRA,
     FREE,
@@ -50,7 +50,7 @@ def _chain(w: IntArray, i: int, order_id: int) -> int:
     return int(w[HEADS]) + int((mixed >> TOP) & np.uint64(w[HASH_MASK]))
 
 
-@inline_kernel
+@kernel
 def find(w: IntArray, i: int, order_id: int) -> int:
     """Slot of an order, 0 where none rests under that id."""
     slot = w[_chain(w, i, order_id)]
@@ -59,7 +59,7 @@ def find(w: IntArray, i: int, order_id: int) -> int:
     return int(slot)
 
 
-@inline_kernel
+@kernel
 def take_slot(w: IntArray, i: int, order_id: int, side: int, price: int, qty: int, extra: int) -> int:
     """Fill a free slot (the caller has seen that there is one) and make it findable."""
     slot = w[FREE]

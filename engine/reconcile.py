@@ -22,7 +22,6 @@ from engine.book import Books, apply, make_books
 from engine.events import CANCEL, EXECUTE, LIMIT, REDUCE, REST_ONLY
 from engine.feeds.lobster import (
     ADD,
-    CROSS_TRADE,
     DELETE,
     DIRECTION,
     EXECUTION,
@@ -37,7 +36,7 @@ from engine.feeds.lobster import (
     LobsterDay,
 )
 from engine.jit import inline_kernel, kernel
-from engine.layout import BEST, EXTRA, KEY, NO_KEY, QTY
+from engine.layout import BEST, EXTRA, NO_KEY, QTY
 from engine.layout import ID as SLOT_ID
 from engine.matching import drop, following, leading, take_off
 from engine.pool import find, side_at, take_slot

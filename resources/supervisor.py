@@ -109,14 +109,22 @@ class Supervisor:
                 self._bury(child, now)
                 changed = True
             if child.process is None and now >= child.due and not self._stopping:
-                self._start(child, now)
+                self._start(child, time.monotonic())
                 changed = True
         if changed:
             self._write_status()
 
     def _start(self, child: _Child, now: float) -> None:
-        child.process = child.spec.make()
-        child.process.start()
+        process = child.spec.make()
+        try:
+            process.start()
+        except (OSError, EOFError) as error:  # no memory, no processes left, or the forkserver died under it
+            child.young_deaths += 1
+            child.due = now + BACKOFF_S[min(child.young_deaths, len(BACKOFF_S) - 1)]
+            child.last_exit = f"could not be started: {error}"
+            log.error("%s %s", child.spec.name, child.last_exit)
+            return
+        child.process = process
         child.restarts += 1
         child.started, child.started_ns = now, time.time_ns()
         child.beat, child.beat_at = child.spec.heartbeat(), now

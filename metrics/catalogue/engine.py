@@ -40,8 +40,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "parent_filled_value_usd_total", "usd", "counter", "Filled quantity of finished parent orders, at arrival mid."),
     Metric(_E + "slippage_cost_usd", "usd", "gauge", "Sum over parents' fills of signed fill price minus arrival mid, times quantity; cumulative, may fall."),
     Metric(_E + "slippage_value_usd_total", "usd", "counter", "Sum over parents' fills of arrival mid times quantity."),
-    Metric(_E + "impact_bps_sum", "bps", "gauge", "Sum over finished parents of the signed move of the mid; cumulative, may fall."),
-    Metric(_E + "impact_parents_total", "", "counter", "Finished parents that impact_bps_sum covers."),
+    Metric(_E + "impact_weighted_bps", "bps", "gauge", "Sum over finished parents of the signed move of the mid; cumulative, may fall."),
+    Metric(_E + "impact_parents_total", "", "counter", "Finished parents that impact_weighted_bps covers."),
     # Account.
     Metric(_E + "working_orders", "", "gauge", "Own orders in the book."),
     Metric(_E + "position", "", "gauge", "Own position in units, negative where short.", ("symbol",)),

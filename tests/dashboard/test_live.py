@@ -11,10 +11,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from dashboard.live import LiveHub, viewers_of
+from dashboard.live import LiveHub
 from dashboard.options import WebOptions
 from dashboard.server import build_server
 from dashboard.services import EngineInfo
+from dashboard.stats import LiveCollector
 from metrics.frame import Frame
 from metrics.series import Schema, Series, make_labels
 from tests.dashboard.demo_services import Desk, running, serving, wait_until
@@ -242,7 +243,7 @@ def test_a_viewer_that_leaves_is_forgotten(desk: Desk) -> None:
     with running(desk.services) as (url, hub):
         with viewer(url) as connection:
             received(connection)
-            assert len(viewers_of(hub)) == 1
+            assert hub.viewers == 1
         wait_until(lambda: hub.viewers == 0, "the viewer is forgotten")
 
 
@@ -251,3 +252,13 @@ def test_building_the_server_starts_nothing(desk: Desk) -> None:
     desk.append_now()
     assert hub.stats.messages == 0
     assert hub.live_series() == []
+
+
+def test_the_streams_own_figures_are_a_collector(desk: Desk) -> None:
+    with running(desk.services) as (url, hub), viewer(url) as connection:
+        received(connection)
+        frame = LiveCollector(hub).collect(desk.clock.now_ns())
+        figures = {one.name: value for one, value in zip(frame.schema.series, frame.values, strict=True)}
+        assert figures["deskvigil_web_live_viewers"] == 1
+        assert figures["deskvigil_web_live_messages_total"] > 0
+        assert figures["deskvigil_web_live_snapshots_total"] >= 1

@@ -81,7 +81,8 @@ def test_executions_become_aggressors_of_the_same_size(marketdata) -> None:
     assert tape.instruments[0].symbol == "AMZN"
     assert tape.instruments[0].tick_size_usd == pytest.approx(0.01)
     assert (tape.start_ns, tape.end_ns) == (34_200 * 10**9, 57_600 * 10**9)
-    assert not tape.simulated_market and not tape.level_book
+    assert not tape.simulated_market
+    assert not tape.level_book
 
 
 def write_day(folder: Path, messages: str, rows: str, levels: int = 1) -> Path:

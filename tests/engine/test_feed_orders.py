@@ -23,7 +23,7 @@ def test_a_recorded_day_gives_the_fills_that_strict_priority_must_give(marketdat
     fills = match_orders(read_orders(marketdata / DAY))
     assert (len(fills.row), fills.crc32()) == (7_907, 1_441_236_958)
     fills.write(tmp_path / "fills.csv")
-    expected = lzma.open(marketdata / "orders/AMZN_2012-06-21.fills.csv.xz").read()
+    expected = lzma.decompress((marketdata / "orders/AMZN_2012-06-21.fills.csv.xz").read_bytes())
     assert (tmp_path / "fills.csv").read_bytes() == expected
 
 

@@ -225,7 +225,7 @@ export function gpuWords(model) {
   if (!none) return "The GPU answers, but has sent no figures in this time.";
   const micros = riskMicros(model);
   const runs = micros === null ? "Monte-Carlo runs on the" : `Monte-Carlo runs on the ${model.state.risk_device}: ${brief(micros)} µs per 1,000 scenarios.`;
-  return `${none.replace(/\.$/, "")}. ${micros === null ? `${runs} ${model.state.risk_device}.` : runs}`;
+  return `${none.charAt(0).toUpperCase()}${none.slice(1).replace(/\.$/, "")}. ${micros === null ? `${runs} ${model.state.risk_device}.` : runs}`;
 }
 
 /* Measured microseconds per thousand scenarios over the last steps: growth of the sum over growth of the count. */

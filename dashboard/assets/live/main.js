@@ -1,4 +1,4 @@
-/* Main: binds what is on the page to the stream, and draws it: text ten times a second at most, one chart a frame.
+/* Main: binds what is on the page to the stream, and draws it: text as often as it changes (16 times a second at most), one chart a frame.
 
 Pages come and go without a reload (Dash replaces #content), so bindings are made anew whenever that changes. */
 
@@ -12,7 +12,7 @@ import { Status } from "./status.js";
 import { Fills, RowTable } from "./tables.js";
 import { Tile } from "./tiles.js";
 
-const TEXT_EVERY_MS = 100;
+const TEXT_EVERY_MS = 60;
 const SLOW_EVERY_MS = 1000;
 const DEFAULT_RANGE = 900;
 const LIVE_PAGES = ["desk", "host"];

@@ -40,7 +40,9 @@ export class Tile {
     attribute(this.element, "data-stale", stale ? "" : null);
     attribute(this.element, "data-severity", known && !stale ? verdict.severity || null : null);
     attribute(parts.mark, "class", known && !stale && verdict.severity ? `mark mark-${verdict.severity}` : "mark");
-    text(parts.why, stale ? absent(seconds, model, spec, reason) : "");
+    const why = stale ? absent(seconds, model, spec, reason) : "";
+    text(parts.why, why);
+    attribute(parts.why, "title", why || null);
   }
 
   /* Redraw the spark where it is time; true where something was drawn. */
