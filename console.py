@@ -41,6 +41,7 @@ from dashboard.api.meter import ApiMeter
 from dashboard.api.prometheus import BuildInfo, prometheus_router
 from dashboard.server import build_server, uvicorn_options
 from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services, TradingState
+from dashboard.stats import LiveCollector
 from engine.commands import CommandClient
 from metrics.catalogue import series
 from metrics.clock import Clock, SystemClock
@@ -100,6 +101,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             supervisor = ChildState("supervisor", os.getppid(), 0, 0, "")
             return [supervisor, *read_status(paths.supervisor_status)]
 
+        collectors: list[Collector] = []
         if live:
             end_with_parent()
             store.start()
@@ -112,7 +114,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             cleanup.callback(store.live.subscribe(watcher.observe))
             alerts.start()
             cleanup.callback(alerts.stop)
-            collectors: list[Collector] = [
+            collectors = [
                 HostCollector(clock, settings.collectors, paths.data_dir),
                 ProcessCollector(clock, settings.collectors, lambda: [_status(child) for child in children()]),
                 gpu,
@@ -122,11 +124,6 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 engine,
                 risk,
             ]
-            for collector in collectors:
-                # All in the same phase: waking one core once for all of them is cheaper than spreading them out.
-                thread = CollectorThread(collector, clock, store.live.append)
-                thread.start()
-                cleanup.callback(thread.stop)
             scheduler = _schedule(store, clock)
             cleanup.callback(scheduler.shutdown, wait=False)
 
@@ -156,7 +153,14 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 exposition_router(store.live, clock, gate=gate, meter=meter),
             ),
         )
-        asyncio.run(_serve(build_server(services), settings, paths, listener))
+        server = build_server(services)
+        if live:
+            for collector in (*collectors, LiveCollector(server.state.hub)):
+                # All in the same phase: waking one core once for all of them is cheaper than spreading them out.
+                thread = CollectorThread(collector, clock, store.live.append)
+                thread.start()
+                cleanup.callback(thread.stop)
+        asyncio.run(_serve(server, settings, paths, listener))
 
 
 async def _serve(server: Any, settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:

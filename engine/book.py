@@ -173,7 +173,7 @@ def _is_sound(w: IntArray, order_id: int, price: int, qty: int, i: int, kind: in
 @inline_kernel
 def _crosses(w: IntArray, i: int, side: int, price: int) -> bool:
     best = w[side_at(w, i, -side) + BEST]
-    return best != NO_KEY and best >= -side * price
+    return bool(best != NO_KEY and best >= -side * price)
 
 
 @inline_kernel

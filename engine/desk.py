@@ -10,7 +10,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import orders, step, strategy
 from engine.account import Account
-from engine.book import make_books, reset
+from engine.book import make_books, order_qty, reset
 from engine.events import empty_events
 from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
 from engine.market import Market
@@ -66,7 +66,7 @@ class TradingDesk:
         self._rebase_ns = round(options.rebase_after_s * NS)
         self._events = _NO_EVENTS
         self._cursor = 0
-        self._covered_ns = 0  # every event before this has been taken from the market
+        self._known_until_ns = 0  # every event before this has been taken from the market
         self._session_wall_ns = 0
         self._settled_usd = 0.0
         self.sessions = 0
@@ -87,7 +87,7 @@ class TradingDesk:
         self.sessions += 1
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
-        self._events, self._cursor, self._covered_ns = _NO_EVENTS, 0, market.start_ns
+        self._events, self._cursor, self._known_until_ns = _NO_EVENTS, 0, market.start_ns
         desk.own[:, :, orders.SENT_NS] = orders.NO_ORDER_NS
         desk.parents[:] = strategy.schedule_parents(
             self._options, market.instruments, market.start_ns, self._options.seed + self.sessions
@@ -108,20 +108,33 @@ class TradingDesk:
         desk = self._desk
         desk.counts[at.WAKEUPS] += 1
         self._rebase_if_far_behind(now_ns)
-        if self._cursor == len(self._events):
-            self._refill(now_ns)
-        self._cursor = step.step(
-            desk, self._books, self._events, self._cursor, self._timeline, self._options.speed, self._late_ns, now_ns
-        )
+        engine_ns = self.engine_ns(now_ns)
+        while True:
+            if self._cursor == len(self._events):
+                self._refill(now_ns)
+            # A timer must not run before events of the market that are earlier but not taken yet.
+            until_ns = min(engine_ns, self._known_until_ns)
+            self._cursor = step.step(
+                desk,
+                self._books,
+                self._events,
+                self._cursor,
+                self._timeline,
+                self._options.speed,
+                self._late_ns,
+                until_ns,
+            )
+            if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
+                break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
         if self._cursor == len(self._events):
-            due_ns = min(due_ns, self._due_ns(min(self._covered_ns, self._market.end_ns)))
+            due_ns = min(due_ns, self._due_ns(min(self._known_until_ns, self._market.end_ns)))
         return due_ns
 
     def session_is_over(self, now_ns: int) -> bool:
         """Whether the market's session has ended and all of its events have been applied."""
         over = self.engine_ns(now_ns) >= self._market.end_ns
-        return over and self._cursor == len(self._events) and self._covered_ns >= self._market.end_ns
+        return over and self._cursor == len(self._events) and self._known_until_ns >= self._market.end_ns
 
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
@@ -138,6 +151,10 @@ class TradingDesk:
         if symbol is not None:
             ids = ids[[row.symbol for row in self._market.instruments].index(symbol)]
         return int(np.count_nonzero(ids))
+
+    def resting_lots(self, i: int, order_id: int) -> int:
+        """What the book says rests of one order: to reconcile our own view with."""
+        return int(order_qty(self._books, i, order_id))
 
     def engine_ns(self, now_ns: int) -> int:
         """Engine time at a monotonic instant."""
@@ -197,12 +214,11 @@ class TradingDesk:
     def _refill(self, now_ns: int) -> None:
         """Take the market's next events: those of a little while ahead, or more where it has them."""
         until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
-        if self._covered_ns < until_ns and self._covered_ns < self._market.end_ns:
+        if self._known_until_ns < until_ns and self._known_until_ns < self._market.end_ns:
             events = self._market.take(until_ns).view()
             events.flags.writeable = False  # as a tape's are: kernels are compiled for one of the two
             self._events, self._cursor = events, 0
-            if len(events) == 0:
-                self._covered_ns = until_ns
+            self._known_until_ns = int(events["t_ns"][-1]) if len(events) else until_ns
 
     def _rebase_if_far_behind(self, now_ns: int) -> None:
         """After a standstill (a stopped process, a starved machine) go on from where we are, without a rush."""

@@ -332,6 +332,10 @@ def _id_bounds(messages: IntArray) -> IntArray:
     """
     bounds = np.full(len(messages), NO_BOUND, dtype=np.int64)
     rows = np.flatnonzero(messages[:, TYPE] == ADD)
+    # Orders of one instant did not arrive in it: a recording opens with a burst of orders that rested before.
+    at_ns = messages[rows, TIME]
+    alone = np.diff(at_ns, prepend=-1, append=-1) != 0
+    rows = rows[alone[:-1] & alone[1:]]
     ids = messages[rows, ID]
     if len(ids) <= 2 * NEIGHBOURS or np.mean(np.diff(ids) > 0) < IN_ORDER:
         return bounds

@@ -37,7 +37,7 @@ from engine.orders import (
     record,
     word,
 )
-from engine.timeline import due_ns, engine_ns_at
+from engine.timeline import due_ns
 from metrics.frame import IntArray
 
 BATCH = 4096  # events and timers in one call at most: commands and publications must get their turn
@@ -85,15 +85,15 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int) -> None:
 
 @kernel
 def step(
-    desk: Desk, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, now_ns: int,
+    desk: Desk, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
 ) -> int:  # fmt: skip
-    """Apply what is due at `now_ns` (monotonic), at most BATCH events and timers; returns the new cursor.
+    """Apply what lies before or at `until_ns` (engine time), at most BATCH events and timers; returns the new cursor.
 
-    clockwork[NEXT_DUE_NS] is set to when the next event or timer is due: `now_ns` where more is due already.
+    All events up to until_ns must be there. clockwork[NEXT_DUE_NS] is set to when (monotonic) the
+    next event or timer is due, in the past where BATCH was not enough.
     One long loop on purpose: each kernel that reaches the books is compiled with all of them in it.
     """
     started_ns = clock_ns(CLOCK_MONOTONIC)
-    until_ns = engine_ns_at(timeline, speed, now_ns)
     for _ in range(BATCH):
         i = next_timer(desk)
         t_ns = desk.parents[i, plan.P_NEXT_NS]

@@ -16,9 +16,3 @@ ORIGIN_MONOTONIC, ORIGIN_ENGINE = 0, 1
 def due_ns(timeline: IntArray, speed: float, engine_ns: int) -> int:
     """Monotonic time at which an instant of engine time is due."""
     return int(timeline[ORIGIN_MONOTONIC]) + int((engine_ns - timeline[ORIGIN_ENGINE]) / speed)
-
-
-@inline_kernel
-def engine_ns_at(timeline: IntArray, speed: float, monotonic_ns: int) -> int:
-    """Engine time at a monotonic instant."""
-    return int(timeline[ORIGIN_ENGINE]) + int((monotonic_ns - timeline[ORIGIN_MONOTONIC]) * speed)

@@ -14,6 +14,7 @@ from validation.figure import Figure, machine, table
 BENCHMARKS = {
     "book": "validation.bench_book",
     "var": "validation.bench_var",
+    "host": "validation.bench_host",
     "alert-latency": "validation.bench_alert_latency",
     "cost": "validation.bench_cost",
 }

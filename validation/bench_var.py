@@ -16,7 +16,7 @@ NAME = "var"
 ASSETS = 32
 SCENARIOS = 1_000
 SECONDS = 3.0
-PEERS = "FACTS, 64 positions fully revalued instead of linear: torch 946, JAX 1,695, idiomatic scalar Numba 2,070 us"
+PEERS = "on another machine, 64 positions fully revalued instead of linear: torch 946, JAX 1,695, idiomatic scalar Numba 2,070 us"
 
 
 def measure(say: Callable[[str], None] = print) -> list[Figure]:

@@ -16,7 +16,7 @@ class Figure:
     """One line of the table.
 
     limit: what the value must not exceed (`at_most`) or fall below; None where nothing was promised.
-    peer: other tools' figures in words, from FACTS of the project; they were taken on another machine
+    peer: other tools' figures in words, as docs/PERFORMANCE.md has them; they were taken on another machine
     of the same kind, so ratios mean more than digits.
     """
 

@@ -167,6 +167,24 @@ def test_halting_needs_two_decisions_and_the_enter_key_takes_none(live: Desk, ad
     assert tab.complaints == []
 
 
+def test_a_desk_that_is_reducing_can_still_be_halted(live: Desk, address: str, tab: Tab) -> None:
+    live.script.state = "REDUCING"
+    tab.page.goto(address)
+    expect(tab.page.locator("#status-trading")).to_contain_text("REDUCING", timeout=SLOW_MS)
+    expect(tab.page.locator("#halt")).to_have_text("HALT")
+
+
+def test_an_order_that_was_asked_for_does_not_turn_into_its_opposite(live: Desk, address: str, tab: Tab) -> None:
+    tab.page.goto(address)
+    expect(tab.page.locator("#status-trading")).to_contain_text("ACTIVE", timeout=SLOW_MS)
+    tab.page.locator("#halt").click()
+    live.script.state = "HALTED"  # somebody else was faster
+    expect(tab.page.locator("#status-trading")).to_contain_text("HALTED", timeout=SLOW_MS)
+    tab.page.locator("#order-confirm").click()
+    expect(tab.page.locator("#toast")).to_contain_text("trading is HALTED", timeout=SLOW_MS)
+    assert live.script.state == "HALTED"
+
+
 def test_a_history_address_restores_question_range_and_picker(address: str, tab: Tab) -> None:
     tab.page.goto(
         f"{address}/history?expr={quote(f'1e6 * {LATENCY}')}&range=15m&metric=deskvigil_kpi_order_to_fill_seconds"

@@ -80,8 +80,10 @@ def test_the_account_equals_bookkeeping_lot_by_lot(trades, marks) -> None:
             assert account.rows[i, acc.AVERAGE] == 0.0
         else:
             assert account.rows[i, acc.AVERAGE] == pytest.approx(float(reference.cost / reference.position), rel=1e-9)
-    assert account.totals[acc.T_PNL] == pytest.approx(float(sum(s.pnl(m) for s, m in zip(slow, marks))), abs=1e-6)
-    values = [float(s.position * m * s.usd) for s, m in zip(slow, marks)]
+    assert account.totals[acc.T_PNL] == pytest.approx(
+        float(sum(s.pnl(m) for s, m in zip(slow, marks, strict=True))), abs=1e-6
+    )
+    values = [float(s.position * m * s.usd) for s, m in zip(slow, marks, strict=True)]
     assert account.totals[acc.T_GROSS] == pytest.approx(sum(map(abs, values)), abs=1e-6)
     assert account.totals[acc.T_NET] == pytest.approx(sum(values), abs=1e-6)
 

@@ -36,7 +36,8 @@ class Venue:
         if action < 0.45:
             self._enter(side, 1000 - side * self._random.randrange(-2, 9), self._random.randrange(1, 6) * 10)
         elif action < 0.5:
-            self._publish(HIDDEN, 0, 7, 1000, side)
+            best = self._best(1)[:1] or self._best(-1)[:1] or [1000]
+            self._publish(HIDDEN, 0, 7, best[0], side)  # hidden interest trades within the spread
         else:
             resting = [(price, order) for price, queue in self.sides[side].items() for order in queue]
             if resting:

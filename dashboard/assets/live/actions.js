@@ -10,7 +10,7 @@ export class Actions {
     this.alert = null;
     this.order = "halt";
     byId("halt").addEventListener("click", () => this.askOrder());
-    this.dialog("order", () => this.send(`/api/desk/${this.order}`, { reason: this.value("order-reason") }));
+    this.dialog("order", () => this.send(`/api/desk/${this.asked}`, { reason: this.value("order-reason") }));
     this.dialog("ack", () => this.send(`/api/desk/alerts/${encodeURIComponent(this.alert.id)}/acknowledge`, { comment: this.value("ack-comment") }));
   }
 
@@ -54,7 +54,9 @@ export class Actions {
   }
 
   askOrder() {
-    const halts = this.order === "halt";
+    // What is confirmed is what was asked, even where the trading state changes while the dialog is open.
+    this.asked = this.order;
+    const halts = this.asked === "halt";
     text(byId("order-title"), halts ? "Halt trading?" : "Resume trading?");
     text(
       byId("order-words"),
@@ -72,9 +74,9 @@ export class Actions {
     this.open("ack");
   }
 
-  /* The button's meaning follows the trading state. */
+  /* The button resumes only what is halted; in every other state it must be possible to halt. */
   follow(state) {
-    this.order = state === "HALTED" || state === "REDUCING" ? "resume" : "halt";
+    this.order = state === "HALTED" ? "resume" : "halt";
     const button = byId("halt");
     text(button, this.order.toUpperCase());
     button.dataset.order = this.order;
