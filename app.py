@@ -201,7 +201,7 @@ def _command(args: argparse.Namespace, name: str) -> int:
     from metrics.paths import RuntimePaths
 
     paths = RuntimePaths(_settings(args).data_dir)
-    answer = CommandClient(paths.engine_socket).send({"command": name, "who": args.who, "reason": args.reason})
+    answer = CommandClient(paths.engine_socket).send({"command": name, "scope": "all", "who": args.who, "reason": args.reason})
     print(json.dumps(answer))
     return 0 if answer.get("ok") else 1
 

@@ -247,7 +247,7 @@ def _note(pool: ThreadPoolExecutor, store: Store, event: Event) -> None:
 
 def _order(client: CommandClient, store: Store, command: str, who: str, reason: str) -> str:
     """Give the engine an order and write order and answer into the audit."""
-    answer = client.send({"command": command, "who": who, "reason": reason})
+    answer = client.send({"command": command, "scope": "all", "who": who, "reason": reason})
     store.audit.append(who, command, "engine", {"reason": reason, "answer": answer})
     if not answer.get("ok"):
         raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")

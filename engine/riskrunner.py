@@ -25,7 +25,6 @@ from engine.montecarlo import warm
 from engine.montecarlo.covariance import Covariance, covariance_for
 from engine.montecarlo.options import RiskOptions
 from engine.montecarlo.var import RiskFigures, VarSimulation
-from engine.process import end_with_parent
 from engine.telemetry import BlockReader, BlockSpec, BlockWriter, Snapshot
 from metrics.catalogue import series
 from metrics.clock import Clock, SystemClock
@@ -33,6 +32,7 @@ from metrics.errors import TransientError
 from metrics.frame import FloatArray
 from metrics.paths import RuntimePaths
 from metrics.series import Series
+from resources.process import end_with_parent
 
 log = logging.getLogger("deskvigil.risk")
 NAN = float("nan")

@@ -19,9 +19,9 @@ from engine.desk import TradingDesk
 from engine.gates import TradingState
 from engine.market import Market, open_market
 from engine.options import EngineOptions
-from engine.process import end_with_parent, sleep_exactly
 from engine.publisher import Gauges, Publisher
 from metrics.paths import RuntimePaths
+from resources.process import end_with_parent, sleep_exactly
 
 LOG = logging.getLogger("deskvigil.engine")
 STATE_FILE = "trading_state.json"

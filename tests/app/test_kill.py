@@ -65,7 +65,10 @@ def _kill_at_random_moments(folder: Path, times: int, seed: int) -> None:
             else:
                 program.wait_until_up()
                 program.until(
-                    lambda p=program: (p.value("count_over_time(deskvigil_host_load1[1m])") or 0) >= 2, "two ticks"
+                    lambda p=program: (
+                        (p.value('count_over_time(deskvigil_collector_ticks_total{collector="host"}[1m])') or 0) >= 2
+                    ),
+                    "two ticks",
                 )
             program.kill()
         witnessed.update(witness.ticks())

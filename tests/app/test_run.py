@@ -39,7 +39,9 @@ def test_counters_of_every_process_move(program: Program) -> None:
 
 
 def test_no_gpu_is_a_state_and_not_an_error(program: Program) -> None:
-    program.until(lambda: program.value("deskvigil_gpu_count") is not None, "the GPU collector says how many there are")
+    program.until(
+        lambda: program.value("deskvigil_gpu_devices") is not None, "the GPU collector says how many there are"
+    )
 
 
 @pytest.mark.parametrize("child", ["engine", "risk"])
@@ -66,13 +68,18 @@ def test_a_stopped_engine_is_found_hanging_and_replaced(program: Program) -> Non
 
 
 def test_a_killed_console_comes_back_with_its_history(program: Program) -> None:
-    program.until(lambda: (program.value("count_over_time(deskvigil_host_load1[1m])") or 0) >= 3, "some history")
+    program.until(
+        lambda: (program.value('count_over_time(deskvigil_collector_ticks_total{collector="host"}[1m])') or 0) >= 3,
+        "some history",
+    )
     before = program.child("console")
-    counted = program.value("count_over_time(deskvigil_host_load1[1m])")
+    counted = program.value('count_over_time(deskvigil_collector_ticks_total{collector="host"}[1m])')
     os.kill(before.pid, signal.SIGKILL)
     program.until(lambda: program.child("console").pid not in (0, before.pid), "the console is restarted")
     program.until(lambda: program.get("/-/ready") is not None, "the console answers")
-    assert (program.value("count_over_time(deskvigil_host_load1[5m])") or 0) >= (counted or 0) - 1
+    assert (program.value('count_over_time(deskvigil_collector_ticks_total{collector="host"}[5m])') or 0) >= (
+        counted or 0
+    ) - 1
 
 
 def test_halt_and_resume_from_the_command_line(program: Program) -> None:
