@@ -173,7 +173,7 @@ class Archive:
             last = waiting.last_layout.get(collector)
             if last is not None and last is not layout:
                 farewell = np.full(len(last.series_ids), STALE_NAN)
-                self._push_pending(Pending(last, frame.t_ms, farewell))
+                self._push_pending(Pending(last, frame.t_ms, farewell, farewell=True))
             waiting.last_layout[collector] = layout
             waiting.newest[collector] = (second, layout, frame)
 
@@ -265,7 +265,7 @@ class Archive:
         self.counts.commits += 1
         self.counts.commit_seconds += seconds
         self.counts.last_commit_seconds = seconds
-        self._tell([(frame.layout.collector, frame.t_ms) for frame in batch])
+        self._tell([(frame.layout.collector, frame.t_ms) for frame in batch if not frame.farewell])
 
     def _tell(self, committed: Committed) -> None:
         for callback in self._committed:

@@ -13,11 +13,15 @@ from storage.tail import Tail
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pending:
-    """One frame that waits for its commit. values: float64 [series], missing readings marked stale."""
+    """One frame that waits for its commit. values: float64 [series], missing readings marked stale.
+
+    farewell: no collector's frame, but the stale markers of series that a collector describes no more.
+    """
 
     layout: Layout
     t_ms: int
     values: FloatArray
+    farewell: bool = False
 
     @property
     def bytes(self) -> int:
