@@ -7,28 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.jit import inline_kernel
 from metrics.frame import FloatArray, IntArray
 
 SUB_BITS = 3
 SUB = 1 << SUB_BITS
 BUCKETS = 320
 MAX_NS = (1 << 40) - 1
-
-
-@inline_kernel
-def bucket_of(value_ns: int) -> int:
-    """Return the bucket of a duration; negative ones count as 0, long ones into the last bucket."""
-    v = min(max(value_ns, 0), MAX_NS)
-    if v < SUB:
-        return v
-    exponent = 0
-    rest = v
-    for shift in (32, 16, 8, 4, 2, 1):
-        if rest >> shift:
-            rest >>= shift
-            exponent += shift
-    return (exponent - SUB_BITS + 1) * SUB + ((v >> (exponent - SUB_BITS)) & (SUB - 1))
 
 
 def lower_edges_ns() -> IntArray:

@@ -13,9 +13,9 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine.book import Books, apply
+from engine.buckets import bucket_of
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
 from engine.gates import Reason, check_order
-from engine.histogram import bucket_of
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.buckets import bucket_of
 from engine.figures import DailyCovariance, load_covariances
-from engine.histogram import bucket_of
 from engine.montecarlo import warm
 from engine.montecarlo.covariance import Covariance, covariance_for
 from engine.montecarlo.options import RiskOptions

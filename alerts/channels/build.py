@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from alerts.channels.channel import Channel
-from alerts.channels.email import EmailChannel
-from alerts.channels.webhook import WebhookChannel
 from alerts.options import AlertOptions
 from metrics.clock import Clock
 from metrics.errors import ConfigError
@@ -13,10 +11,15 @@ from metrics.errors import ConfigError
 def build_channels(options: AlertOptions, clock: Clock) -> list[Channel]:
     """Make the configured channels; ConfigError names the setting that is wrong."""
     channels: list[Channel] = []
+    # Each channel's libraries are loaded only where it is asked for: the console has to start quickly.
     if options.email.host:
+        from alerts.channels.email import EmailChannel
+
         channels.append(EmailChannel(options.email, clock))
     for webhook in (options.webhook, *options.more_webhooks):
         if webhook.url:
+            from alerts.channels.webhook import WebhookChannel
+
             channels.append(WebhookChannel(webhook, clock))
     names = [channel.recipient.name for channel in channels]
     for name in names:

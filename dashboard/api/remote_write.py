@@ -6,11 +6,10 @@ those of prometheus/prompb (remote.proto, types.proto). Metadata, exemplars and 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import cramjam
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
 from dashboard.api.samples import BadSampleError, Samples, checked_series, ordered
 from metrics.series import Series
@@ -28,6 +27,9 @@ class TooLargeBlockError(Exception):
 
 
 def _write_request() -> Any:
+    # Loaded with the first request: most desks never get one, and the console has to start quickly.
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
     file = descriptor_pb2.FileDescriptorProto(name="deskvigil/remote.proto", package="deskvigil", syntax="proto3")
     kinds = descriptor_pb2.FieldDescriptorProto
     for message_name, fields in _FIELDS.items():
@@ -49,7 +51,10 @@ class RemoteWriteDecoder:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._message = _write_request()
+
+    @cached_property
+    def _message(self) -> Any:
+        return _write_request()
 
     def decode(self, body: bytes) -> Samples:
         """Return the samples of a body.
@@ -64,6 +69,8 @@ class RemoteWriteDecoder:
             raw = bytes(cramjam.snappy.decompress_raw(body))
         except cramjam.DecompressionError as error:
             raise BadSampleError(f"snappy: {error}") from None
+        from google.protobuf.message import DecodeError
+
         request = self._message()
         try:
             request.ParseFromString(raw)

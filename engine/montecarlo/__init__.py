@@ -7,7 +7,7 @@ def warm() -> None:
     """Compile (or load) the kernels that the risk process runs, with tiny inputs."""
     import numpy as np
 
-    from engine.histogram import bucket_of
+    from engine.buckets import bucket_of
     from engine.montecarlo.normals import normals
     from engine.montecarlo.var import VarSimulation
 

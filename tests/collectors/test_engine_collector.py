@@ -15,8 +15,8 @@ from collectors.engine import LE_NS, EngineCollector, histogram_series
 from collectors.kpi import QUANTILES, Window
 from engine import counters as at
 from engine.account import COLUMNS, MARK
+from engine.buckets import bucket_of
 from engine.events import Instrument
-from engine.histogram import bucket_of
 from engine.publisher import FILLS, FILLS_KEPT, Gauges, Publisher
 from engine.telemetry import BlockSpec, BlockWriter
 from metrics.catalogue import metric_of

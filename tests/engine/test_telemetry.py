@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.histogram import BUCKETS, EDGES_NS, MAX_NS, bucket_of, quantiles_ns
+from engine.buckets import bucket_of
+from engine.histogram import BUCKETS, EDGES_NS, MAX_NS, quantiles_ns
 from engine.telemetry import BlockReader, BlockSpec, BlockWriter, TableSpec
 from metrics.errors import TransientError
 from metrics.series import Series, make_labels
