@@ -21,6 +21,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +65,9 @@ def _log_to_stderr(settings: Settings) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start everything and serve until stopped."""
+    started = time.monotonic()
+    early = [_ConsoleProcess()]  # it has most to import, so it begins while the settings are still being read
+
     from engine.telemetry import BlockReader
     from metrics.paths import RuntimePaths
     from resources.instance import listen, only_one
@@ -69,11 +75,15 @@ def run(args: argparse.Namespace) -> int:
 
     settings = _settings(args)
     paths = RuntimePaths(settings.data_dir.resolve())
-    started = time.monotonic()
     # The forkserver loads the compiled kernels once; a restarted engine is a fork of it.
     kernels = multiprocessing.get_context("forkserver")
     kernels.set_forkserver_preload(["engine.preload"])
-    fresh = multiprocessing.get_context("spawn")
+
+    def console() -> _ConsoleProcess:
+        process = early.pop() if early else _ConsoleProcess()
+        process.order(settings, paths, listener)
+        return process
+
     with ExitStack() as cleanup:
         cleanup.enter_context(only_one(paths.data_dir))
         listener = cleanup.enter_context(listen(settings.web.host, settings.web.port))
@@ -81,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         children = [
             ChildSpec(
                 "console",
-                lambda: fresh.Process(target=_console, args=(settings, paths, listener), name="console"),
+                console,
                 lambda: _heartbeat(paths.console_heartbeat),
                 hang_after_s=CONSOLE_HANGS_AFTER_S,
             ),
@@ -137,7 +147,28 @@ def _risk(settings: Settings, paths: RuntimePaths) -> None:
     _or_exit(lambda: run_risk(settings.risk, paths))
 
 
-def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
+class _ConsoleProcess(SpawnProcess):
+    """The console's process: it imports what it needs from the moment it is made, and runs once started."""
+
+    def __init__(self) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        super().__init__(target=_console, args=(theirs,), name="console", daemon=True)
+        super().start()
+        theirs.close()
+        self._pipe = ours
+
+    def order(self, settings: Settings, paths: RuntimePaths, listener: socket.socket) -> None:
+        """Say what it will run on."""
+        self._order, self._listener = (settings, paths), listener
+
+    def start(self) -> None:
+        """Let it run."""
+        self._pipe.send(self._order)
+        send_handle(self._pipe, self._listener.fileno(), self.pid)
+        self._pipe.close()
+
+
+def _console(pipe: Connection) -> None:
     # Importing makes a million objects that all stay: looking through them for garbage, now or ever,
     # costs half a second of the start and pauses of a tenth of a second later.
     gc.disable()
@@ -145,6 +176,12 @@ def _console(settings: Settings, paths: RuntimePaths, listener: socket.socket) -
 
     gc.freeze()
     gc.enable()
+    try:
+        settings, paths = pipe.recv()
+        listener = socket.socket(fileno=recv_handle(pipe))
+    except EOFError:  # the supervisor has ended, for a wrong setting perhaps
+        return
+    pipe.close()
     _log_to_stderr(settings)
     _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
 
