@@ -53,18 +53,20 @@ export class Tile {
     const points = Math.min(Math.round((SPARK_S * 1000) / model.grid.step), model.grid.n);
     const values = past ? model.bridged(past.slice(past.length - points)) : [];
     draw(this.parts.spark, values, this.element.dataset.severity);
-    text(this.parts.change, change(values, this.spec));
+    text(this.parts.change, change(values, this.spec, model.grid.step / 1000));
     return true;
   }
 }
 
-/* How much the figure moved over the spark, in words. */
-function change(values, spec) {
+/* How much the figure moved over the spark, in words; less time than the spark shows is said as what it is. */
+function change(values, spec, stepS) {
   const known = values.filter((value) => value !== null);
   if (known.length < 2) return "";
+  const seconds = (values.length - 1 - values.findIndex((value) => value !== null)) * stepS;
+  const span = seconds < 60 ? `${Math.max(Math.round(seconds), 1)} s` : `${Math.round(seconds / 60)} min`;
   const moved = (known[known.length - 1] - known[0]) * spec.scale;
   const text = Math.abs(moved) >= 9999.5 ? `${number(moved / 1000, 1, true)} k` : number(moved, spec.decimals, true);
-  return ` · ${text === number(0, spec.decimals) ? `±${text}` : text} in 5 min`;
+  return ` · ${text === number(0, spec.decimals) ? `±${text}` : text} in ${span}`;
 }
 
 /* Why there is no number: what is known of the process that makes it, and for how long. */
