@@ -240,7 +240,6 @@ def _register(app: Dash, services: Services) -> None:
         Input("h-end", "n_submit"),
         Input({"preset": "15m"}, "n_clicks"),
         *(Input({"preset": name}, "n_clicks") for name in list(PRESETS)[1:]),
-        Input("h-graph", "relayoutData"),
         State("h-expr", "value"),
         State("h-start", "value"),
         State("h-end", "value"),
@@ -250,14 +249,24 @@ def _register(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     async def write_address(*values: Any) -> Any:
-        # Fields that appear fire once without having been used; then there is no value yet.
-        if not ctx.triggered or ctx.triggered[0]["value"] is None:
+        trigger = _trigger(ctx.triggered, ctx.triggered_prop_ids)
+        if trigger is None:
             return no_update
-        zoom = values[4 + len(PRESETS)]
         expr, start, end, metric, labels, search = values[-6:]
         asked = Question(expr or "", "", start or "", end or "", metric or "", labels or "")
         shown = Question.from_parameters(parameters_of(search))
-        return next_address(ctx.triggered_id, zoom, asked, shown) or no_update
+        return next_address(trigger, asked, shown)
+
+    # Apart from the controls: a chart that was just drawn reports its view, and Dash drops the answer to
+    # a click when the same callback is asked again meanwhile.
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("h-graph", "relayoutData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    async def zoom(view: Mapping[str, Any] | None, search: str | None) -> Any:
+        return zoomed_address(view, Question.from_parameters(parameters_of(search))) or no_update
 
     @app.callback(
         Output("h-graph", "figure"),
@@ -292,15 +301,24 @@ def _register(app: Dash, services: Services) -> None:
         return *_success(question, answer), *_controls(question)
 
 
-def next_address(trigger: Any, zoom: Mapping[str, Any] | None, asked: Question, shown: Question) -> str:
-    """The query string after a control was used; "" where nothing is to change."""
-    if trigger == "h-graph":
-        span = _zoomed(zoom)
-        return (
-            Question(shown.expression or START.expression, "", *span, shown.metric, shown.labels).to_search()
-            if span
-            else ""
-        )
+def _trigger(triggered: Sequence[Mapping[str, Any]], ids: Mapping[str, Any]) -> Any:
+    """The control that was used: its id, None where none was.
+
+    Fields that appear fire once without having been used; then they have no value yet.
+    """
+    return next((ids[one["prop_id"]] for one in triggered if one["value"] is not None and one["prop_id"] in ids), None)
+
+
+def zoomed_address(view: Mapping[str, Any] | None, shown: Question) -> str:
+    """The query string after a stretch was dragged open; "" where the view changed otherwise."""
+    span = _zoomed(view)
+    if span is None:
+        return ""
+    return Question(shown.expression or START.expression, "", *span, shown.metric, shown.labels).to_search()
+
+
+def next_address(trigger: Any, asked: Question, shown: Question) -> str:
+    """The query string after a control was used."""
     if isinstance(trigger, Mapping):
         return Question(asked.expression, str(trigger["preset"]), "", "", asked.metric, asked.labels).to_search()
     if not asked.start and not asked.end:

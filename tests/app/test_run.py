@@ -110,10 +110,12 @@ def test_halt_and_resume_from_the_command_line(program: Program) -> None:
     assert order("halt")["ok"] is True
     program.until(lambda: program.value("deskvigil_engine_trading_state") == 2, "trading is halted")
     program.until(lambda: program.value("sum(deskvigil_engine_working_orders)") == 0, "no order works")
-    os.kill(program.child("engine").pid, signal.SIGKILL)
-    program.until(
-        lambda: program.child("engine").pid != 0 and program.value("deskvigil_engine_up") == 1, "engine is up again"
-    )
+    before = program.child("engine")
+    os.kill(before.pid, signal.SIGKILL)
+    program.until(lambda: program.child("engine").restarts > before.restarts, "the engine is restarted")
+    # A block's start time tells the new engine from the last frames of the dead one.
+    started = f"deskvigil_engine_start_time_seconds > {before.started_ns / 1e9 + 1}"
+    program.until(lambda: program.value(started) and program.value("deskvigil_engine_up") == 1, "the new one is up")
     assert program.value("deskvigil_engine_trading_state") == 2, "a restart must not lift a halt"
     assert order("resume")["ok"] is True
     program.until(lambda: program.value("deskvigil_engine_trading_state") == 0, "trading is active")

@@ -13,7 +13,7 @@ from dashboard.components.graph import CONFIG, graph
 from dashboard.history import Question, ask, value_rows
 from dashboard.judge import HOLD_S, KpiJudge
 from dashboard.pages import PAGES
-from dashboard.pages.history import expression_for, next_address, parameters_of
+from dashboard.pages.history import expression_for, next_address, parameters_of, zoomed_address
 from dashboard.selection import is_live, shown_on
 from dashboard.sentence import compose
 from dashboard.server import build_server
@@ -230,14 +230,14 @@ def desk_query(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 def test_zooming_asks_again_for_the_stretch_that_was_dragged_open() -> None:
     shown = Question("up", "1h", "", "", "up", "")
     zoom = {"xaxis.range[0]": "2026-11-23 10:00:00.123", "xaxis.range[1]": "2026-11-23T10:05:00"}
-    parameters = parameters_of(next_address("h-graph", zoom, Question("typed but not asked"), shown))
+    parameters = parameters_of(zoomed_address(zoom, shown))
     assert parameters == {"expr": "up", "start": "2026-11-23 10:00:00", "end": "2026-11-23 10:05:00", "metric": "up"}
-    assert next_address("h-graph", {"autosize": True}, shown, shown) == ""
+    assert zoomed_address({"autosize": True}, shown) == ""
 
 
 def test_a_preset_replaces_an_absolute_range() -> None:
     asked = Question("up", "", "2026-11-23 10:00:00", "")
-    assert parameters_of(next_address({"preset": "6h"}, None, asked, asked)) == {"expr": "up", "range": "6h"}
+    assert parameters_of(next_address({"preset": "6h"}, asked, asked)) == {"expr": "up", "range": "6h"}
 
 
 def test_a_question_without_an_answer_says_why(desk: Desk) -> None:
