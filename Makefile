@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TAPE ?=
 ARGS ?=
 
-.PHONY: help install install-dev run test prove lint format bench warm calibrate requirements clean
+.PHONY: help install install-dev run test prove lint format bench calibrate requirements clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -22,12 +22,14 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-install: $(VENV)/installed warm  ## Create .venv, install what is pinned, compile the kernels
-
-install-dev: $(VENV)/installed-dev warm  ## The same, with linters and test tools
-
-warm: $(VENV)/installed
+# Compiled kernels stay valid until a source of the engine changes; asking them each time would cost a start two seconds.
+$(VENV)/warmed: $(VENV)/installed $(wildcard engine/*.py engine/*/*.py)
 	@$(BIN)/python app.py warm
+	@touch $@
+
+install: $(VENV)/warmed  ## Create .venv, install what is pinned, compile the kernels
+
+install-dev: $(VENV)/installed-dev $(VENV)/warmed  ## The same, with linters and test tools
 
 run: install  ## Start everything at http://127.0.0.1:8050 (TAPE=FILE plays a recording, ARGS=... are passed on)
 	@exec $(BIN)/python app.py run $(if $(TAPE),--tape "$(TAPE)") $(ARGS)
@@ -48,7 +50,7 @@ format: $(VENV)/installed-dev  ## Bring the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/installed warm  ## Measure and print every published figure
+bench: $(VENV)/warmed  ## Measure and print every published figure
 	@$(BIN)/python app.py bench $(ARGS)
 
 calibrate: $(VENV)/installed  ## Measure the synthetic market's figures on recorded days (DAYS=folder)
