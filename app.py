@@ -333,8 +333,8 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", serve)
     for name, function in (("halt", halt), ("resume", resume)):
         order = add(name, function)
-        order.add_argument("--who", required=True, help="who gives the order (the engine logs it)")
-        order.add_argument("--reason", required=True, help="why (the engine logs it)")
+        order.add_argument("--who", required=True, help="who gives the order (kept in the audit)")
+        order.add_argument("--reason", required=True, help="why (kept in the audit)")
     add("check-config", check_config)
     add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
     add_replay = add("replay", replay)

@@ -7,6 +7,7 @@ not carry a web server. Nobody but `app.py` imports this.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from typing import Any
 
 import uvicorn
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import delete, insert, select
 
 from alerts.service import AlertService
 from alerts.stats import AlertsCollector
@@ -42,18 +44,22 @@ from dashboard.api.prometheus import BuildInfo, prometheus_router
 from dashboard.server import build_server, uvicorn_options
 from dashboard.services import Annotation, EngineInfo, Fill, Health, ProcessInfo, Services, TradingState
 from dashboard.stats import LiveCollector
+from engine.commandlog import read_log
 from engine.commands import CommandClient
 from metrics.catalogue import series
 from metrics.clock import Clock, SystemClock
 from metrics.errors import DeskvigilError
+from metrics.frame import Frame
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
 from resources.process import end_with_parent
 from resources.supervisor import ChildState, read_status
 from settings import Settings
 from storage import jobs
+from storage.audit import record
 from storage.stats import StorageCollector
 from storage.store import Store
+from storage.tables import meta
 
 log = logging.getLogger("deskvigil.console")
 
@@ -61,6 +67,7 @@ HEARTBEAT_S = 0.5
 STATES: tuple[TradingState, ...] = ("ACTIVE", "REDUCING", "HALTED")  # by deskvigil_engine_trading_state
 ENGINE_GAUGES = ("trading_state", "session_start_time_seconds")
 SHUTDOWN_S = 2
+COPIED = "engine_commands_copied"  # key in the table `meta`: name of the engine's log, and its last entry copied
 SETTLE_S = 20.0  # what was missed while the program was down waits until it has settled
 
 
@@ -102,11 +109,13 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             return [supervisor, *read_status(paths.supervisor_status)]
 
         collectors: list[Collector] = []
+        notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
+        copier = CommandCopier(paths.command_log, store, notes)
         if live:
             end_with_parent()
             store.start()
             cleanup.callback(store.stop)
-            notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="annotations"))
+            cleanup.callback(store.live.subscribe(copier.observe))
             watcher = EventWatcher(
                 lambda event: _note(notes, store, event),
                 lambda process: next((child.last_exit for child in children() if child.name == process), ""),
@@ -138,8 +147,8 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             alerts=alerts,
             engine=lambda: _engine_info(engine, store),
             gpu=lambda: gpu.absence,
-            halt=lambda who, reason: _order(client, store, "halt", who, reason),
-            resume=lambda who, reason: _order(client, store, "resume", who, reason),
+            halt=lambda who, reason: _order(client, copier, "halt", who, reason),
+            resume=lambda who, reason: _order(client, copier, "resume", who, reason),
             annotations=lambda t0_ms, t1_ms: [
                 Annotation(row.t_ms, row.title) for row in store.annotations.list(t0_ms, t1_ms)
             ],
@@ -245,10 +254,70 @@ def _note(pool: ThreadPoolExecutor, store: Store, event: Event) -> None:
         pool.submit(write)
 
 
-def _order(client: CommandClient, store: Store, command: str, who: str, reason: str) -> str:
-    """Give the engine an order and write order and answer into the audit."""
+class CommandCopier:
+    """Copies what was ordered of the engine, by button or command line, from the engine's log into the audit.
+
+    Each entry comes once, also where the console was down when it was ordered: how far the copy has
+    come is a row of the same transaction.
+    """
+
+    def __init__(self, path: Path, store: Store, pool: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._store = store
+        self._pool = pool
+        self._copied_bytes = 0
+
+    def observe(self, frame: Frame) -> None:
+        """Look with each frame of one slow collector: once a second."""
+        if frame.schema.collector == "process":
+            self.look()
+
+    def look(self) -> None:
+        """Copy in the pool's thread if the log has grown."""
+        try:
+            size = self._path.stat().st_size
+        except OSError:  # nothing was ever ordered
+            return
+        if size != self._copied_bytes:
+            with suppress(RuntimeError):  # the pool is shut down: the program is ending
+                self._pool.submit(self._copy, size)
+
+    def _copy(self, size: int) -> None:
+        try:
+            self.copy()
+        except DeskvigilError as error:
+            log.warning("orders to the engine are not in the audit yet: %s", error)
+        else:
+            self._copied_bytes = size
+
+    def copy(self) -> int:
+        """Copy what is new; returns how many entries. Raises DeskvigilError, having copied nothing."""
+        with self._store.write() as connection:
+            mark = connection.execute(select(meta.c.value).where(meta.c.key == COPIED)).scalar()
+            known, seq = json.loads(mark) if mark else ("", 0)
+            found = read_log(self._path, known, seq)
+            if found is None or not found.entries:
+                return 0
+            for entry in found.entries:
+                detail = {"scope": entry.scope, "reason": entry.reason, "answer": entry.answer}
+                record(
+                    connection,
+                    t_ms=entry.t_ns // 1_000_000,
+                    who=entry.who,
+                    action=entry.command,
+                    object_="engine",
+                    detail=detail,
+                )
+            connection.execute(delete(meta).where(meta.c.key == COPIED))
+            value = json.dumps([found.log, found.entries[-1].seq])
+            connection.execute(insert(meta).values(key=COPIED, value=value))
+            return len(found.entries)
+
+
+def _order(client: CommandClient, copier: CommandCopier, command: str, who: str, reason: str) -> str:
+    """Give the engine an order; its log, and by that the audit, has it with the answer."""
     answer = client.send({"command": command, "scope": "all", "who": who, "reason": reason})
-    store.audit.append(who, command, "engine", {"reason": reason, "answer": answer})
+    copier.look()
     if not answer.get("ok"):
         raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")
     return f"trading is {answer['state']}" + (

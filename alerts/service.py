@@ -89,6 +89,7 @@ class AlertService:
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._unwritten: deque[Change] = deque()
+        self._stuck = False  # writing them has failed, and was said
         self._views: tuple[AlertView, ...] = ()
         self._views_at_ms = 0
         self._callbacks: tuple[Callable[[], None], ...] = ()
@@ -266,7 +267,9 @@ class AlertService:
         try:
             self._write_waiting()
         except DeskvigilError as error:
-            LOG.error("changes of alerts cannot be stored: %s", error)
+            if not self._stuck:  # once, not with each attempt
+                LOG.error("changes of alerts cannot be stored and wait: %s", error)
+            self._stuck = True
             self._next_write_ms = now.mono_ms + REWRITE_AFTER_MS
             self._tell_unstored(changes)
         except Exception:  # a fault of ours: these rows would fail again and block all later ones
@@ -286,6 +289,9 @@ class AlertService:
         told = self._ledger.record(list(self._unwritten))
         self._changes += len(self._unwritten)
         self._unwritten.clear()
+        if self._stuck:
+            LOG.warning("changes of alerts are stored again")
+        self._stuck = False
         if told:
             self._waiting_stale.set()
             self._outbox.wake()

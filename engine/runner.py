@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
+from engine.commandlog import CommandLog, CommandLogError
 from engine.commands import ALL, Command, CommandName, CommandRefusedError, CommandServer
 from engine.consolewatch import ConsoleWatch
 from engine.control import CONSOLE, LOSS, OPERATOR, Cause, StateFileError, TradingControl
@@ -25,6 +26,7 @@ from resources.process import end_with_parent, sleep_exactly
 
 LOG = logging.getLogger("deskvigil.engine")
 STATE_FILE = "trading_state.json"
+ENGINE = "engine"  # who acts where the engine does by itself
 # The loop sleeps until this long before something is due and spins for the rest: a sleep ends some
 # tens of microseconds late, and an event must not wait for that.
 SPIN_NS = 60_000
@@ -52,6 +54,7 @@ class Engine:
         self._publisher = Publisher(paths.engine_block, market.instruments, info)
         self._desk = TradingDesk(options, market, self._publisher)
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
+        self._log = CommandLog(paths.command_log)
         self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)
         self._server = CommandServer(paths.engine_socket, self._carry_out)
         self._commands: Counter[CommandName] = Counter()
@@ -77,6 +80,7 @@ class Engine:
         """Trade until `stop`."""
         self._control.recall(time.time_ns())
         self._apply_state()
+        self._open_log()
         self._server.start()
         interval_ns = round(1e9 / self._options.publish_hz)
         self._desk.start_session(time.monotonic_ns(), time.time_ns())
@@ -95,8 +99,9 @@ class Engine:
         self._publish(time.monotonic_ns())
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Let go of the socket and the log."""
         self._server.stop()
+        self._log.close()
         self._wake.close()
         self._waker.close()
 
@@ -116,14 +121,14 @@ class Engine:
             self._console.look(now_ns)
         if self._console.is_missing(now_ns):
             words = f"no sign of life from the console for {self._console.timeout_s:g} s"
-            self._restrict(CONSOLE, TradingState.REDUCING, "engine", words)
+            self._restrict(CONSOLE, TradingState.REDUCING, ENGINE, words)
         elif self._control.lift(CONSOLE):
             LOG.warning("the console is back")
             self._apply_state()
         self._publish(now_ns)
         limit_usd = self._options.gates.max_loss_usd
         if self._desk.pnl_usd <= -limit_usd and self._restrict(
-            LOSS, TradingState.REDUCING, "engine", f"the session lost more than {limit_usd:,.0f} USD"
+            LOSS, TradingState.REDUCING, ENGINE, f"the session lost more than {limit_usd:,.0f} USD"
         ):
             self._keep()
 
@@ -132,6 +137,8 @@ class Engine:
             return False
         LOG.warning("%s by %s: %s", state.name, who, reason)
         self._apply_state()
+        if who == ENGINE:
+            self._note("restrict", ALL, who, reason, {"state": self._control.state.name})
         return True
 
     def _apply_state(self) -> None:
@@ -142,6 +149,21 @@ class Engine:
         try:
             self._control.keep()
         except StateFileError as error:
+            LOG.error("%s", error)
+            return False
+        return True
+
+    def _open_log(self) -> None:
+        try:
+            self._log.open()
+        except CommandLogError as error:  # commands are carried out and answered with "logged": false
+            LOG.error("%s", error)
+
+    def _note(self, command: str, scope: str, who: str, reason: str, answer: dict[str, Any]) -> bool:
+        """Write into the command log; False (and a log line) where that fails."""
+        try:
+            self._log.write(time.time_ns(), command, scope, who, reason, answer)
+        except CommandLogError as error:
             LOG.error("%s", error)
             return False
         return True
@@ -175,10 +197,10 @@ class Engine:
         if command.scope != ALL and command.scope not in symbols:
             raise CommandRefusedError(f"scope {command.scope!r} is neither {ALL!r} nor one of {', '.join(symbols)}")
         self._commands[command.name] += 1
-        if command.name is CommandName.HALT:
-            return self._halt(command)
-        if command.name is CommandName.RESUME:
-            return self._resume(command)
+        if command.name in (CommandName.HALT, CommandName.RESUME):
+            answer = self._halt(command) if command.name is CommandName.HALT else self._resume(command)
+            logged = self._note(command.name.value, command.scope, command.who, command.reason, answer)
+            return {**answer, "logged": logged}
         return self._status() if command.name is CommandName.STATUS else {"state": self._control.state.name}
 
     def _halt(self, command: Command) -> dict[str, Any]:

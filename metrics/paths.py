@@ -32,6 +32,11 @@ class RuntimePaths:
         return self.data_dir / "engine.sock"
 
     @property
+    def command_log(self) -> Path:
+        """What was ordered of the engine and what it answered: JSON lines, copied into the audit by the console."""
+        return self.data_dir / "commands.jsonl"
+
+    @property
     def block_dir(self) -> Path:
         """Folder of the telemetry blocks: memory-backed where the system has /dev/shm."""
         digest = hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:12]

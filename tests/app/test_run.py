@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,8 +119,17 @@ def test_halt_and_resume_from_the_command_line(program: Program) -> None:
     started = f"deskvigil_engine_start_time_seconds > {before.started_ns / 1e9 + 1}"
     program.until(lambda: program.value(started) and program.value("deskvigil_engine_up") == 1, "the new one is up")
     assert program.value("deskvigil_engine_trading_state") == 2, "a restart must not lift a halt"
+    console = program.child("console")
+    os.kill(console.pid, signal.SIGKILL)  # what is ordered while it is down is in the audit too, later
     assert order("resume")["ok"] is True
     program.until(lambda: program.value("deskvigil_engine_trading_state") == 0, "trading is active")
+    program.until(lambda: _audited(program.paths.database) == ["halt", "resume"], "both orders are in the audit")
+
+
+def _audited(database: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT action FROM audit WHERE who = 'a tester' AND object = 'engine' ORDER BY id")
+        return [action for (action,) in rows]
 
 
 def test_an_unknown_path_of_the_api_is_not_a_page(program: Program) -> None:
