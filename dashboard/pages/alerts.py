@@ -94,9 +94,11 @@ async def _answer(question: Any, clicks: int | None, table: Any, nothing: str) -
     return shown
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Component:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], main: str) -> Component:
+    """A table; on a phone each row becomes a small card, with the cell of the column `main` on a line of its own."""
     head = html.Tr([html.Th(word, scope="col") for word in heads])
-    body = [html.Tr([html.Td(cell) for cell in row]) for row in rows]
+    classes = ["main" if word == main else "" for word in heads]
+    body = [html.Tr([html.Td(cell, className=name) for cell, name in zip(row, classes, strict=True)]) for row in rows]
     return html.Table([html.Thead(head), html.Tbody(body)], className="rows words")
 
 
@@ -118,7 +120,7 @@ def _history_table(events: Sequence[AlertEvent]) -> Component:
         )
         for event in events
     ]
-    return _table(("Time UTC", "Severity", "Alert", "What happened", "Value", "By"), rows)
+    return _table(("Time UTC", "Severity", "Alert", "What happened", "Value", "By"), rows, "Alert")
 
 
 def _notification_table(attempts: Sequence[NotificationView]) -> Component:
@@ -133,7 +135,7 @@ def _notification_table(attempts: Sequence[NotificationView]) -> Component:
         )
         for attempt in attempts
     ]
-    return _table(("Time UTC", "Channel", "Because", "Outcome", "Took", "Error"), rows)
+    return _table(("Time UTC", "Channel", "Because", "Outcome", "Took", "Error"), rows, "Error")
 
 
 def _rules_table(groups: Sequence[Mapping[str, Any]]) -> Component:
@@ -151,7 +153,7 @@ def _rules_table(groups: Sequence[Mapping[str, Any]]) -> Component:
     ]
     if not rows:
         return html.P("No rule file is loaded: nothing can alert.", className="absence")
-    return _table(("Rule", "State", "Severity", "Expression", "For", "Took"), rows)
+    return _table(("Rule", "State", "Severity", "Expression", "For", "Took"), rows, "Expression")
 
 
 def _rule_state(rule: Mapping[str, Any]) -> Any:

@@ -102,9 +102,18 @@ export class AlertList {
   }
 }
 
+const MEETS = { ">": (a, b) => a > b, ">=": (a, b) => a >= b, "<": (a, b) => a < b, "<=": (a, b) => a <= b, "==": (a, b) => a === b, "!=": (a, b) => a !== b };
+
+/* The comparison that makes it fire; where the value is back on the good side, that it is still held. */
+function limit(alert) {
+  const [operator, threshold] = alert.comparison.split(" ");
+  const meets = MEETS[operator];
+  return meets && !meets(alert.value, Number(threshold)) ? `${alert.comparison} no longer; held until it stays so` : alert.comparison;
+}
+
 function detail(alert, now) {
   const parts = [];
-  if (alert.value !== null) parts.push(`${brief(alert.value)}${alert.comparison ? ` (${alert.comparison})` : ""}`);
+  if (alert.value !== null) parts.push(`${brief(alert.value)}${alert.comparison ? ` (${limit(alert)})` : ""}`);
   parts.push(`${alert.state === "pending" ? "pending for" : "for"} ${span((now - (alert.fired || alert.since)) / 1000)}`);
   if (alert.acked_by) parts.push(`acknowledged by ${alert.acked_by}${alert.comment ? `: ${alert.comment}` : ""}`);
   return parts.join(" · ");
