@@ -20,6 +20,7 @@ from alerts.source import Transactions
 from alerts.state import NOTIFIED, AlertState, Instant, Live, Reason
 from alerts.views import AlertEvent, NotificationView
 from metrics.severity import Severity
+from storage.health import CommitUnknown
 from storage.tables import alert_event, alert_state, notification, outbox
 
 MAX_PAGE = 10_000
@@ -67,12 +68,33 @@ class Ledger:
         self._recipients = tuple(recipients)
         self._external_url = options.external_url
         self._max_pending = options.outbox.max_pending
+        self._doubtful: tuple[str, set[str]] | None = None
+        self._written: set[str] = set()
 
     def record(self, changes: Sequence[Change]) -> int:
         """Write changes in one durable transaction; return how many messages they put into the outbox.
 
-        StorageUnavailable where the database cannot be written: nothing was then.
+        StorageUnavailable where the database cannot be written: nothing was then. Its kind
+        CommitUnknown leaves that open: what the next call brings again is written only where the first was not.
         """
+        self._settle()
+        new = [change for change in changes if change.event_id not in self._written]
+        try:
+            told = self._write(new) if new else 0
+        except CommitUnknown as error:
+            self._doubtful = (error.token, {change.event_id for change in new})
+            raise
+        self._written = set()
+        return told or len(changes) - len(new)
+
+    def _settle(self) -> None:
+        """Find out whether the changes of a commit whose answer was lost are on record."""
+        if self._doubtful is not None:
+            if self._store.committed(self._doubtful[0]):
+                self._written |= self._doubtful[1]
+            self._doubtful = None
+
+    def _write(self, changes: Sequence[Change]) -> int:
         addressed = [self.address(change) for change in changes if change.reason in NOTIFIED]
         rows = [row for message, channels in addressed for row in _outbox_rows(message, channels)]
         with self._store.write() as connection:

@@ -67,9 +67,11 @@ class History(Protocol):
 
 
 class Transactions(Protocol):
-    """The one write transaction, and reads."""
+    """The one write transaction, reads, and what became of a transaction whose answer was lost."""
 
     def write(self) -> AbstractContextManager[Connection]: ...
+
+    def committed(self, token: str) -> bool: ...
 
     def read(self) -> AbstractContextManager[Connection]: ...
 

@@ -9,7 +9,11 @@ from sqlalchemy import Connection, func, insert, select
 
 from metrics.clock import Clock
 from storage.database import Database
+from storage.deferred import Deferred
 from storage.tables import annotation as annotation_table
+from storage.tables import clean
+
+KIND_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,10 @@ class Annotation:
 class Annotations:
     """The annotations in the database."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, deferred: Deferred) -> None:
         self._database = database
         self._clock = clock
+        self._deferred = deferred
 
     def add(
         self,
@@ -54,6 +59,10 @@ class Annotations:
                 t_end_ms=t_end_ms,
             )
 
+    def note(self, kind: str, title: str, text: str = "", *, t_ms: int) -> None:
+        """Add one without waiting for the database: it comes as soon as that can be written."""
+        self._deferred.put(f"annotation {title!r}", lambda c: add(c, t_ms=t_ms, kind=kind, title=title, text=text))
+
     def list(self, t0_ms: int, t1_ms: int, limit: int = 500) -> list[Annotation]:
         """Return those that touch t0..t1, the newest `limit` of them, oldest first."""
         table = annotation_table
@@ -75,6 +84,13 @@ def add(
     t_end_ms: int | None = None,
 ) -> int:
     """Add an annotation inside the caller's transaction; returns its id."""
-    row = {"t_ms": t_ms, "t_end_ms": t_end_ms, "kind": kind, "title": title, "text": text, "tags": list(tags)}
+    row = {
+        "t_ms": t_ms,
+        "t_end_ms": t_end_ms,
+        "kind": clean(kind)[:KIND_CHARACTERS],
+        "title": title,
+        "text": text,
+        "tags": list(tags),
+    }
     result = connection.execute(insert(annotation_table).values(row).returning(annotation_table.c.id))
     return int(result.scalar_one())

@@ -91,7 +91,8 @@ class Archive:
         self._health = HealthMark(clock)
         self._waiting = _Waiting()
         self._write_lock = threading.Lock()
-        self._seal_lock = threading.Lock()
+        self.sealing = threading.Lock()
+        """Held while blocks are sealed; who holds it keeps them from being sealed."""
         self._tails: dict[int, tuple[Tail, ...]] = {}
         self._open: dict[int, Tail] = {}
         self._block_ids = itertools.count(1)
@@ -190,7 +191,7 @@ class Archive:
 
         Raises StorageUnavailable; what was not sealed stays where it is.
         """
-        with self._seal_lock:
+        with self.sealing:
             with self._write_lock:
                 if everything:
                     self._open.clear()
@@ -317,7 +318,7 @@ class Archive:
     def _seal(self, tail: Tail) -> None:
         started_ns = self._clock.monotonic_ns()
         t_ms, values = tail.columns()
-        sealed = seal(tail.block_id, tail.layout.id, tail.layout.series_ids.tolist(), t_ms, values)
+        sealed = seal(tail.block_id, tail.layout.id, t_ms, values)
         low, high = tail.block_id << ID_BITS, tail.block_id + 1 << ID_BITS
         with self._database.write() as connection:
             insert_sealed(connection, sealed, self._clock.now_ns() // 1_000_000)

@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from metrics.clock import Clock
 from storage.database import Database
 from storage.tables import audit as audit_table
+from storage.tables import clean
 
 GENESIS = "0" * 64
 """The hash before the first row."""
 _ROWS_AT_ONCE = 5_000
+_CHAIN_LOCK = 0x6465736B76696769  # the key of PostgreSQL's advisory lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,19 @@ def record(
     object_: str,
     detail: Mapping[str, Any] | None = None,
 ) -> int:
-    """Append an entry inside the caller's write transaction; returns its id."""
+    """Append an entry inside the caller's write transaction; returns its id.
+
+    Two programs on one PostgreSQL (a command beside the console) append one after the other: the
+    lock is held until the transaction ends.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
+    who, action, object_ = clean(who), clean(action), clean(object_)
     newest = connection.execute(
         select(audit_table.c.id, audit_table.c.hash).order_by(audit_table.c.id.desc()).limit(1)
     ).first()
     row_id, previous = (newest.id + 1, newest.hash) if newest else (1, GENESIS)
-    text = json.dumps(dict(detail or {}), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = clean(json.dumps(dict(detail or {}), sort_keys=True, separators=(",", ":"), ensure_ascii=False))
     row = {
         "id": row_id,
         "t_ms": t_ms,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from sqlalchemy import Connection, Table, select
@@ -34,6 +35,13 @@ class _OfLayout:
     t1_ms: IntArray
 
 
+def in_time(blocks: Sequence[Block]) -> Sequence[Block]:
+    """Blocks in order of time where none overlaps another, else as they are: in the order of writing."""
+    ordered = sorted(blocks, key=lambda one: one.t0_ms)
+    apart = all(before.t1_ms < after.t0_ms for before, after in pairwise(ordered))
+    return ordered if apart else blocks
+
+
 class Blocks:
     """Headers of all blocks, in memory, in the order in which they were written. Thread-safe."""
 
@@ -41,6 +49,10 @@ class Blocks:
         self._lock = threading.Lock()
         self._of_layout: dict[int, _OfLayout] = {}
         self._count = 0
+        self.version = 0
+        """Grows with every change."""
+        self.publication = threading.RLock()
+        """Held while something is done here and in the database, or in two of these, that belongs together."""
 
     def __len__(self) -> int:
         return self._count
@@ -61,6 +73,7 @@ class Blocks:
                 before = self._of_layout.get(layout_id)
                 self._put(layout_id, (*(before.blocks if before else ()), *some))
             self._count += len(blocks)
+            self.version += 1
 
     def overlapping(self, layout_id: int, t0_ms: int, t1_ms: int) -> list[Block]:
         """Blocks of a layout with a sample time range that touches [t0, t1], in the order of writing."""
@@ -69,6 +82,11 @@ class Blocks:
             return []
         touched = np.flatnonzero((found.t1_ms >= t0_ms) & (found.t0_ms <= t1_ms))
         return [found.blocks[i] for i in touched.tolist()]
+
+    def of_layout(self, layout_id: int) -> tuple[Block, ...]:
+        """A layout's blocks, in the order of writing."""
+        found = self._of_layout.get(layout_id)
+        return () if found is None else found.blocks
 
     def newest_ms(self, layout_id: int) -> int | None:
         """The largest instant that a layout's blocks hold."""
@@ -88,6 +106,17 @@ class Blocks:
                 left = tuple(block for block in found.blocks if block.id not in gone)
                 self._count -= len(found.blocks) - len(left)
                 self._put(layout_id, left)
+            self.version += 1
+
+    def replace(self, ids: Collection[int], block: Block) -> None:
+        """Put one block in the place of those that it was joined from."""
+        gone = set(ids)
+        with self._lock:
+            found = self._of_layout[block.layout_id]
+            left = [one for one in found.blocks if one.id not in gone]
+            self._count -= len(found.blocks) - len(left) - 1
+            self._put(block.layout_id, tuple(sorted([*left, block], key=lambda one: one.id)))
+            self.version += 1
 
     def mark_rolled(self, ids: Collection[int]) -> None:
         rolled = set(ids)
@@ -95,6 +124,7 @@ class Blocks:
             for layout_id, found in list(self._of_layout.items()):
                 if any(block.id in rolled for block in found.blocks):
                     self._put(layout_id, tuple(replace(b, rolled=True) if b.id in rolled else b for b in found.blocks))
+            self.version += 1
 
     def _put(self, layout_id: int, blocks: tuple[Block, ...]) -> None:
         if blocks:

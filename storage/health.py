@@ -13,6 +13,14 @@ class StorageUnavailable(TransientError):  # noqa: N818 - a state of the outside
     """The database cannot be written or read just now; the message is a reason for a person."""
 
 
+class CommitUnknown(StorageUnavailable):
+    """The server went while it committed; `Database.committed(token)` tells later whether it did."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(message)
+        self.token = token
+
+
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
     """ok, or degraded with a visible reason since `since_ms` (wall clock)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ import numpy as np
 from sqlalchemy import Connection, delete, insert, select
 
 from metrics.frame import IntArray
-from metrics.series import Series
+from storage import series_pages
+from storage.columns import decode_times, encode_times
 from storage.matching import SeriesIndex
 from storage.tables import layout as layout_table
-from storage.tables import series as series_table
 
 INGESTED = ""
 """The collector of layouts whose series came in by ingest."""
@@ -51,11 +50,10 @@ class Layouts:
 
     def load(self, connection: Connection) -> None:
         """Read series and layouts from the database."""
-        rows = connection.execute(select(series_table)).all()
-        self._index.load((row.id, Series(row.name, tuple(json.loads(row.labels).items()))) for row in rows)
+        self._index.load(series_pages.read(connection))
         with self._lock:
             for row in connection.execute(select(layout_table)).all():
-                self._add(Layout(row.id, row.collector, np.frombuffer(row.series_ids, np.dtype("<i8"))))
+                self._add(Layout(row.id, row.collector, _ids(row.series_ids)))
 
     def intern(self, collector: str, series_ids: IntArray) -> Layout:
         """Return the layout of these series, a new one where there is none."""
@@ -83,21 +81,16 @@ class Layouts:
     def persist(self, connection: Connection) -> tuple[list[int], list[int]]:
         """Write what the database has not got yet; hand the result to `persisted` after the commit.
 
-        Two threads may come one after the other with the same rows, hence OR IGNORE.
+        Two threads may come one after the other with the same rows, hence OR IGNORE; series may be written twice.
         """
         new_series = self._index.unpersisted()
         with self._lock:
             new_layouts = list(self._unpersisted.values())
-        if new_series:
-            rows = [
-                {"id": i, "name": s.name, "labels": json.dumps(dict(s.labels), ensure_ascii=False)}
-                for i, s in new_series.items()
-            ]
-            connection.execute(insert(series_table).prefix_with("OR IGNORE"), rows)
+        series_pages.write(connection, list(new_series.items()))
         if new_layouts:
             connection.execute(
                 insert(layout_table).prefix_with("OR IGNORE"),
-                [{"id": x.id, "collector": x.collector, "series_ids": x.series_ids.tobytes()} for x in new_layouts],
+                [{"id": x.id, "collector": x.collector, "series_ids": _bytes(x.series_ids)} for x in new_layouts],
             )
         return list(new_series), [x.id for x in new_layouts]
 
@@ -117,9 +110,10 @@ class Layouts:
         with self._lock:
             left = {i for key, x in self._by_id.items() if key not in layout_ids for i in x.series_ids.tolist()}
             gone = {i for key in layout_ids for i in self._by_id[key].series_ids.tolist()} - left - set(keep_series)
-        for table, ids in ((layout_table, layout_ids), (series_table, gone)):
-            for some in _batches(sorted(ids), 5_000):
-                connection.execute(delete(table).where(table.c.id.in_(some)))
+        for some in _batches(sorted(layout_ids), 5_000):
+            connection.execute(delete(layout_table).where(layout_table.c.id.in_(some)))
+        if gone:
+            series_pages.remove(connection, gone)
         return sorted(gone)
 
     def forget(self, layout_ids: Collection[int], series_ids: Collection[int]) -> None:
@@ -140,6 +134,15 @@ class Layouts:
         for series_id in layout.series_ids.tolist():
             self._of_series[series_id] = (*self._of_series.get(series_id, ()), layout)
         self._next_id = max(self._next_id, layout.id + 1)
+
+
+def _bytes(series_ids: IntArray) -> bytes:
+    return encode_times(series_ids) if len(series_ids) else b""
+
+
+def _ids(data: bytes) -> IntArray:
+    """Series ids as `persist` writes them, or side by side as version 0.1 did."""
+    return decode_times(data) if data.startswith(b"pco!") else np.frombuffer(data, np.dtype("<i8"))
 
 
 def _batches(items: list[int], size: int) -> Iterable[list[int]]:

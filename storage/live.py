@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ from storage.stale import STALE_NAN, mark_missing
 log = logging.getLogger(__name__)
 
 Callback = Callable[[Frame], None]
+LEAST_FRAMES = 128  # what a ring keeps even where all rings together have used up their memory
 
 
 @dataclass(eq=False, slots=True)
@@ -60,6 +61,7 @@ class LiveRing:
         self._subscribers: tuple[Callback, ...] = ()
         self._schemas: Mapping[str, Schema] = MappingProxyType({})
         self._orders = 0
+        self._refused: dict[str, str] = {}
         self.callback_errors = 0
         self.refused_frames = 0
 
@@ -67,6 +69,11 @@ class LiveRing:
     def schemas(self) -> Mapping[str, Schema]:
         """The current schema of each collector."""
         return self._schemas
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The collectors whose frames are not taken at present, and why."""
+        return self._refused
 
     @property
     def bytes(self) -> int:
@@ -80,9 +87,12 @@ class LiveRing:
                 columns = self._switch(frame)
             except SeriesLimitError as error:
                 self.refused_frames += 1
-                if self.refused_frames == 1:
+                if frame.schema.collector not in self._refused:
                     log.error("frames of collector %s are refused: %s", frame.schema.collector, error)
+                self._refused = {**self._refused, frame.schema.collector: str(error)}
                 return
+            if self._refused:
+                self._refused = {name: why for name, why in self._refused.items() if name != frame.schema.collector}
         else:
             columns = known[1]
         columns.ring.append(frame.t_ms, mark_missing(frame.values))
@@ -93,6 +103,12 @@ class LiveRing:
             except Exception:
                 self.callback_errors += 1
                 log.exception("a subscriber of live frames failed on a frame of %s", frame.schema.collector)
+
+    def erase(self, series_ids: Iterable[int], t0_ms: int, t1_ms: int) -> None:
+        """Forget the values of some series with t0 <= t <= t1."""
+        for series_id in series_ids:
+            for columns, row in self._of_series.get(series_id, ()):
+                columns.ring.erase(row, t0_ms, t1_ms)
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Have `callback` called with each frame, in the collector's thread, after it can be read.
@@ -180,7 +196,9 @@ class LiveRing:
         layout = self._layouts.intern(schema.collector, ids)
         earlier = self._generations.get(schema.collector, ())
         shadow_ms = max([self._archived_until_ms(schema.collector), *(other.ring.max_ms for other in earlier)])
-        capacity = min(self._options.ring_frames, self._options.ring_bytes // (8 * (len(schema) + 1)))
+        frame_bytes = 8 * (len(schema) + 1)
+        share = max((self._options.ring_total_bytes - self.bytes) // 8, LEAST_FRAMES * frame_bytes)
+        capacity = min(self._options.ring_frames, min(self._options.ring_bytes, share) // frame_bytes)
         columns = LiveColumns(Ring(schema, max(capacity, 16), shadow_ms), layout, 0)
         self._generations[schema.collector] = (*earlier, columns)
         for row, series_id in enumerate(ids.tolist()):

@@ -12,6 +12,7 @@ from metrics.errors import DeskvigilError
 from metrics.series import Series
 
 NAME = "__name__"
+_MOST_TESTED = 1_000
 Predicate = Callable[[str], bool]
 
 
@@ -78,8 +79,13 @@ class SeriesIndex:
         self._ids: dict[Series, int] = {}
         self._series: dict[int, Series] = {}
         self._postings: dict[str, dict[str, set[int]]] = {}
+        self._versions: dict[str, int] = {}
+        """How often the set of a label's values has changed."""
+        self._tested: dict[tuple[str, str, str], tuple[int, list[set[int]]]] = {}
         self._unpersisted: dict[int, Series] = {}
         self._next_id = 1
+        self.epoch = 0
+        """Counts how often series were forgotten: ids that someone remembers hold within one epoch (`storage.keys`)."""
 
     def __len__(self) -> int:
         return len(self._series)
@@ -132,6 +138,7 @@ class SeriesIndex:
     def forget(self, ids: Collection[int]) -> None:
         """Drop series of which nothing is stored any more; their ids are never given out again."""
         with self._lock:
+            self.epoch += 1
             for series_id in ids:
                 series = self._series.pop(series_id, None)
                 if series is None:
@@ -143,6 +150,7 @@ class SeriesIndex:
                     values[value].discard(series_id)
                     if not values[value]:
                         del values[value]
+                        self._versions[name] = self._versions.get(name, 0) + 1
                     if not values:
                         del self._postings[name]
             self.generation.bump()
@@ -150,11 +158,14 @@ class SeriesIndex:
     def match(self, matchers: Sequence[MatcherLike]) -> list[int]:
         """Return the ids of the series that satisfy every matcher, ascending; no matcher matches all."""
         tests = [(name, op, value, predicate(op, value)) for name, op, value in matchers]
-        tests.sort(key=lambda test: test[1] != "=" or test[2] == "")  # equalities first: they leave the fewest
         with self._lock:
+            # Equalities first, the rarest of them before all: they leave few series for the others to look at.
+            tests.sort(
+                key=lambda one: self._carrying(one[0], one[2]) if one[1] == "=" and one[2] else len(self._series)
+            )
             found: set[int] | None = None
             for name, op, value, test in tests:
-                found = self._narrow(found, name, value if op == "=" else None, test)
+                found = self._narrow(found, name, op, value, test)
                 if not found:
                     return []
             return sorted(self._series if found is None else found)
@@ -173,23 +184,46 @@ class SeriesIndex:
                 return sorted(self._postings.get(name, ()))
             return sorted({_value(self._series[i], name) for i in ids if i in self._series} - {""})
 
-    def _narrow(self, found: set[int] | None, name: str, exact: str | None, test: Predicate) -> set[int]:
-        values = self._postings.get(name, {})
-        if found is not None and len(found) <= len(values):
-            return {i for i in found if test(_value(self._series[i], name))}
-        if exact:
-            carrying = values.get(exact, set())
+    def _carrying(self, name: str, value: str) -> int:
+        return len(self._postings.get(name, {}).get(value, ()))
+
+    def _narrow(self, found: set[int] | None, name: str, op: str, value: str, test: Predicate) -> set[int]:
+        if op == "=" and value:
+            carrying = self._postings.get(name, {}).get(value, set())
             return set(carrying) if found is None else found & carrying
-        wanted = not test("")
-        ids: set[int] = set().union(*(carrying for value, carrying in values.items() if test(value) == wanted))
-        everything = set(self._series) if found is None else found
-        return everything & ids if wanted else everything - ids
+        without = test("")
+        chosen = self._chosen(name, op, value, test, not without)
+        if found is None:
+            ids = set().union(*chosen)
+            return set(self._series) - ids if without else ids
+        if 4 * len(found) < len(chosen):
+            return {i for i in found if test(_value(self._series[i], name))}
+        # Series by series of the smaller side each time, so the cost follows what was found and not what there is.
+        ids = set().union(*(found & carrying for carrying in chosen))
+        return found - ids if without else ids
+
+    def _chosen(self, name: str, op: str, value: str, test: Predicate, wanted: bool) -> list[set[int]]:
+        """The postings of a label whose value passes the test, or fails it; kept as long as its values do not change."""
+        values = self._postings.get(name, {})
+        version = self._versions.get(name, 0)
+        kept = self._tested.get((name, op, value))
+        if kept is None or kept[0] != version:
+            if len(self._tested) >= _MOST_TESTED:
+                self._tested.clear()
+            kept = version, [carrying for text, carrying in values.items() if test(text) == wanted]
+            self._tested[name, op, value] = kept
+        return kept[1]
 
     def _add(self, series_id: int, series: Series) -> None:
         self._ids[series] = series_id
         self._series[series_id] = series
         for name, value in _labels(series):
-            self._postings.setdefault(name, {}).setdefault(value, set()).add(series_id)
+            values = self._postings.setdefault(name, {})
+            carrying = values.get(value)
+            if carrying is None:
+                carrying = values[value] = set()
+                self._versions[name] = self._versions.get(name, 0) + 1
+            carrying.add(series_id)
         self._next_id = max(self._next_id, series_id + 1)
 
 

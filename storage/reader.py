@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +11,19 @@ from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
 from storage.archive import Archive
 from storage.blocks import Block as SealedHeader
-from storage.blocks import Blocks
+from storage.blocks import Blocks, in_time
 from storage.chunks import ChunkReader, NumberedPiece, Wanted
 from storage.groups import Group, Groups
 from storage.ingest import Ingest
 from storage.layouts import Layouts
 from storage.matching import MatcherLike, SeriesIndex
 from storage.merge import Piece, merge
+from storage.minutes import COUNT, MINUTE_MS, MinuteBlock, Part, join, minutes
 from storage.ring import NEVER_MS
 from storage.rollups import RollupData, RollupReader
 
 EVER = (NEVER_MS, -NEVER_MS)
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -109,6 +111,13 @@ class Cursor:
             out += [Block(block.series, block.t_ms[-1:], block.values[:, -1:]) for block in blocks]
         return out
 
+    def minutes(self, t0_ms: int, t1_ms: int) -> list[MinuteBlock]:
+        """Return the minutes that start in t0..t1, up to now: years long, where samples end after some days.
+
+        What is not rolled up yet is computed from its samples; the running minute is not whole.
+        """
+        return self._reader.load_minutes(self._resolved(), t0_ms, t1_ms)
+
     def series(self) -> list[Series]:
         """The series that match, whether they have samples or not."""
         return [series for group in self._resolved() for series in group.series]
@@ -139,6 +148,7 @@ class Reader:
         blocks: Blocks,
         chunks: ChunkReader,
         rollups: RollupReader,
+        raw_since_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._index = index
         self._layouts = layouts
@@ -148,6 +158,8 @@ class Reader:
         self._blocks = blocks
         self._chunks = chunks
         self._rollups = rollups
+        self.raw_since_ms = raw_since_ms
+        """From when on every sample is there; older ones may be minutes only. None: nothing was deleted."""
 
     def cursor(self, matchers: Sequence[MatcherLike]) -> Cursor:
         """Return a cursor; raises DeskvigilError at the first use for a wrong regular expression."""
@@ -185,12 +197,41 @@ class Reader:
         return self._index.label_values(name, self._index.match(matchers) if matchers else None)
 
     def rollup(self, matchers: Sequence[MatcherLike], t0_ms: int, t1_ms: int) -> list[RollupData]:
-        """Return minutes (min, max, sum, count, last) instead of samples: years long, where samples end after 30 days.
+        """Return Cursor.minutes series by series, each without the minutes in which it has no sample."""
+        out = []
+        for block in self.cursor(matchers).minutes(t0_ms, t1_ms):
+            for row, series in enumerate(block.series):
+                held = block.columns[COUNT, row] > 0
+                if held.any():
+                    out.append(RollupData(series, block.t_ms[held], *block.columns[:, row, held]))
+        return out
 
-        What is not rolled up yet is computed from its samples, so that the view is whole.
-        """
-        ids = self._index.match(matchers)
-        return self._rollups.read(ids, t0_ms, t1_ms, self._unrolled)
+    def load_minutes(self, groups: Sequence[Group], t0_ms: int, t1_ms: int) -> list[MinuteBlock]:
+        """Read groups by minutes; see Cursor.minutes."""
+        first, last = -(-t0_ms // MINUTE_MS) * MINUTE_MS, t1_ms // MINUTE_MS * MINUTE_MS
+        out: list[MinuteBlock] = []
+        for group in groups:
+            t_ms, columns = self._group_minutes(group, first, last)
+            if len(t_ms):
+                out.append(MinuteBlock(group.series, t_ms, columns))
+        return out
+
+    def _group_minutes(self, group: Group, first_ms: int, last_ms: int) -> tuple[IntArray, FloatArray]:
+        rows = {series: row for row, series in enumerate(group.series)}
+        for _ in range(_ATTEMPTS):
+            version = self._rollups.version
+            fresh = []
+            for block in self.load([group], first_ms, last_ms + MINUTE_MS - 1, unrolled=True):
+                place = np.array([rows[series] for series in block.series], np.int64)
+                fresh.append(Part(place, *minutes(block.t_ms, block.values)))
+            parts = [
+                part
+                for layout, _ in group.layouts
+                for part in self._rollups.parts(layout.id, group.ids, first_ms, last_ms)
+            ]
+            if self._rollups.version == version:  # else a rollup was written meanwhile, and samples may be in twice
+                break
+        return join([*parts, *fresh], len(group.series))
 
     def load(self, groups: Sequence[Group], t0_ms: int, t1_ms: int, *, unrolled: bool = False) -> list[Block]:
         """Read groups from all places (see Cursor.blocks), or only what is stored and in no rollup yet."""
@@ -220,21 +261,36 @@ class Reader:
     def _sealed(
         self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool
     ) -> list[list[Piece]]:
-        """Return each group's pieces from chunks, in the order of writing."""
-        plans: list[tuple[int, list[SealedHeader]]] = []
+        """Return each group's pieces from chunks, in the order of writing.
+
+        Where blocks were deleted while they were read, others may have taken their place: look again.
+        """
+        for _ in range(_ATTEMPTS):
+            pieces, absent = self._sealed_now(groups, t0_ms, until_ms, unrolled)
+            if not absent:
+                break
+            with self._blocks.publication:
+                pass  # whoever deleted them has put the others in
+        return pieces
+
+    def _sealed_now(
+        self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool
+    ) -> tuple[list[list[Piece]], bool]:
+        plans: list[tuple[int, Sequence[SealedHeader]]] = []
         for position, (group, until) in enumerate(zip(groups, until_ms, strict=True)):
             for layout, _ in group.layouts:
                 blocks = self._blocks.overlapping(layout.id, t0_ms, until)
                 if unrolled:
                     blocks = [block for block in blocks if not block.rolled]
                 if blocks:
-                    plans.append((position, blocks))
+                    plans.append((position, in_time(blocks)))
         self._chunks.check_size(sum(len(groups[i].ids) * sum(b.n for b in blocks) for i, blocks in plans))
         wanted = [Wanted(groups[i].ids, blocks, t0_ms, until_ms[i]) for i, blocks in plans]
         numbered: list[list[NumberedPiece]] = [[] for _ in groups]
         for (position, _), found in zip(plans, self._chunks.read(wanted), strict=True):
             numbered[position] += found
-        return [[piece for _, piece in sorted(found, key=lambda one: one[0])] for found in numbered]
+        absent = any(one.absent for one in wanted)
+        return [[piece for _, piece in sorted(found, key=lambda one: one[0])] for found in numbered], absent
 
     def _has_data(self, series_id: int, t0_ms: int, t1_ms: int) -> bool:
         for columns, row in self._groups.live.of_series(series_id):
@@ -246,10 +302,6 @@ class Reader:
             if self._blocks.overlapping(layout.id, t0_ms, t1_ms):
                 return True
         return bool(self._ingest.windows(np.array([series_id], np.int64), t0_ms, t1_ms))
-
-    def _unrolled(self, series_ids: Sequence[int], t0_ms: int, t1_ms: int) -> list[Block]:
-        """Samples that no rollup holds yet."""
-        return self.load(self._groups.make(series_ids), t0_ms, t1_ms, unrolled=True)
 
 
 def _with_ingested(group: Group, whole: Piece, ingested: dict[int, list[Piece]]) -> list[Block]:

@@ -12,6 +12,7 @@ import numpy as np
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Schema
 from storage.merge import sorted_unique
+from storage.stale import STALE_NAN
 
 NEVER_MS = -(2**62)
 Rows = slice | IntArray
@@ -76,6 +77,17 @@ class Ring:
             self._max_ms = max(self._max_ms, t_ms)
             self.newest = Newest(t_ms, np.array([t_ms], np.int64), values)
             self._count += 1
+
+    def erase(self, row: int, t0_ms: int, t1_ms: int) -> None:
+        """Make the values of one series with t0 <= t <= t1 stale markers."""
+        with self._lock:
+            held = min(self._count, self.capacity)
+            inside = np.flatnonzero((self._times[:held] >= t0_ms) & (self._times[:held] <= t1_ms))
+            self._values[row, inside] = STALE_NAN
+            if self.newest is not None and t0_ms <= self.newest.t_ms <= t1_ms:
+                values = self.newest.values.copy()  # it may be the frame's own
+                values[row] = STALE_NAN
+                self.newest = Newest(self.newest.t_ms, self.newest.times, values)
 
     @property
     def oldest_ms(self) -> int:

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, insert, update
 
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
-from storage.blocks import ID_BITS, Block, Blocks
-from storage.chunks import ChunkReader, Wanted
-from storage.columns import decode_times, encode_times, pack, unpack
+from storage.blocks import ID_BITS, Block, Blocks, in_time
+from storage.chunks import ChunkReader, Task, Wanted
+from storage.columns import decode_times, encode_times, pack, unpack_into
 from storage.database import Database
 from storage.layouts import Layout, Layouts
-from storage.matching import SeriesIndex
 from storage.merge import merge
+from storage.minutes import COUNT, Part, minutes
 from storage.tables import ROLLUP_COLUMNS
 from storage.tables import block as block_table
 from storage.tables import rollup_block as rollup_block_table
 from storage.tables import rollup_chunk as rollup_chunk_table
 
-MINUTE_MS = 60_000
 DAY_MS = 86_400_000
+QUARTER_MS = DAY_MS // 4
 _SAMPLES_AT_ONCE = 8_000_000
-_ATTEMPTS = 5
-
-Minutes = tuple[IntArray, FloatArray]
-"""Starts of minutes int64 [n] ascending, and min, max, sum, count, last: float64 [5, n] or [series, 5, n]."""
+_OF_IDS = "WHERE id IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,141 +48,99 @@ class RollupData:
     last: FloatArray
 
 
-class SampleBlock(Protocol):
-    """Series that share their times, as the reader hands them out."""
-
-    @property
-    def series(self) -> tuple[Series, ...]: ...
-    @property
-    def t_ms(self) -> IntArray: ...
-    @property
-    def values(self) -> FloatArray: ...
-
-
-def minutes(t_ms: IntArray, values: FloatArray) -> Minutes:
-    """Roll samples up: times int64 [n >= 1] ascending, values float64 [series, n] -> float64 [series, 5, minutes].
-
-    NaN (missing) is left out; a minute without any sample of a series has count 0 and NaN.
-    """
-    minute = t_ms // MINUTE_MS
-    starts = np.flatnonzero(np.diff(minute, prepend=minute[0] - 1))
-    present = ~np.isnan(values)
-    positions = np.where(present, np.arange(len(t_ms)), -1)
-    newest = np.maximum.reduceat(positions, starts, axis=1)
-    count = np.add.reduceat(present, starts, axis=1, dtype=np.int64)
-    columns = (
-        # Not fmin: the stale marker is a signalling NaN, for which C leaves open what fmin returns.
-        np.where(count > 0, np.minimum.reduceat(np.where(present, values, np.inf), starts, axis=1), np.nan),
-        np.where(count > 0, np.maximum.reduceat(np.where(present, values, -np.inf), starts, axis=1), np.nan),
-        np.where(count > 0, np.add.reduceat(np.where(present, values, 0.0), starts, axis=1), np.nan),
-        count.astype(np.float64),
-        np.where(count > 0, np.take_along_axis(values, np.maximum(newest, 0), axis=1), np.nan),
-    )
-    return minute[starts] * MINUTE_MS, np.stack(columns, axis=1)
-
-
-def combine(pieces: Sequence[Minutes]) -> Minutes:
-    """Join minutes of one series, float64 [5, n] each; a minute in several pieces becomes one, later pieces last."""
-    t_ms = np.concatenate([t for t, _ in pieces])
-    columns = np.concatenate([values for _, values in pieces], axis=1)
-    keep = columns[3] > 0
-    order = np.argsort(t_ms[keep], kind="stable")
-    t_ms, columns = t_ms[keep][order], columns[:, keep][:, order]
-    if len(t_ms) == 0:
-        return t_ms, columns
-    starts = np.flatnonzero(np.diff(t_ms, prepend=t_ms[0] - 1))
-    ends = np.append(starts[1:], len(t_ms)) - 1
-    return t_ms[starts], np.stack(
-        (
-            np.minimum.reduceat(columns[0], starts),
-            np.maximum.reduceat(columns[1], starts),
-            np.add.reduceat(columns[2], starts),
-            np.add.reduceat(columns[3], starts),
-            columns[4][ends],
-        )
-    )
-
-
 class RollupReader:
-    """Reads minutes: what was rolled up, and what was not from samples. Thread-safe."""
+    """Reads what was rolled up. Thread-safe."""
 
-    def __init__(self, database: Database, index: SeriesIndex, layouts: Layouts, rollup_blocks: Blocks) -> None:
+    def __init__(self, database: Database, rollup_blocks: Blocks, chunks: ChunkReader) -> None:
         self._database = database
-        self._index = index
-        self._layouts = layouts
         self._blocks = rollup_blocks
+        self._chunks = chunks
 
-    def read(
-        self,
-        series_ids: Sequence[int],
-        t0_ms: int,
-        t1_ms: int,
-        unrolled: Callable[[Sequence[int], int, int], Iterable[SampleBlock]],
-    ) -> list[RollupData]:
-        """Return the series that have minutes which start in t0..t1; `unrolled` reads samples no rollup holds."""
-        for _ in range(_ATTEMPTS):
-            known = len(self._blocks)
-            pieces = self._pieces(series_ids, t0_ms, t1_ms, unrolled)
-            if len(self._blocks) == known:  # else a rollup was written meanwhile, and samples may be in twice
-                break
-        return [data for series, some in pieces.items() if (data := _data(series, combine(some), t0_ms, t1_ms))]
+    @property
+    def version(self) -> int:
+        """Changes whenever rollups are added, joined or deleted."""
+        with self._blocks.publication:
+            return self._blocks.version
 
-    def _pieces(
-        self,
-        series_ids: Sequence[int],
-        t0_ms: int,
-        t1_ms: int,
-        unrolled: Callable[[Sequence[int], int, int], Iterable[SampleBlock]],
-    ) -> dict[Series, list[Minutes]]:
-        pieces: dict[Series, list[Minutes]] = {}
-        for block in unrolled(series_ids, t0_ms, t1_ms + MINUTE_MS - 1):
-            t_ms, columns = minutes(block.t_ms, block.values)
-            for series, rows in zip(block.series, columns, strict=True):
-                pieces.setdefault(series, []).append((t_ms, rows))
-        rolled = self._rolled(series_ids, t0_ms, t1_ms)
-        for series, found in rolled.items():
-            pieces[series] = found + pieces.get(series, [])
-        return pieces
+    def parts(self, layout_id: int, series_ids: IntArray, t0_ms: int, t1_ms: int) -> list[Part]:
+        """Return the minutes of series of one layout that start in t0..t1, in the order of writing."""
+        blocks = in_time(self._blocks.overlapping(layout_id, t0_ms, t1_ms))
+        if not blocks:
+            return []
+        self._chunks.check_size(len(ROLLUP_COLUMNS) * len(series_ids) * sum(block.n for block in blocks))
+        key = (self._chunks.version, "minutes", series_ids.tobytes(), *(block.id for block in blocks))
+        found = self._chunks.minutes.get(key)
+        if found is None:
+            found = self.load(blocks, series_ids)
+            self._chunks.minutes.put(key, found, sum(part.columns.nbytes + part.t_ms.nbytes for part in found))
+        return [cut for part in found if len((cut := _cut(part, t0_ms, t1_ms)).t_ms)]
 
-    def _rolled(self, series_ids: Sequence[int], t0_ms: int, t1_ms: int) -> dict[Series, list[Minutes]]:
-        keys: dict[int, tuple[Series, Block]] = {}
-        for series_id, series in self._index.series(series_ids).items():
-            for layout in self._layouts.of_series(series_id):
-                for block in self._blocks.overlapping(layout.id, t0_ms, t1_ms):
-                    keys[block.id << ID_BITS | series_id] = (series, block)
-        found: dict[Series, list[Minutes]] = {}
-        if not keys:
-            return found
-        with self._database.read() as connection:
+    def load(self, blocks: Sequence[Block], series_ids: IntArray) -> list[Part]:
+        """Decode blocks of one layout anew; without those deleted meanwhile."""
+        samples = sum(block.n for block in blocks)
+        out = np.empty((len(ROLLUP_COLUMNS), len(series_ids), samples))
+        places: dict[int, tuple[int, int, int]] = {}
+        offset = 0
+        for block in blocks:
+            for row, series_id in enumerate(series_ids.tolist()):
+                places[block.id << ID_BITS | series_id] = (row, offset, offset + block.n)
+            offset += block.n
+        tasks: list[Task] = []
+        with self._database.read() as connection, connection.begin():  # one snapshot for both statements
             cursor: Any = connection.connection.cursor()
-            block_ids = json.dumps(sorted({block.id for _, block in keys.values()}))
-            of_ids = "WHERE id IN (SELECT value FROM json_each(?))"
             axes = {
-                i: decode_times(data)
-                for i, data in cursor.execute(f"SELECT id, times FROM rollup_block {of_ids}", (block_ids,))  # noqa: S608
+                block_id: decode_times(data)
+                for block_id, data in cursor.execute(
+                    f"SELECT id, times FROM rollup_block {_OF_IDS}",  # noqa: S608
+                    (json.dumps([block.id for block in blocks]),),
+                )
             }
             for key, data in cursor.execute(
-                f"SELECT id, data FROM rollup_chunk {of_ids} ORDER BY id",  # noqa: S608
-                (json.dumps(sorted(keys)),),
+                f"SELECT id, data FROM rollup_chunk {_OF_IDS}",  # noqa: S608
+                (json.dumps(sorted(places)),),
             ):
-                series, block = keys[key]
-                if block.id in axes:
-                    columns = unpack(data, len(ROLLUP_COLUMNS), block.n)
-                    found.setdefault(series, []).append((axes[block.id], columns))
+                row, low, high = places.pop(key)
+                views = list(out[:, row, low:high])
+                tasks.append(Task(lambda d=data, v=views: unpack_into(d, v), 4 * (high - low)))  # type: ignore[misc]
             cursor.close()
-        return found
+        for row, low, high in places.values():
+            out[:, row, low:high] = np.nan
+            out[COUNT, row, low:high] = 0
+        self._chunks.decode(tasks)
+        out.setflags(write=False)
+        return list(_split(blocks, axes, out))
+
+
+def _split(blocks: Sequence[Block], axes: dict[int, IntArray], columns: FloatArray) -> Iterator[Part]:
+    """One part where the blocks follow each other, else one per block; without those deleted meanwhile."""
+    rows = np.arange(columns.shape[1])
+    in_order = all(before.t1_ms < after.t0_ms for before, after in pairwise(blocks))
+    if in_order and all(block.id in axes for block in blocks):
+        yield Part(rows, np.concatenate([axes[block.id] for block in blocks]), columns)
+        return
+    offset = 0
+    for block in blocks:
+        if block.id in axes:
+            yield Part(rows, axes[block.id], columns[:, :, offset : offset + block.n])
+        offset += block.n
+
+
+def _cut(part: Part, t0_ms: int, t1_ms: int) -> Part:
+    low, high = np.searchsorted(part.t_ms, [t0_ms, t1_ms + 1]).tolist()
+    return Part(part.rows, part.t_ms[low:high], part.columns[:, :, low:high])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Rolled:
+class Rolled:
+    """A block of minutes with its rows, ready to be inserted."""
+
     header: Block
     times: bytes
     chunks: list[dict[str, object]]
-    sources: list[int]
 
 
 class RollupWriter:
-    """Rolls sealed blocks of closed days up, one layout and day at a time."""
+    """Rolls sealed blocks up: those of whole days by the day, later ones by the quarter of a day."""
 
     def __init__(
         self, database: Database, layouts: Layouts, blocks: Blocks, rollup_blocks: Blocks, chunks: ChunkReader
@@ -193,6 +150,8 @@ class RollupWriter:
         self._blocks = blocks
         self._rollup_blocks = rollup_blocks
         self._chunks = chunks
+        self.rolling = threading.Lock()
+        """Held while blocks are rolled up; who holds it keeps them from being rolled up."""
 
     def run(self, before_ms: int, now_ms: int) -> int:
         """Roll up every block that ends before `before_ms` and is in no rollup yet; returns how many.
@@ -200,41 +159,64 @@ class RollupWriter:
         Minutes are sums of what is in the blocks of one run, so blocks that come later (old samples
         ingested) only add minutes of their own.
         """
-        days: dict[tuple[int, int], list[Block]] = {}
-        for block in self._blocks.all():
-            if not block.rolled and block.t1_ms < before_ms:
-                days.setdefault((block.layout_id, block.t0_ms // DAY_MS), []).append(block)
-        for (layout_id, _), blocks in days.items():
-            rolled = self._roll(self._layouts.get(layout_id), blocks)
-            if rolled is None:
-                continue
-            with self._database.write() as connection:
-                _insert(connection, rolled, now_ms)
-            self._blocks.mark_rolled(rolled.sources)
-            self._rollup_blocks.add([rolled.header])
-        return sum(len(blocks) for blocks in days.values())
+        today_ms = before_ms // DAY_MS * DAY_MS
+        with self.rolling:
+            spans: dict[tuple[int, int, int], list[Block]] = {}
+            for block in self._blocks.all():
+                if not block.rolled and block.t1_ms < before_ms:
+                    span_ms = DAY_MS if block.t1_ms < today_ms else QUARTER_MS
+                    spans.setdefault((block.layout_id, span_ms, block.t0_ms // span_ms), []).append(block)
+            for (layout_id, _, _), blocks in spans.items():
+                rolled = self._roll(self._layouts.get(layout_id), blocks)
+                if rolled is None:
+                    continue
+                sources = [block.id for block in blocks]
+                with self._database.write() as connection:
+                    insert_rollup(connection, rolled, now_ms)
+                    for start in range(0, len(sources), 5_000):
+                        of_some = block_table.c.id.in_(sources[start : start + 5_000])
+                        connection.execute(update(block_table).where(of_some).values(rollup_id=rolled.header.id))
+                with self._rollup_blocks.publication:
+                    self._rollup_blocks.add([rolled.header])
+                    self._blocks.mark_rolled(sources)
+        return sum(len(blocks) for blocks in spans.values())
 
-    def _roll(self, layout: Layout, blocks: list[Block]) -> _Rolled | None:
-        rollup_id = max((block.id for block in self._rollup_blocks.all()), default=0) + 1
+    def _roll(self, layout: Layout, blocks: list[Block]) -> Rolled | None:
         t0_ms, t1_ms = min(b.t0_ms for b in blocks), max(b.t1_ms for b in blocks)
         at_once = max(_SAMPLES_AT_ONCE // sum(block.n for block in blocks), 1)
-        chunks: list[dict[str, object]] = []
-        times = np.empty(0, np.int64)
+        rollup_id = next_rollup_id(self._rollup_blocks)
+        rolled: Rolled | None = None
         for start in range(0, len(layout.series_ids), at_once):
             ids = layout.series_ids[start : start + at_once]
-            found = self._chunks.read([Wanted(ids, blocks, t0_ms, t1_ms)])[0]
+            found = self._chunks.read([Wanted(ids, blocks, t0_ms, t1_ms)], keep=False)[0]
             t_ms, values = merge([piece for _, piece in sorted(found, key=lambda one: one[0])], len(ids))
             if len(t_ms) == 0:
                 return None  # retention was faster
-            times, columns = minutes(t_ms, values)
-            for series_id, rows in zip(ids.tolist(), columns, strict=True):
-                if rows[3].any():
-                    chunks.append({"id": rollup_id << ID_BITS | series_id, "data": pack(rows)})
-        header = Block(rollup_id, layout.id, int(times[0]), int(times[-1]), len(times))
-        return _Rolled(header, encode_times(times), chunks, [block.id for block in blocks])
+            rolled = encode_rollup(rollup_id, layout.id, ids, *minutes(t_ms, values), rolled)
+        return rolled
 
 
-def _insert(connection: Connection, rolled: _Rolled, now_ms: int) -> None:
+def next_rollup_id(rollup_blocks: Blocks) -> int:
+    """An id that follows all others."""
+    return max((block.id for block in rollup_blocks.all()), default=0) + 1
+
+
+def encode_rollup(
+    rollup_id: int, layout_id: int, ids: IntArray, t_ms: IntArray, columns: FloatArray, before: Rolled | None = None
+) -> Rolled:
+    """Encode minutes of some series, float64 [5, series, n]; `before` holds others of the same block already."""
+    chunks: list[dict[str, object]] = []
+    for series_id, rows in zip(ids.tolist(), columns.transpose(1, 0, 2), strict=True):
+        if rows[COUNT].any():
+            chunks.append({"id": rollup_id << ID_BITS | series_id, "data": pack(list(rows))})
+    if before is not None:
+        return Rolled(before.header, before.times, before.chunks + chunks)
+    header = Block(rollup_id, layout_id, int(t_ms[0]), int(t_ms[-1]), len(t_ms))
+    return Rolled(header, encode_times(t_ms), chunks)
+
+
+def insert_rollup(connection: Connection, rolled: Rolled, now_ms: int) -> None:
+    """Write a block of minutes inside the caller's transaction."""
     header = rolled.header
     connection.execute(
         insert(rollup_block_table),
@@ -250,14 +232,3 @@ def _insert(connection: Connection, rolled: _Rolled, now_ms: int) -> None:
     )
     if rolled.chunks:
         connection.execute(insert(rollup_chunk_table), sorted(rolled.chunks, key=lambda chunk: int(str(chunk["id"]))))
-    for start in range(0, len(rolled.sources), 5_000):
-        some = rolled.sources[start : start + 5_000]
-        connection.execute(update(block_table).where(block_table.c.id.in_(some)).values(rollup_id=header.id))
-
-
-def _data(series: Series, whole: Minutes, t0_ms: int, t1_ms: int) -> RollupData | None:
-    t_ms, columns = whole
-    low, high = np.searchsorted(t_ms, [t0_ms, t1_ms + 1]).tolist()
-    if low == high:
-        return None
-    return RollupData(series, t_ms[low:high], *columns[:, low:high])

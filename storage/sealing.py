@@ -1,15 +1,16 @@
-"""Sealing: columns in memory become a block of compressed chunks in the database."""
+"""Sealing: columns in memory become a block of compressed packs in the database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert
 
 from metrics.frame import FloatArray, IntArray
 from storage.blocks import ID_BITS, Block
-from storage.columns import encode, encode_times
+from storage.columns import PACKED, encode_times
+from storage.packs import pack
 from storage.tables import block as block_table
 from storage.tables import chunk as chunk_table
 
@@ -20,28 +21,16 @@ class SealedBlock:
 
     header: Block
     times: bytes
-    chunks: list[dict[str, object]]
+    rows: list[dict[str, object]]
 
 
-def seal(block_id: int, layout_id: int, series_ids: Sequence[int], t_ms: IntArray, values: FloatArray) -> SealedBlock:
-    """Encode a block: times int64 [n] ascending, values float64 [series, n] in the order of series_ids."""
-    chunks: list[dict[str, object]] = []
-    for series_id, row in zip(series_ids, values, strict=True):
-        column = encode(row)
-        chunks.append(
-            {
-                "id": block_id << ID_BITS | series_id,
-                "count": column.count,
-                "min": column.min,
-                "max": column.max,
-                "sum": column.sum,
-                "last": column.last,
-                "data": column.data,
-            }
-        )
-    chunks.sort(key=lambda chunk: int(str(chunk["id"])))
+def seal(block_id: int, layout_id: int, t_ms: IntArray, columns: Iterable[FloatArray]) -> SealedBlock:
+    """Encode a block: times int64 [n] ascending; columns float64 [n] each, in the layout's order of series."""
+    rows: list[dict[str, object]] = [
+        {"id": block_id << ID_BITS | one.first, "count": one.columns, "data": one.data} for one in pack(columns)
+    ]
     header = Block(block_id, layout_id, int(t_ms[0]), int(t_ms[-1]), len(t_ms))
-    return SealedBlock(header, encode_times(t_ms), chunks)
+    return SealedBlock(header, PACKED + encode_times(t_ms), rows)
 
 
 def insert_sealed(connection: Connection, sealed: SealedBlock, sealed_ms: int) -> None:
@@ -59,5 +48,5 @@ def insert_sealed(connection: Connection, sealed: SealedBlock, sealed_ms: int) -
             "sealed_ms": sealed_ms,
         },
     )
-    if sealed.chunks:
-        connection.execute(insert(chunk_table), sealed.chunks)
+    if sealed.rows:
+        connection.execute(insert(chunk_table), sealed.rows)

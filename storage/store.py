@@ -18,22 +18,31 @@ from storage.annotations import Annotations
 from storage.archive import Archive
 from storage.audit import Audit
 from storage.blocks import Blocks
-from storage.cache import TimesCache
+from storage.bulk import Bulk
 from storage.chunks import ChunkReader
+from storage.compaction import Compaction, Rewritten
 from storage.database import Database
+from storage.deferred import Deferred
+from storage.deletion import Deletion
 from storage.groups import Groups
 from storage.health import StorageUnavailable, StoreHealth
 from storage.ingest import Ingest, IngestResult
 from storage.jobruns import JobRuns
+from storage.keys import SeriesKey
 from storage.layouts import Layouts
 from storage.live import LiveRing
-from storage.matching import SeriesIndex
+from storage.matching import MatcherLike, SeriesIndex
 from storage.migrations import migrate
 from storage.options import DatabaseOptions, StorageOptions
 from storage.reader import Reader
+from storage.remote.client import RemoteClient
+from storage.remote.options import endpoint
+from storage.remote.unsent import Unsent
+from storage.remote.writer import RemoteWriter
 from storage.retention import Retention
 from storage.ring import NEVER_MS
 from storage.rollups import RollupReader, RollupWriter
+from storage.saved_views import SavedViews
 from storage.tables import block as block_table
 from storage.tables import rollup_block as rollup_block_table
 from storage.witness import CommitWitness
@@ -78,13 +87,39 @@ class Store:
             options,
             clock,
         )
-        chunks = ChunkReader(series_database, TimesCache(options.cache_bytes), options.select_max_samples)
+        self._chunks = chunks = ChunkReader(
+            series_database, self._layouts, options.cache_bytes, options.column_cache_bytes, options.select_max_samples
+        )
+        self.bulk = Bulk(series_database, self.index, self._layouts, self._blocks, self.archive.new_block_id, clock)
         groups = Groups(self.index, self.live, self._layouts, self._ingest)
-        rollups = RollupReader(series_database, self.index, self._layouts, self._rollup_blocks)
+        rollups = RollupReader(series_database, self._rollup_blocks, chunks)
         self.reader = Reader(
-            self.index, self._layouts, groups, self.archive, self._ingest, self._blocks, chunks, rollups
+            self.index,
+            self._layouts,
+            groups,
+            self.archive,
+            self._ingest,
+            self._blocks,
+            chunks,
+            rollups,
+            lambda: self.retention.raw_since_ms,
         )
         self.rollup_writer = RollupWriter(series_database, self._layouts, self._blocks, self._rollup_blocks, chunks)
+        self.compaction = Compaction(
+            series_database,
+            self._layouts,
+            self.archive,
+            self._ingest,
+            self._blocks,
+            self._rollup_blocks,
+            chunks,
+            rollups,
+            self.rollup_writer,
+            clock,
+        )
+        self.compaction.on_rewritten = lambda old, new: self.on_rewritten(old, new)
+        self.on_rewritten: Rewritten = lambda old, new: None
+        """Called after blocks were joined: the ids that are gone, and those that hold their samples now."""
         self.retention = Retention(
             database,
             series_database,
@@ -97,9 +132,27 @@ class Store:
             options,
             clock,
         )
-        self.annotations = Annotations(database, clock)
+        self.remote = self._forwarding(chunks) if options.url else None
+        self.deferred = Deferred(database, clock)
+        self.annotations = Annotations(database, clock, self.deferred)
         self.audit = Audit(database, clock)
-        self.job_runs = JobRuns(database, clock)
+        self._deletion = Deletion(
+            series_database,
+            self.index,
+            self.live,
+            self._layouts,
+            self.archive,
+            self._blocks,
+            self._rollup_blocks,
+            chunks,
+            self.audit,
+            lambda: self.seal(everything=True),
+            self.retention.drop_unused,
+            self.rollup_writer.rolling,
+            clock,
+        )
+        self.saved_views = SavedViews(database, clock)
+        self.job_runs = JobRuns(database, clock, self.deferred)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._witness = CommitWitness(options.commit_socket) if options.commit_socket else None
@@ -135,6 +188,10 @@ class Store:
             raise
         return store
 
+    @property
+    def options(self) -> StorageOptions:
+        return self._options
+
     def start(self) -> None:
         """Begin to write once a second, and to seal; does nothing where it has begun."""
         if self._threads:
@@ -146,6 +203,9 @@ class Store:
         ]
         for thread in self._threads:
             thread.start()
+        self.deferred.start()
+        if self.remote is not None:
+            self.remote.start()
 
     def stop(self) -> None:
         """End the threads and write what waits; does nothing where they have ended. Takes 15 s at most."""
@@ -157,6 +217,9 @@ class Store:
                 log.warning("thread %s did not end in time", thread.name)
         self._threads = []
         self.archive.flush()
+        self.deferred.stop()
+        if self.remote is not None:
+            self.remote.stop()
 
     def close(self) -> None:
         """Stop, and let go of the databases."""
@@ -164,8 +227,11 @@ class Store:
             return
         self.stop()
         self._closed = True
+        self._chunks.close()
         if self._witness is not None:
             self._witness.close()
+        if self.remote is not None:
+            self.remote.close()
         if self.database is not self.series_database:
             self.database.close()
         self.series_database.close()
@@ -178,6 +244,10 @@ class Store:
         """A snapshot of the relational tables; see Database.read."""
         return self.database.read()
 
+    def committed(self, token: str) -> bool:
+        """What became of a transaction whose answer was lost; see Database.committed."""
+        return self.database.committed(token)
+
     def ingest(self, series: Sequence[Series], t_ms: Sequence[IntArray], values: Sequence[FloatArray]) -> IngestResult:
         """Store samples from outside: for each series times int64 [n], any order, and values float64 [n].
 
@@ -185,17 +255,37 @@ class Store:
         """
         return self._ingest.store(series, t_ms, values)
 
+    def ingest_columns(
+        self, keys: Sequence[SeriesKey], counts: IntArray, t_ms: IntArray, values: FloatArray
+    ) -> IngestResult:
+        """Store samples from outside in runs by series: counts[i] of them are keys[i]'s; see Ingest.store_columns.
+
+        Durable and readable when it returns. Raises StorageUnavailable, having stored nothing.
+        """
+        return self._ingest.store_columns(keys, counts, t_ms, values)
+
+    def delete_series(self, matchers: Sequence[MatcherLike], t0_ms: int, t1_ms: int, who: str) -> int:
+        """Delete the samples of matching series with t0 <= t <= t1, for good; see Deletion.delete."""
+        return self._deletion.delete(matchers, t0_ms, t1_ms, who)
+
     def seal(self, everything: bool = False) -> int:
         """Seal complete blocks, or all frames and ingested samples; returns how many. Raises StorageUnavailable."""
         sealed = self.archive.seal_closed(everything)
         return sealed + (self._ingest.seal() if self._ingest.check_due(everything) else 0)
 
+    def forget_decoded(self) -> None:
+        """Drop what is kept decoded: memory is wanted, or a measurement should begin without it."""
+        self._chunks.forget()
+
     def health(self) -> StoreHealth:
         """Whether everything is stored that should be; else why not, and since when."""
-        for health in (self.archive.health, self.series_database.health, self.database.health):
-            if not health.ok:
-                return health
-        return self.archive.health
+        numbers = self.numbers_health()
+        return self.database.health if numbers.ok else numbers
+
+    def numbers_health(self) -> StoreHealth:
+        """The same of the numbers only, which lie in the SQLite file also where the rest is elsewhere."""
+        archive = self.archive.health
+        return self.series_database.health if archive.ok else archive
 
     def stats(self) -> dict[Series, float]:
         """Return the figures of metrics/catalogue/storage.py."""
@@ -222,6 +312,11 @@ class Store:
             "rejected_samples_total": self._ingest.rejected,
             "unsealed_samples": self._ingest.unsealed_samples,
             "callback_errors_total": self.live.callback_errors,
+            "capped_blocks_total": self.retention.capped_blocks,
+            "decoded_bytes": self._chunks.bytes,
+            "relational_degraded": float(not self.database.health.ok),
+            "deferred_writes": self.deferred.pending,
+            "dropped_writes_total": self.deferred.dropped,
         }
         return {Series(f"deskvigil_storage_{name}"): float(value) for name, value in figures.items()}
 
@@ -230,13 +325,35 @@ class Store:
             self._layouts.load(connection)
             self._blocks.load(connection, block_table)
             self._rollup_blocks.load(connection, rollup_block_table)
+        self.retention.load()
         frames = self.archive.recover()
         self._ingest.load()
         self.live.subscribe(self.archive.take)
         if self._witness is not None:
             self.archive.on_commit(self._witness)
+        if self.remote is not None:
+            self.remote.load()
+            self.archive.on_commit(self.remote.wake)
+            self.on_rewritten = self.remote.unsent.rewritten
         interrupted = self.job_runs.recover()
         log.info("%d series, %d unsealed frames read back, %d jobs interrupted", len(self.index), frames, interrupted)
+
+    def _forwarding(self, chunks: ChunkReader) -> RemoteWriter:
+        options = self._options
+        to = endpoint(options.url, options.write_url, options.password, options.bearer_token, options.headers)
+        unsent = Unsent(
+            self.series_database,
+            self.index,
+            self._layouts,
+            self.archive,
+            self._blocks,
+            self._ingest,
+            chunks,
+            options.external_labels,
+            self._clock,
+        )
+        client = RemoteClient(to, options.remote_timeout_s, options.ca_file, connections=1)
+        return RemoteWriter(unsent, client, self.series_database, options, self._clock)
 
     def _archived_until_ms(self, collector: str) -> int:
         """The latest instant that is stored of a collector."""

@@ -19,8 +19,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.engine import Dialect
 
 METADATA = MetaData(
     naming_convention={
@@ -32,18 +34,39 @@ METADATA = MetaData(
     }
 )
 
+
+class Words(TypeDecorator[str]):
+    """Text that people and programs wrote. PostgreSQL takes neither NUL nor half a surrogate pair: they become U+FFFD."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else clean(value)
+
+
+def clean(text: str) -> str:
+    """Return `text` as every database stores it."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
 # SQLite makes a primary key its row id (one B-tree, time order) only where the type is INTEGER.
 Key = BigInteger().with_variant(Integer(), "sqlite")
 
 # --- numbers ---------------------------------------------------------------------------------
 
-series = Table(
-    "series",
+series_page = Table(
+    "series_page",
     METADATA,
-    Column("id", Key, primary_key=True, autoincrement=False),
-    Column("name", Text, nullable=False),
-    Column("labels", Text, nullable=False, comment="canonical JSON object, names sorted"),
-    UniqueConstraint("name", "labels"),
+    Column("id", Key, primary_key=True),
+    Column("n", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False, comment="zlib of JSON [[id, name, labels], ...]"),
 )
 
 layout = Table(
@@ -87,6 +110,9 @@ block = Table(
     Column("sealed_ms", BigInteger, nullable=False),
 )
 
+# The comments in the table are those of version 0.1, whose blocks stay readable: one row per series. Now a row is a
+# pack (storage/packs.py): the key ends with the position of its first column, count is how many it has, the four
+# headers are NULL. series_ids of a layout are pcodec now.
 chunk = Table(
     "chunk",
     METADATA,
@@ -125,7 +151,7 @@ alert_state = Table(
     METADATA,
     Column("fingerprint", String(64), primary_key=True, comment="hash of the label set"),
     Column("id", String(64), nullable=False, unique=True, comment="this episode of the alert; new at each activation"),
-    Column("rule", Text, nullable=False),
+    Column("rule", Words, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("annotations", JSON, nullable=False),
     Column("state", String(16), nullable=False, comment="pending, firing or resolved"),
@@ -138,9 +164,9 @@ alert_state = Table(
     Column("value", Double, comment="of the last evaluation; NULL where it is not a number"),
     Column("threshold", Double),
     Column("notified_ms", BigInteger, comment="when a message about it was last put into the outbox"),
-    Column("acked_by", Text),
+    Column("acked_by", Words),
     Column("acked_at_ms", BigInteger),
-    Column("ack_comment", Text),
+    Column("ack_comment", Words),
     Column("updated_ms", BigInteger, nullable=False),
     Index(None, "state"),
 )
@@ -152,7 +178,7 @@ alert_event = Table(
     Column("t_ms", BigInteger, nullable=False),
     Column("alert_id", String(64), nullable=False),
     Column("fingerprint", String(64), nullable=False),
-    Column("rule", Text, nullable=False),
+    Column("rule", Words, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("annotations", JSON, nullable=False),
     Column("from_state", String(16), nullable=False),
@@ -163,8 +189,8 @@ alert_event = Table(
     Column("threshold", Double),
     Column("active_since_ms", BigInteger),
     Column("fired_at_ms", BigInteger),
-    Column("who", Text, comment="a person, where one acted"),
-    Column("comment", Text),
+    Column("who", Words, comment="a person, where one acted"),
+    Column("comment", Words),
     Index(None, "t_ms"),
     Index(None, "alert_id"),
     comment="append-only history of every transition",
@@ -179,8 +205,8 @@ silence = Table(
     Column("ends_ms", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
-    Column("created_by", Text, nullable=False),
-    Column("comment", Text, nullable=False),
+    Column("created_by", Words, nullable=False),
+    Column("comment", Words, nullable=False),
     Index(None, "ends_ms"),
 )
 
@@ -189,7 +215,7 @@ outbox = Table(
     METADATA,
     Column("id", Key, primary_key=True),
     Column("event_id", String(128), nullable=False, comment="stable over retries; receivers drop repeats by it"),
-    Column("channel", Text, nullable=False),
+    Column("channel", Words, nullable=False),
     Column("alert_id", String(64), nullable=False, comment="messages about one alert are delivered in order"),
     Column("payload", JSON, nullable=False),
     Column("reason", String(64), nullable=False),
@@ -197,7 +223,7 @@ outbox = Table(
     Column("next_attempt_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, default=0, server_default="0"),
     Column("status", String(16), nullable=False, default="pending", server_default="pending"),
-    Column("last_error", Text),
+    Column("last_error", Words),
     Column("sent_ms", BigInteger),
     UniqueConstraint("event_id", "channel"),
     Index(None, "status", "next_attempt_ms"),
@@ -211,13 +237,13 @@ notification = Table(
     Column("id", Key, primary_key=True),
     Column("outbox_id", BigInteger, nullable=False),
     Column("event_id", String(128), nullable=False),
-    Column("channel", Text, nullable=False),
+    Column("channel", Words, nullable=False),
     Column("alert_id", String(64), nullable=False),
     Column("t_ms", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("outcome", String(16), nullable=False, comment="sent, failed or dead"),
     Column("reason", String(64), nullable=False),
-    Column("error", Text),
+    Column("error", Words),
     Column("took_ms", Double),
     Index(None, "t_ms"),
     Index(None, "outbox_id"),
@@ -233,8 +259,8 @@ annotation = Table(
     Column("t_ms", BigInteger, nullable=False),
     Column("t_end_ms", BigInteger, comment="NULL: an instant"),
     Column("kind", String(64), nullable=False),
-    Column("title", Text, nullable=False),
-    Column("text", Text, nullable=False, default="", server_default=""),
+    Column("title", Words, nullable=False),
+    Column("text", Words, nullable=False, default="", server_default=""),
     Column("tags", JSON, nullable=False),
     Index(None, "t_ms"),
 )
@@ -244,10 +270,10 @@ audit = Table(
     METADATA,
     Column("id", Key, primary_key=True, autoincrement=False, comment="1, 2, 3, ... without a gap"),
     Column("t_ms", BigInteger, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("object", Text, nullable=False),
-    Column("detail", Text, nullable=False, comment="canonical JSON, exactly as hashed"),
+    Column("who", Words, nullable=False),
+    Column("action", Words, nullable=False),
+    Column("object", Words, nullable=False),
+    Column("detail", Words, nullable=False, comment="canonical JSON, exactly as hashed"),
     Column("prev_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
     Index(None, "t_ms"),
@@ -262,31 +288,46 @@ job_run = Table(
     Column("started_ms", BigInteger, nullable=False),
     Column("finished_ms", BigInteger),
     Column("status", String(16), nullable=False, comment="running, ok, failed or interrupted"),
-    Column("detail", Text, nullable=False, default="", server_default=""),
+    Column("detail", Words, nullable=False, default="", server_default=""),
     Index(None, "job", "started_ms"),
+)
+
+saved_view = Table(
+    "saved_view",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("page", String(64), nullable=False, comment="which page it opens"),
+    Column("name", Words, nullable=False),
+    Column("search", Words, nullable=False, comment="the page's query string"),
+    Column("created_by", Words, nullable=False, default="", server_default=""),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    UniqueConstraint("page", "name"),
 )
 
 meta = Table(
     "meta",
     METADATA,
     Column("key", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value", Words, nullable=False),
 )
 
 # Kept for whoever needs to tell the groups apart (a PostgreSQL database leaves the first empty).
-NUMBERS = (series, layout, frame, ingest, block, chunk, rollup_block, rollup_chunk)
+NUMBERS = (series_page, layout, frame, ingest, block, chunk, rollup_block, rollup_chunk)
 ROLLUP_COLUMNS = ("min", "max", "sum", "count", "last")
 
 __all__ = [
     "METADATA",
     "NUMBERS",
     "ROLLUP_COLUMNS",
+    "Words",
     "alert_event",
     "alert_state",
     "annotation",
     "audit",
     "block",
     "chunk",
+    "clean",
     "frame",
     "ingest",
     "job_run",
@@ -296,6 +337,7 @@ __all__ = [
     "outbox",
     "rollup_block",
     "rollup_chunk",
-    "series",
+    "saved_view",
+    "series_page",
     "silence",
 ]

@@ -36,5 +36,20 @@ METRICS: tuple[Metric, ...] = (
     Metric("deskvigil_storage_ingested_samples_total", "", "counter", "Samples that came in from outside."),
     Metric("deskvigil_storage_rejected_samples_total", "", "counter", "Samples from outside that were refused."),
     Metric("deskvigil_storage_unsealed_samples", "", "gauge", "Samples from outside that are not in chunks yet."),
+    Metric(
+        "deskvigil_storage_relational_degraded",
+        "",
+        "gauge",
+        "1 while alerts, audit and jobs cannot be stored in their database.",
+    ),
+    Metric("deskvigil_storage_deferred_writes", "", "gauge", "Annotations and job runs that wait for their database."),
+    Metric("deskvigil_storage_dropped_writes_total", "", "counter", "Annotations and job runs given up."),
+    Metric(
+        "deskvigil_storage_capped_blocks_total",
+        "",
+        "counter",
+        "Blocks deleted before their time because the database was larger than storage.max_bytes.",
+    ),
+    Metric("deskvigil_storage_decoded_bytes", "bytes", "gauge", "Memory of samples and minutes kept decoded."),
     Metric("deskvigil_storage_callback_errors_total", "", "counter", "Exceptions of subscribers of live frames."),
 )

@@ -25,5 +25,12 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "Samples turned away by remote write or import, for example because they were too old.",
     ),
+    Metric(
+        "deskvigil_web_limited_samples_total",
+        "",
+        "counter",
+        "Samples refused because their source (a client or a job) has too many active series.",
+        ("source",),
+    ),
     Metric("deskvigil_query_seconds", "seconds", "histogram", "Time to answer one PromQL query over HTTP."),
 )

@@ -13,7 +13,7 @@ from storage.database import Database
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0003"
 """The newest revision in versions/; a test keeps the two equal. Alembic is loaded only when a database is behind."""
 
 
@@ -23,11 +23,12 @@ def migrate(database: Database) -> bool:
     Raises DeskvigilError for a database that a newer Deskvigil has written.
     """
     with database.read() as connection:
-        if current_revision(connection) == HEAD:
-            return False
-    with database.write() as connection:
-        _upgrade(connection, current_revision(connection))
-    return True
+        current = current_revision(connection) == HEAD
+    if not current:
+        with database.write() as connection:
+            _upgrade(connection, current_revision(connection))
+    database.watch_commits()
+    return not current
 
 
 def current_revision(connection: Connection) -> str | None:

@@ -1,0 +1,3 @@
+"""The version of this Deskvigil."""
+
+VERSION = "0.1.0"
