@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
-import promql_parser
-
-_ZERO = re.compile(r"0(ms|[smhdwy])?\Z")
+from query.errors import QueryError
+from query.format import parse_duration_ms
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds in a duration; ValueError says what is allowed. `0` needs no unit."""
-    if _ZERO.match(text.strip()):  # the parser refuses "0s", which Prometheus accepts
-        return 0.0
+    """Seconds in a duration; ValueError says what is allowed. `0` alone needs no unit."""
+    text = text.strip()
     try:
-        return float(promql_parser.parse_duration(text.strip()).total_seconds())
-    except ValueError:
-        raise ValueError(f"{text!r} is not a duration such as 100ms, 30s, 5m or 1h30m") from None
+        if text == "0" or text[-1:].isalpha():  # a bare number is no duration in a rule file
+            return parse_duration_ms(text) / 1000
+    except QueryError:
+        pass
+    raise ValueError(f"{text!r} is not a duration such as 100ms, 30s, 5m or 1h30m") from None
 
 
 def show_duration(seconds: float) -> str:

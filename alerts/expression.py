@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import promql_parser
+from query.errors import QueryError
+from query.options import QueryOptions
+from query.parse import parse
+from query.syntax import BinaryTree, MatchTree, NumberTree, SelectorTree, Tree, UnaryTree, unwrapped
 
 Op = Literal[">", ">=", "<", "<=", "==", "!="]
-MAX_EXPRESSION = 8192
-MAX_NESTING = 100
+_LIMITS = QueryOptions()
+_SHOWN = 200
 
 _COMPARE: dict[Op, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -67,82 +70,41 @@ class ExpressionError(ValueError):
 
 
 def parse_expression(text: str) -> Expression:
-    """Parse PromQL and split it; ExpressionError where it is none."""
-    _check_size(text)
-    try:
-        node = promql_parser.parse(text)
-    except BaseException as error:  # the parser's Rust panics arrive as BaseException
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
-            raise
-        raise ExpressionError(f"cannot parse {text!r}: {error}") from None
-    split = _split(node)
-    value_text = None if split is None else _source_before(text, split[1].op, str(split[0]))
-    if split is None or value_text is None:
-        return Expression(text, text, None, plain=False)
-    return Expression(text, value_text, split[1], plain=_is_plain(split[0]))
-
-
-def _check_size(text: str) -> None:
+    """Parse PromQL and split it; ExpressionError where it is none, or larger than a query may be."""
     if not text.strip():
         raise ExpressionError("the expression is empty")
-    if len(text) > MAX_EXPRESSION:
-        raise ExpressionError(f"the expression is longer than {MAX_EXPRESSION} characters")
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    if deepest > MAX_NESTING:
-        raise ExpressionError(f"the expression nests deeper than {MAX_NESTING}")
+    try:
+        tree = parse(text, _LIMITS)
+    except QueryError as error:
+        shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+        raise ExpressionError(f"cannot parse {shown!r}: {error}") from None
+    if not isinstance(tree, BinaryTree) or tree.match != MatchTree():
+        return Expression(text, text, None, plain=False)
+    op, threshold = _OPS.get(tree.operator), _number(tree.right)
+    if op is None or threshold is None or math.isnan(threshold) or _number(tree.left) is not None:
+        return Expression(text, text, None, plain=False)
+    value = text[tree.left.start : tree.left.end]
+    return Expression(text, value, Comparison(op, threshold), plain=_is_plain(tree.left))
 
 
-def _split(node: promql_parser.Expr) -> tuple[promql_parser.Expr, Comparison] | None:
-    if not isinstance(node, promql_parser.BinaryExpr) or node.modifier is not None:
-        return None
-    op = _OPS.get(str(node.op))
-    threshold = _number(node.rhs)
-    if op is None or threshold is None or math.isnan(threshold) or _number(node.lhs) is not None:
-        return None
-    return node.lhs, Comparison(op, threshold)
-
-
-def _source_before(text: str, op: Op, printed: str) -> str | None:
-    """Return the text left of the comparison: what the parser prints back is not always what it read."""
-    end = text.rfind(op)
-    while end > 0:
-        source = text[:end].strip()
-        try:
-            if source and str(promql_parser.parse(source)) == printed:
-                return source
-        except ValueError:
-            pass
-        end = text.rfind(op, 0, end)
+def _number(tree: Tree) -> float | None:
+    """A constant's value: thresholds are written as `8 * 1024 * 1024 * 1024` or `50 / 100`, too."""
+    tree = unwrapped(tree)
+    if isinstance(tree, NumberTree):
+        return tree.value
+    if isinstance(tree, UnaryTree):
+        inner = _number(tree.inner)
+        return None if inner is None else -inner if tree.operator == "-" else inner
+    if isinstance(tree, BinaryTree):
+        return _arithmetic(tree)
     return None
 
 
-def _unwrap(node: promql_parser.Expr) -> promql_parser.Expr:
-    while isinstance(node, promql_parser.ParenExpr):
-        node = node.expr
-    return node
-
-
-def _number(node: promql_parser.Expr) -> float | None:
-    node = _unwrap(node)
-    if isinstance(node, promql_parser.NumberLiteral):
-        return float(node.val)
-    if isinstance(node, promql_parser.UnaryExpr):
-        inner = _number(node.expr)
-        return None if inner is None else -inner
-    if isinstance(node, promql_parser.BinaryExpr):
-        return _arithmetic(node)
-    return None
-
-
-def _arithmetic(node: promql_parser.BinaryExpr) -> float | None:
-    """Fold constants: thresholds are written as `8 * 1024 * 1024 * 1024` or `50 / 100`."""
-    left, right = _number(node.lhs), _number(node.rhs)
+def _arithmetic(tree: BinaryTree) -> float | None:
+    left, right = _number(tree.left), _number(tree.right)
     if left is None or right is None:
         return None
-    match str(node.op):
+    match tree.operator:
         case "+":
             return left + right
         case "-":
@@ -154,12 +116,12 @@ def _arithmetic(node: promql_parser.BinaryExpr) -> float | None:
     return None
 
 
-def _is_plain(node: promql_parser.Expr) -> bool:
-    node = _unwrap(node)
+def _is_plain(tree: Tree) -> bool:
+    tree = unwrapped(tree)
     return (
-        isinstance(node, promql_parser.VectorSelector)
-        and bool(node.name)
-        and node.offset is None
-        and node.at is None
-        and not node.matchers.or_matchers
+        isinstance(tree, SelectorTree)
+        and bool(tree.name)
+        and not tree.has_offset
+        and tree.at is None
+        and not tree.extended
     )

@@ -1,1 +1,1 @@
-"""PromQL over columns: parse (promql-parser), plan into nodes, evaluate with NumPy over values [series, steps]."""
+"""PromQL over columns: parse, plan into nodes, evaluate with NumPy over values [series, steps]."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Labels
+from query.annotations import NOT_A_QUANTILE, NOT_A_RATIO, go_g
 from query.context import Context
 from query.errors import execution
 from query.format import format_value
@@ -133,8 +135,9 @@ class Aggregation(VectorNode):
 class Quantile(VectorNode):
     """quantile(q, v)."""
 
-    def __init__(self, q: ScalarNode, inner: VectorNode, by: By) -> None:
+    def __init__(self, q: ScalarNode, inner: VectorNode, by: By, where: str) -> None:
         self.q = q
+        self.where = where
         self.inner = inner
         self._grouped = Grouped(by)
 
@@ -147,8 +150,7 @@ class Quantile(VectorNode):
         vector = self.inner.evaluate(context)
         if not len(vector.table):
             return empty(context.steps)
-        if (np.isnan(q) | (q < 0) | (q > 1)).any():
-            context.budget.warn("PromQL warning: quantile value should be between 0 and 1")
+        warn_of_quantiles(q, self.where, context)
         grouping, table = self._grouped.of(vector.table)
         mask = vector.mask()
         values = np.empty((grouping.groups, context.steps))
@@ -211,6 +213,82 @@ def _ranked(values: FloatArray, mask: BoolArray) -> IntArray:
     """Positions from best (smallest) to worst per step; NaN behind every number, absent behind all."""
     kind = np.where(mask, np.where(np.isnan(values), 1, 0), 2)
     return np.lexsort((np.where(kind == 0, values, 0.0), kind), axis=0)
+
+
+def warn_of_quantiles(q: FloatArray, where: str, context: Context) -> None:
+    """Warn of NaN, the largest above 1 and the smallest below 0."""
+    if ((q >= 0) & (q <= 1)).all():
+        return
+    told = [value for value in (np.nanmax(q), np.nanmin(q)) if value > 1 or value < 0] if not np.isnan(q).all() else []
+    for value in ([np.nan] if np.isnan(q).any() else []) + told:
+        context.budget.annotations.warn(f"{NOT_A_QUANTILE}, got {go_g(float(value))}", where)
+
+
+class LimitK(VectorNode):
+    """limitk(k, v): k elements of each group, the same ones at every step as far as they are there."""
+
+    def __init__(self, k: ScalarNode, inner: VectorNode, by: By) -> None:
+        self.k = k
+        self.inner = inner
+        self._grouped = Grouped(by)
+
+    def children(self) -> Iterator[Node]:
+        yield self.k
+        yield self.inner
+
+    def evaluate(self, context: Context) -> Vector:
+        k = self.k.evaluate(context)
+        vector = self.inner.evaluate(context)
+        _check_k(k)
+        if not len(vector.table) or k.max() < 1:
+            return empty(context.steps)
+        grouping, _ = self._grouped.of(vector.table)
+        mask = vector.mask()
+        ordered = mask[grouping.order]
+        counted = np.cumsum(ordered, axis=0)
+        before = np.where(grouping.starts[:, None] > 0, counted[np.maximum(grouping.starts - 1, 0)], 0)
+        rank: IntArray = counted - before[grouping.of[grouping.order]]
+        kept = np.empty(mask.shape, dtype=np.bool_)
+        kept[grouping.order] = ordered & (rank <= np.floor(k))
+        return Vector(vector.table, vector.values, packed(kept))
+
+
+class LimitRatio(VectorNode):
+    """limit_ratio(r, v): about the share r of all elements, chosen by a hash of their labels; -r the others."""
+
+    def __init__(self, ratio: ScalarNode, inner: VectorNode, by: By, where: str) -> None:
+        self.ratio = ratio
+        self.inner = inner
+        self.where = where
+        self._offsets: Last[FloatArray] = Last()
+
+    def children(self) -> Iterator[Node]:
+        yield self.ratio
+        yield self.inner
+
+    def evaluate(self, context: Context) -> Vector:
+        ratio = self.ratio.evaluate(context)
+        vector = self.inner.evaluate(context)
+        if not ratio.any():
+            return empty(context.steps)
+        if np.isnan(ratio).any():
+            raise execution("Ratio value is NaN")
+        for value, cap in ((float(ratio.max()), 1), (float(ratio.min()), -1)):
+            if abs(value) > 1 and value * cap > 0:
+                message = f"{NOT_A_RATIO}, got {go_g(value)}, capping to {cap}"
+                context.budget.annotations.warn(message, self.where)
+        if not len(vector.table):
+            return empty(context.steps)
+        offsets = self._offsets.of(_offsets, vector.table)
+        limit = np.clip(ratio, -1.0, 1.0)
+        kept = np.where(limit >= 0, offsets < limit, offsets >= 1.0 + limit) & vector.mask()
+        return Vector(vector.table, vector.values, packed(kept))
+
+
+def _offsets(table: Table) -> FloatArray:
+    """float64 [rows, 1] in 0..1, the same for the same labels on every machine."""
+    digests = [blake2b(repr(labels).encode(), digest_size=6).digest() for labels in table.rows]
+    return np.array([int.from_bytes(digest, "big") / 2**48 for digest in digests])[:, None]
 
 
 def _check_k(k: FloatArray) -> None:

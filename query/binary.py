@@ -103,6 +103,8 @@ class VectorBinary(VectorNode):
 
     def evaluate(self, context: Context) -> Vector:
         left, right = self.left.evaluate(context), self.right.evaluate(context)
+        if self._matching.fills:
+            left, right = self._filled(left, right, context)
         if not len(left.table) or not len(right.table):
             return empty(context.steps)
         swapped = self._matching.cardinality == "one-to-many"
@@ -118,6 +120,20 @@ class VectorBinary(VectorNode):
         a, b = many.values[found.many], one.values[found.one]
         return self._merging.merge(self._combine(found, b if swapped else a, a if swapped else b, present))
 
+    def _filled(self, left: Vector, right: Vector, context: Context) -> tuple[Vector, Vector]:
+        """Both sides with rows in place of what is missing beside the other; these carry the matching labels only."""
+        matching = self._matching
+        left_filled, right_filled = left, right
+        for_left, for_right = matching.fill_left, matching.fill_right
+        if matching.cardinality == "one-to-many":  # as in Prometheus, where the sides have changed places by then
+            for_left, for_right = for_right, for_left
+        if for_right is not None:
+            right_filled = _with_fill(right, left, matching, for_right)
+        if for_left is not None:
+            left_filled = _with_fill(left, right, matching, for_left)
+        context.budget.spend((len(left_filled.table) + len(right_filled.table)) * context.steps)
+        return left_filled, right_filled
+
     def _pair(self, many: Table, one: Table) -> Pairs:
         return pairs(self._matching, many, one, drop_name=self._arithmetic is not None)
 
@@ -129,6 +145,27 @@ class VectorBinary(VectorNode):
         if self._return_bool:
             return Vector(self._dropped.of(dropping, found.table), holds.astype(np.float64), present)
         return Vector(found.table, left, holds if present is None else holds & present)
+
+
+def _with_fill(side: Vector, other: Vector, matching: Matching, value: float) -> Vector:
+    """`side` plus a row for every signature of the other side, present where `side` has none and the other has one."""
+    keys = {matching.signature(labels): None for labels in other.table.rows}
+    if not keys:
+        return side
+    grouping = group_by([*keys, *(matching.signature(labels) for labels in (*side.table.rows, *other.table.rows))])
+    own, others = side.mask(), other.mask()
+    steps = others.shape[1]
+    blank = np.zeros((len(keys), steps), dtype=np.bool_)
+    has = np.asarray(
+        grouping.reduce(np.logical_or, np.concatenate([blank, own, np.zeros_like(others)])), dtype=np.bool_
+    )
+    wants = np.asarray(
+        grouping.reduce(np.logical_or, np.concatenate([blank, np.zeros_like(own), others])), dtype=np.bool_
+    )
+    there = (wants & ~has)[grouping.of[: len(keys)]]
+    table = Table((*side.table.rows, *keys), (*side.table.drop, *([False] * len(keys))))
+    values = np.concatenate([side.values, np.full((len(keys), steps), value)])
+    return Vector(table, values, np.concatenate([own, there]))
 
 
 def _both_present(many: Vector, one: Vector, found: Pairs) -> BoolArray | None:

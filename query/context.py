@@ -8,6 +8,7 @@ import numpy as np
 
 from metrics.clock import Clock
 from metrics.frame import IntArray
+from query.annotations import Annotations
 from query.errors import QueryError, execution
 from query.options import QueryOptions
 
@@ -19,13 +20,14 @@ class Budget:
     options: QueryOptions
     clock: Clock
     deadline_ns: int
+    limit_s: float
     loaded: int = 0
-    warnings: list[str] = field(default_factory=list)
+    annotations: Annotations = field(default_factory=Annotations)
 
     def check_time(self) -> None:
         """Raise QueryError(timeout) when the query has run too long."""
         if self.clock.monotonic_ns() > self.deadline_ns:
-            raise QueryError("timeout", f"query timed out after {self.options.timeout_s:g} s")
+            raise QueryError("timeout", f"query timed out after {self.limit_s:g} s")
 
     def spend(self, samples: int) -> None:
         """Count samples that are loaded or made; QueryError where they are too many."""
@@ -36,10 +38,6 @@ class Budget:
     def check_series(self, count: int) -> None:
         if count > self.options.max_series:
             raise execution(f"a selector matches {count} series, the limit is {self.options.max_series}")
-
-    def warn(self, message: str) -> None:
-        if message not in self.warnings and len(self.warnings) < 10:
-            self.warnings.append(message)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +69,10 @@ class Context:
     def at(self, t_ms: IntArray, step_ms: int) -> Context:
         """The same query at other times."""
         return Context(t_ms, step_ms, self.start_ms, self.end_ms, self.budget)
+
+    def part(self, begin: int, end: int) -> Context:
+        """The same query at some of its steps."""
+        return self.at(self.t_ms[begin:end], self.step_ms if end - begin > 1 else 0)
 
     def first_step(self) -> Context:
         """The same query at its first step only."""

@@ -15,9 +15,11 @@ from query.merging import Merging
 from query.nodes import Node, RangeNode, ScalarNode, Text, VectorNode
 from query.options import QueryOptions
 from query.parse import parse
-from query.plan import Planner, selectors
+from query.plan import Planner, Span, depends_on_span, selectors
+from query.printer import pretty
 from query.result import Kind, Result, nothing
 from query.source import Source
+from query.syntax import Tree
 from query.values import Vector
 from query.windows import Windows
 
@@ -32,20 +34,25 @@ class QueryEngine:
 
     def prepare(self, expression: str) -> Prepared:
         """Parse and plan once, evaluate often; QueryError(bad_data) where the text is wrong."""
-        tree = parse(expression, self.options)
-        return Prepared(expression, Planner(self.source, self.options).plan(tree), self.options, self._clock)
+        return Prepared(expression, parse(expression, self.options), self.source, self.options, self._clock)
+
+    def limited(self, options: QueryOptions, clock: Clock) -> QueryEngine:
+        """The same engine under other limits: those of one request."""
+        return QueryEngine(self.source, options, clock)
 
     def prettify(self, expression: str) -> str:
         """The expression in the parser's uniform layout; QueryError(bad_data) where it is wrong."""
-        return str(parse(expression, self.options).prettify())
+        return pretty(parse(expression, self.options))
 
-    def instant(self, expression: str, t_ms: int) -> Result:
-        """Evaluate at one time."""
-        return self.prepare(expression).instant(t_ms)
+    def instant(self, expression: str, t_ms: int, timeout_s: float | None = None) -> Result:
+        """Evaluate at one time; timeout_s: less than the options' timeout, if given."""
+        return self.prepare(expression).instant(t_ms, timeout_s)
 
-    def range(self, expression: str, start_ms: int, end_ms: int, step_ms: int) -> Result:
-        """Evaluate at start, start + step, ... up to end."""
-        return self.prepare(expression).range(start_ms, end_ms, step_ms)
+    def range(
+        self, expression: str, start_ms: int, end_ms: int, step_ms: int, timeout_s: float | None = None
+    ) -> Result:
+        """Evaluate at start, start + step, ... up to end; timeout_s as in `instant`."""
+        return self.prepare(expression).range(start_ms, end_ms, step_ms, timeout_s)
 
 
 class Prepared:
@@ -55,15 +62,34 @@ class Prepared:
     so that evaluating a rule again costs a few array operations. Use one from one thread at a time.
     """
 
-    def __init__(self, expression: str, root: Node, options: QueryOptions, clock: Clock) -> None:
+    def __init__(self, expression: str, tree: Tree, source: Source, options: QueryOptions, clock: Clock) -> None:
         self.expression = expression
-        self._root = root
+        self._tree = tree
+        self._source = source
         self._options = options
+        self._span = Span()
+        self._depends_on_span = depends_on_span(tree)
+        self._root = self._planned(self._span, checked=not self._depends_on_span)
         self._clock = clock
         self._merging = Merging(Table.final)
         self._dicts: Last[tuple[dict[str, str], ...]] = Last()
-        self.selectors = selectors(root)
+        self.selectors = selectors(self._root)
         self._tests = [[(matcher.name, predicate(matcher)) for matcher in matchers] for matchers in self.selectors]
+
+    def _planned(self, span: Span, *, checked: bool = True) -> Node:
+        """The plan for one span of time; unchecked, a span that the expression cannot do with is replaced by another."""
+        try:
+            return Planner(self._source, self._options, self.expression, span).plan(self._tree)
+        except QueryError:
+            if checked:
+                raise
+            return Planner(self._source, self._options, self.expression, Span(0, 60_000, 60_000)).plan(self._tree)
+
+    def _for(self, span: Span) -> Node:
+        """The plan to use for a span: made anew where the expression asks for it with start(), step() and so on."""
+        if self._depends_on_span and span != self._span:
+            self._span, self._root = span, self._planned(span)
+        return self._root
 
     @property
     def kind(self) -> Kind:
@@ -88,22 +114,23 @@ class Prepared:
         labels = labels_of(series)
         return any(all(test(get(labels, name)) for name, test in tests) for tests in self._tests)
 
-    def instant(self, t_ms: int) -> Result:
-        """Evaluate at one time."""
+    def instant(self, t_ms: int, timeout_s: float | None = None) -> Result:
+        """Evaluate at one time; timeout_s: less than the options' timeout, if given."""
         at = np.array([t_ms], dtype=np.int64)
-        context = self._context(at, 0)
+        root = self._for(Span(t_ms, t_ms, 0))
+        context = self._context(at, 0, t_ms, timeout_s)
         with np.errstate(all="ignore"):
-            if isinstance(self._root, VectorNode):
-                return self._vector(self._root.evaluate(context), context)
-            if isinstance(self._root, ScalarNode):
-                value = self._root.evaluate(context)[None, :]
-                return Result("scalar", ({},), at, value, np.ones((1, 1), dtype=np.bool_), _warnings(context))
-            if isinstance(self._root, RangeNode):
-                return _matrix(self._root.windows(context), context)
-        return Result("string", (), at, np.empty((0, 1)), np.empty((0, 1), dtype=np.bool_), (), self._root.value)
+            if isinstance(root, VectorNode):
+                return self._vector(root.evaluate(context), context)
+            if isinstance(root, ScalarNode):
+                value = root.evaluate(context)[None, :]
+                return Result("scalar", ({},), at, value, np.ones((1, 1), dtype=np.bool_), _told(context))
+            if isinstance(root, RangeNode):
+                return _matrix(root.windows(context), context)
+        return Result("string", (), at, np.empty((0, 1)), np.empty((0, 1), dtype=np.bool_), (), root.value)
 
-    def range(self, start_ms: int, end_ms: int, step_ms: int) -> Result:
-        """Evaluate at start, start + step, ... up to end."""
+    def range(self, start_ms: int, end_ms: int, step_ms: int, timeout_s: float | None = None) -> Result:
+        """Evaluate at start, start + step, ... up to end; timeout_s as in `instant`."""
         if step_ms <= 0:
             raise bad_data("zero or negative query resolution step widths are not accepted. Try a positive integer")
         if end_ms < start_ms:
@@ -113,22 +140,22 @@ class Prepared:
                 f"exceeded maximum resolution of {self._options.max_steps:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        if isinstance(self._root, RangeNode | Text):
-            raise bad_data(
-                f"invalid expression type {'range vector' if isinstance(self._root, RangeNode) else 'string'!r} "
-                "for range query, must be Scalar or instant Vector"
-            )
-        context = self._context(times(start_ms, end_ms, step_ms), step_ms)
+        root = self._for(Span(start_ms, end_ms, step_ms))
+        if isinstance(root, RangeNode | Text):
+            kind = "range vector" if isinstance(root, RangeNode) else "string"
+            raise bad_data(f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector')
+        context = self._context(times(start_ms, end_ms, step_ms), step_ms, end_ms, timeout_s)
         with np.errstate(all="ignore"):
-            if isinstance(self._root, ScalarNode):
-                value = self._root.evaluate(context)[None, :]
-                return Result("matrix", ({},), context.t_ms, value, np.ones(value.shape, bool), _warnings(context))
-            return self._vector(self._root.evaluate(context), context)
+            if isinstance(root, ScalarNode):
+                value = root.evaluate(context)[None, :]
+                return Result("matrix", ({},), context.t_ms, value, np.ones(value.shape, bool), _told(context))
+            return self._vector(root.evaluate(context), context)
 
-    def _context(self, t_ms: IntArray, step_ms: int) -> Context:
-        deadline = self._clock.monotonic_ns() + round(self._options.timeout_s * 1e9)
-        budget = Budget(self._options, self._clock, deadline)
-        return Context(t_ms, step_ms, int(t_ms[0]), int(t_ms[-1]), budget)
+    def _context(self, t_ms: IntArray, step_ms: int, end_ms: int, timeout_s: float | None) -> Context:
+        limit_s = self._options.timeout_s if timeout_s is None else min(timeout_s, self._options.timeout_s)
+        deadline = self._clock.monotonic_ns() + round(limit_s * 1e9)
+        budget = Budget(self._options, self._clock, deadline, limit_s)
+        return Context(t_ms, step_ms, int(t_ms[0]), end_ms, budget)
 
     def _vector(self, vector: Vector, context: Context) -> Result:
         """Drop names, merge what is then the same series, leave out what is absent everywhere."""
@@ -148,19 +175,19 @@ class Prepared:
         if context.step_ms:
             order = sorted(range(len(labels)), key=lambda row: sorted(labels[row].items()))
             labels, mask, values = tuple(labels[row] for row in order), mask[order], values[order]
-        return Result(kind, labels, context.t_ms, values, mask, _warnings(context))
+        return Result(kind, labels, context.t_ms, values, mask, _told(context))
 
 
 def _dicts(table: Table) -> tuple[dict[str, str], ...]:
     return tuple(dict(labels) for labels in table.final())
 
 
-def _warnings(context: Context) -> tuple[str, ...]:
-    return tuple(context.budget.warnings)
+def _told(context: Context) -> tuple[str, ...]:
+    return context.budget.annotations.texts()
 
 
 def _with_warnings(result: Result, context: Context) -> Result:
-    warnings = _warnings(context)
+    warnings = _told(context)
     if not warnings:
         return result
     return Result(result.kind, result.labels, result.t_ms, result.values, result.present, warnings)
@@ -183,7 +210,7 @@ def _matrix(windows: Windows, context: Context) -> Result:
     labels = _dicts(windows.table)
     rows = [i for i in range(len(labels)) if present[i].any()]
     rows.sort(key=lambda i: sorted(labels[i].items()))
-    return Result("matrix", tuple(labels[i] for i in rows), axis, values[rows], present[rows], _warnings(context))
+    return Result("matrix", tuple(labels[i] for i in rows), axis, values[rows], present[rows], _told(context))
 
 
 __all__ = ["Prepared", "QueryEngine", "QueryError", "QueryOptions", "Result"]

@@ -39,6 +39,14 @@ def _without_exponent(text: str) -> str:
     return f"{sign}{digits[:point]}.{digits[point:]}"
 
 
+def rfc3339(t_ms: int) -> str:
+    """A time in UTC, whole seconds."""
+    try:
+        return datetime.fromtimestamp(t_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{t_ms // 1000} s"
+
+
 def parse_duration_ms(text: str) -> int:
     """Read a duration such as 1h30m or a plain number of seconds; QueryError(bad_data) where it is neither."""
     try:

@@ -13,10 +13,13 @@ import numpy as np
 
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Labels
+from query.annotations import BAD_BUCKET, NOT_A_QUANTILE, NOT_MONOTONE, for_metric, go_g
 from query.context import Context
-from query.labels import Last, Table, get, without
+from query.format import rfc3339
+from query.labels import NAME, Last, Table, get, joined, with_label, without
+from query.merging import Merging
 from query.nodes import Node, ScalarNode, VectorNode
-from query.values import BoolArray, Vector, empty
+from query.values import BoolArray, Vector, empty, packed
 
 SMALL_DELTA = 1e-12
 
@@ -36,19 +39,23 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histograms:
-    """The histograms among a table's rows, their labels without `le`, and how many rows are no buckets."""
+    """The histograms among a table's rows, their labels without `le`, and what to say of rows that are no buckets."""
 
     table: Table
     batches: tuple[Batch, ...]
-    strangers: int
+    strangers: tuple[tuple[str, int], ...]
 
 
 def find(table: Table) -> Histograms:
     """Group bucket rows into histograms."""
     members: dict[Labels, list[tuple[float, int]]] = defaultdict(list)
+    strangers: list[tuple[str, int]] = []
     for row, labels in enumerate(table.rows):
         bound = _bound(get(labels, "le"))
-        if bound is not None:
+        if bound is None:
+            message = f'{BAD_BUCKET} of "{get(labels, "le")}"'
+            strangers.append((for_metric(message, get(labels, NAME)), row))
+        else:
             members[without(labels, ("le",))].append((bound, row))
     alike: dict[tuple[float, ...], list[tuple[int, list[int]]]] = defaultdict(list)
     for target, buckets in enumerate(members.values()):
@@ -58,8 +65,7 @@ def find(table: Table) -> Histograms:
         Batch(np.array(bounds), np.array([rows for _, rows in group]), np.array([target for target, _ in group]))
         for bounds, group in alike.items()
     )
-    strangers = len(table) - sum(len(buckets) for buckets in members.values())
-    return Histograms(Table(tuple(members), (True,) * len(members)), batches, strangers)
+    return Histograms(Table(tuple(members), (True,) * len(members)), batches, tuple(strangers))
 
 
 def _bound(text: str) -> float | None:
@@ -72,9 +78,13 @@ def _bound(text: str) -> float | None:
 class HistogramFunction(VectorNode):
     """Finds the histograms in a vector of buckets and hands their counts to `_values`."""
 
-    def __init__(self, scalars: tuple[ScalarNode, ...], inner: VectorNode) -> None:
+    def __init__(
+        self, scalars: tuple[ScalarNode, ...], inner: VectorNode, scalars_at: tuple[str, ...], inner_at: str
+    ) -> None:
         self.scalars = scalars
         self.inner = inner
+        self.scalars_at = scalars_at
+        self.inner_at = inner_at
         self._found: Last[Histograms] = Last()
 
     def children(self) -> Iterator[Node]:
@@ -85,16 +95,21 @@ class HistogramFunction(VectorNode):
         scalars = [scalar.evaluate(context) for scalar in self.scalars]
         vector = self.inner.evaluate(context)
         found = self._found.of(find, vector.table)
-        if found.strangers:
-            context.budget.warn('PromQL warning: bucket label "le" is missing or has a malformed value')
+        for message, row in found.strangers:
+            if vector.present is None or vector.present[row].any():
+                context.budget.annotations.warn(message, self.inner_at)
+        self._warn(scalars, context)
         if not len(found.table):
             return empty(context.steps)
-        self._warn(scalars, context)
+        return self._of(found, vector, scalars, context)
+
+    def _of(self, found: Histograms, vector: Vector, scalars: list[FloatArray], context: Context) -> Vector:
         values = np.empty((len(found.table), context.steps))
         mask = None if vector.present is None else np.zeros(values.shape, dtype=np.bool_)
         for batch in found.batches:
             context.budget.check_time()
             counts = vector.values[batch.rows]
+            self._inspect(batch, found.table, counts, vector, context)
             if vector.present is None:
                 values[batch.targets] = self._values(batch.bounds, counts, scalars)
                 continue
@@ -103,6 +118,9 @@ class HistogramFunction(VectorNode):
             mask[batch.targets] = there.any(axis=1)
             values[batch.targets] = self._values_with_gaps(batch.bounds, counts, there, scalars)
         return Vector(found.table, values, mask)
+
+    def _inspect(self, batch: Batch, table: Table, counts: FloatArray, vector: Vector, context: Context) -> None:
+        """Tell about counts that make no sense."""
 
     def _values_with_gaps(
         self, bounds: FloatArray, counts: FloatArray, there: BoolArray, scalars: list[FloatArray]
@@ -134,11 +152,68 @@ class HistogramQuantile(HistogramFunction):
     """histogram_quantile(q, buckets)."""
 
     def _warn(self, scalars: list[FloatArray], context: Context) -> None:
-        if not ((scalars[0] >= 0) & (scalars[0] <= 1)).all():
-            context.budget.warn("PromQL warning: quantile value should be between 0 and 1")
+        for q, where in zip(scalars, self.scalars_at, strict=True):
+            for value in np.unique(q[~((q >= 0) & (q <= 1))]).tolist():
+                context.budget.annotations.warn(f"{NOT_A_QUANTILE}, got {go_g(value)}", where)
+
+    def _inspect(self, batch: Batch, table: Table, counts: FloatArray, vector: Vector, context: Context) -> None:
+        if vector.present is not None:
+            counts = np.where(vector.present[batch.rows], counts, -np.inf)
+        rising = np.maximum.accumulate(counts, axis=1)
+        fell = (counts < rising) & (counts > -np.inf) & np.isposinf(batch.bounds[-1])
+        fell &= ~(np.abs(rising - counts) <= SMALL_DELTA * (np.abs(rising) + np.abs(counts)))
+        if not fell.any():
+            return
+        for i in np.flatnonzero(fell.any(axis=(1, 2))).tolist():
+            name = get(table.rows[int(batch.targets[i])], NAME)
+            bounds = batch.bounds[fell[i].any(axis=1)]
+            at = context.t_ms[fell[i].any(axis=0)]
+            most = float((rising[i] - counts[i])[fell[i]].max())
+            detail = (
+                f", from buckets {go_g(float(bounds[0]))} to {go_g(float(bounds[-1]))}, with a max diff of {most:.2g}, "
+                f"over {len(at)} samples from {rfc3339(int(at[0]))} to {rfc3339(int(at[-1]))}"
+            )
+            context.budget.annotations.info(for_metric(NOT_MONOTONE, name), self.inner_at, detail)
 
     def _values(self, bounds: FloatArray, counts: FloatArray, scalars: list[FloatArray]) -> FloatArray:
         return bucket_quantile(scalars[0], bounds, counts)
+
+
+class HistogramQuantiles(HistogramQuantile):
+    """histogram_quantiles(buckets, "label", q, ...): each quantile beside the others, told apart by a label."""
+
+    MOST = 10
+
+    def __init__(
+        self,
+        scalars: tuple[ScalarNode, ...],
+        inner: VectorNode,
+        scalars_at: tuple[str, ...],
+        inner_at: str,
+        label: str,
+    ) -> None:
+        super().__init__(scalars, inner, scalars_at, inner_at)
+        self.label = label
+        self._merging = Merging()
+
+    def _of(self, found: Histograms, vector: Vector, scalars: list[FloatArray], context: Context) -> Vector:
+        parts = []
+        for q in scalars:
+            one = super()._of(found, vector, [q], context)
+            mask = one.mask()
+            for value in np.unique(q).tolist():
+                rows = tuple(with_label(labels, self.label, _quantile_text(value)) for labels in one.table.rows)
+                here = mask & ((q == value) | (np.isnan(q) & np.isnan(value)))
+                parts.append(Vector(Table(rows, one.table.drop), one.values, here))
+        table = joined(*(part.table for part in parts))
+        values, present = (np.concatenate([getattr(p, name) for p in parts]) for name in ("values", "present"))
+        return self._merging.merge(Vector(table, values, packed(present)))
+
+
+def _quantile_text(value: float) -> str:
+    """As in OpenMetrics: always with a point or an exponent."""
+    text = go_g(value)
+    return text if set(text) & set(".eNI") else f"{text}.0"
 
 
 class HistogramFraction(HistogramFunction):

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 from metrics.series import Labels, Series
 
 NAME = "__name__"
+# What describes a metric as it was stored: gone where a function makes something else of it.
+METADATA = (NAME, "__type__", "__unit__")
 T = TypeVar("T")
 
 
@@ -44,7 +46,7 @@ class Table:
     def final(self) -> tuple[Labels, ...]:
         """The label sets as they leave the engine."""
         return tuple(
-            without(labels, (NAME,)) if drop else labels for labels, drop in zip(self.rows, self.drop, strict=True)
+            without(labels, METADATA) if drop else labels for labels, drop in zip(self.rows, self.drop, strict=True)
         )
 
 
@@ -123,9 +125,8 @@ def with_label(labels: Labels, name: str, value: str) -> Labels:
 
 
 def show(labels: Labels) -> str:
-    """A label set as Prometheus writes it: name{label="value", ...}."""
-    inner = ", ".join(f'{name}="{_escaped(value)}"' for name, value in labels if name != NAME)
-    return f"{get(labels, NAME)}{{{inner}}}"
+    """A label set as Prometheus's messages have it: {__name__="name", label="value"}."""
+    return "{" + ", ".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
 
 
 def _escaped(value: str) -> str:

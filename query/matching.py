@@ -12,7 +12,7 @@ from metrics.frame import IntArray
 from metrics.series import Labels
 from query.errors import execution
 from query.grouping import Grouping, group_by
-from query.labels import NAME, Table, get, keep, show, with_label, without
+from query.labels import METADATA, NAME, Table, get, keep, show, with_label, without
 from query.values import BoolArray
 
 MOST_PAIRS = 100_000
@@ -27,6 +27,12 @@ class Matching:
     on: bool = False
     labels: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    fill_left: float | None = None
+    fill_right: float | None = None
+
+    @property
+    def fills(self) -> bool:
+        return self.fill_left is not None or self.fill_right is not None
 
     def signature(self, labels: Labels) -> Labels:
         """What has to be equal for two rows to meet."""
@@ -34,7 +40,7 @@ class Matching:
 
     def result(self, many: Labels, one: Labels, *, drop_name: bool) -> Labels:
         """Labels of the pair's result: those of the `many` side, plus what is included from the `one` side."""
-        labels = without(many, (NAME,)) if drop_name else many
+        labels = without(many, METADATA) if drop_name else many
         if self.cardinality == "one-to-one":
             labels = keep(labels, self.labels) if self.on else without(labels, self.labels)
         for name in self.include:
@@ -77,7 +83,9 @@ def pairs(matching: Matching, many: Table, one: Table, *, drop_name: bool) -> Pa
     many_groups = None
     if matching.cardinality == "one-to-one":
         many_groups = _if_twice([many_keys[i] for i, _ in met])
-    return Pairs(left, right, Table(named), _if_twice(one_keys), many_groups, _if_twice(list(named)))
+    # What has lost its name on the way (abs(x) > y) does not get it back by being compared.
+    drops = tuple(many.drop[i] for i, _ in met)
+    return Pairs(left, right, Table(named, drops), _if_twice(one_keys), many_groups, _if_twice(list(named)))
 
 
 def _if_twice(keys: list[Labels]) -> Grouping | None:
@@ -97,6 +105,7 @@ def check_one_side(matching: Matching, found: Pairs, one: Table, present: BoolAr
         return
     group, step = clashes[0]
     rows = [row for row in found.one_groups.rows(int(group)).tolist() if present[row, step]]
+    rows.sort(key=lambda row: one.rows[row])
     shared = one.rows[rows[0]]
     shared = keep(shared, matching.labels) if matching.on else without(shared, (*matching.labels, NAME))
     shown = sorted(show(one.rows[row]) for row in rows[:2])

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from metrics.series import Labels
 from query.errors import execution
 from query.grouping import Grouping, group_by
 from query.labels import Last, Table
 from query.values import Vector, packed
 
 
+def _rows(table: Table) -> Sequence[Hashable]:
+    """A row that is to lose its name is another than one that keeps it."""
+    return list(zip(table.rows, table.drop, strict=True))
+
+
 class Merging:
     """Merges rows of equal labels into one; keeps the partition while the same table comes in."""
 
-    def __init__(self, labels: Callable[[Table], tuple[Labels, ...]] = lambda table: table.rows) -> None:
+    def __init__(self, labels: Callable[[Table], Sequence[Hashable]] = _rows) -> None:
         self._labels = labels
         self._last: Last[tuple[Grouping, Table] | None] = Last()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -20,6 +20,8 @@ class QueryOptions:
     max_samples: samples one query may load or produce in one node.
     max_steps: points per series of a range query (Prometheus: 11,000).
     subquery_step_s: the step of a subquery that names none.
+    rollups: auto answers from 1-minute rollups where samples are gone, or where a coarse query (steps of 5 minutes,
+        ranges of 10) would read more than rollup_samples; never does not.
     """
 
     lookback_s: Annotated[float, Gt(0), Le(86_400)] = 300.0
@@ -31,6 +33,8 @@ class QueryOptions:
     max_samples: Annotated[int, Ge(1_000)] = 20_000_000
     max_steps: Annotated[int, Ge(1)] = 11_000
     subquery_step_s: Annotated[float, Gt(0), Le(86_400)] = 60.0
+    rollups: Literal["auto", "never"] = "auto"
+    rollup_samples: Annotated[int, Ge(0)] = 5_000_000
 
     @property
     def lookback_ms(self) -> int:

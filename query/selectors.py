@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from query.context import Context, times
 from query.labels import EMPTY, Last, Table, dropping, joined, table_of
 from query.matchers import Matcher
 from query.nodes import Node, RangeNode, Selecting, VectorNode
+from query.rollups import COARSE_RANGE_MS, COARSE_STEP_MS, Minutes, beside, newest, reduced, windows_of_lasts
 from query.source import Block, Columns, Cursor
 from query.values import Vector, empty, is_stale, packed
 from query.windows import Window, Windows, locate
@@ -80,12 +81,29 @@ class Tables:
         return own
 
 
+RawSince: TypeAlias = Callable[[], int | None]
+
+
+def _always() -> int | None:
+    """For sources that keep every sample."""
+    return None
+
+
 class InstantSelector(VectorNode, Selecting):
     """The newest sample of each series, no older than the lookback; its value, or its time for timestamp()."""
 
-    def __init__(self, matchers: tuple[Matcher, ...], cursor: Cursor, shift: Shift, *, want_time: bool = False) -> None:
+    def __init__(
+        self,
+        matchers: tuple[Matcher, ...],
+        cursor: Cursor,
+        shift: Shift,
+        raw_since_ms: RawSince = _always,
+        *,
+        want_time: bool = False,
+    ) -> None:
         self.matchers = matchers
         self._cursor = cursor
+        self._minutes = Minutes(cursor, raw_since_ms)
         self._shift = shift
         self._want_time = want_time
         self.pinned = shift.pinned
@@ -95,16 +113,30 @@ class InstantSelector(VectorNode, Selecting):
     def evaluate(self, context: Context) -> Vector:
         ends = self._shift.apply(context)
         lookback = context.options.lookback_ms
-        if context.single:
-            end = int(ends[0])
-            blocks = self._cursor.last(end - lookback + 1, end)
-            vector = self._once(context, blocks)
+        border = self._minutes.steps(context, ends, lookback, coarse=context.step_ms >= COARSE_STEP_MS)
+        if border == len(ends):
+            vector = self._from_minutes(context, ends, lookback)
+        elif border:
+            early = self._from_minutes(context.part(0, border), ends[:border], lookback)
+            vector = beside(early, self._raw(context.part(border, len(ends)), ends[border:], lookback))
         else:
-            blocks = self._cursor.blocks(int(ends[0]) - lookback + 1, int(ends[-1]))
-            vector = self._steps(context, blocks, ends, lookback)
+            vector = self._raw(context, ends, lookback)
         if not self._want_time:
             return vector
         return Vector(self._dropped.of(dropping, vector.table), vector.values, vector.present)
+
+    def _from_minutes(self, context: Context, ends: IntArray, lookback: int) -> Vector:
+        blocks = self._minutes.blocks(context, ends, lookback)
+        context.budget.spend(sum(len(block.series) for block in blocks) * context.steps)
+        return newest(blocks, ends, lookback, context, want_time=self._want_time)
+
+    def _raw(self, context: Context, ends: IntArray, lookback: int) -> Vector:
+        if context.single:
+            end = int(ends[0])
+            blocks = self._cursor.last(end - lookback + 1, end)
+            return self._once(context, blocks)
+        blocks = self._cursor.blocks(int(ends[0]) - lookback + 1, int(ends[-1]))
+        return self._steps(context, blocks, ends, lookback)
 
     def _once(self, context: Context, blocks: Sequence[Block]) -> Vector:
         if not blocks:
@@ -138,20 +170,125 @@ class InstantSelector(VectorNode, Selecting):
 class RangeSelector(RangeNode, Selecting):
     """v[5m]: the samples of each series in a window that is open on its left."""
 
-    def __init__(self, matchers: tuple[Matcher, ...], cursor: Cursor, shift: Shift, range_ms: int) -> None:
+    def __init__(
+        self,
+        matchers: tuple[Matcher, ...],
+        cursor: Cursor,
+        shift: Shift,
+        range_ms: int,
+        raw_since_ms: RawSince = _always,
+    ) -> None:
         self.matchers = matchers
         self.range_ms = range_ms
+        self._cursor = cursor
+        self._minutes = Minutes(cursor, raw_since_ms)
+        self._shift = shift
+        self.pinned = shift.pinned
+        self._tables = Tables()
+
+    def minute_steps(self, context: Context, *, exact: bool) -> int:
+        """How many of the steps, from the first on, minutes answer; exact: the function has an exact counterpart there."""
+        coarse = exact and self.range_ms >= COARSE_RANGE_MS
+        return self._minutes.steps(context, self._shift.apply(context), self.range_ms, coarse=coarse)
+
+    def reduced(self, context: Context, kind: str) -> Vector:
+        """A reduction of the minutes' columns over each window."""
+        ends = self._shift.apply(context)
+        blocks = self._minutes.blocks(context, ends, self.range_ms)
+        if not blocks:
+            return empty(context.steps)
+        context.budget.spend(sum(len(block.series) for block in blocks) * context.steps)
+        return reduced(kind, blocks, ends, self.range_ms, context)
+
+    def lasts(self, context: Context, *, counter: bool = False) -> Windows:
+        """Windows over the minutes' last samples."""
+        ends = self._shift.apply(context)
+        blocks = self._minutes.blocks(context, ends, self.range_ms)
+        return windows_of_lasts(blocks, ends, context, self.range_ms, counter=counter)
+
+    def windows(self, context: Context) -> Windows:
+        ends = self._shift.apply(context)
+        if self._minutes.steps(context, ends, self.range_ms, coarse=False):
+            return self.lasts(context)
+        blocks = self._cursor.blocks(int(ends[0]) - self.range_ms + 1, int(ends[-1]))
+        context.budget.check_series(sum(len(block.series) for block in blocks))
+        context.budget.spend(sum(block.values.size for block in blocks))
+        return framed(blocks, self._tables, ends, context, self.range_ms)
+
+
+class ExtendedSelector(RangeSelector):
+    """v[5m] anchored or smoothed: with the neighbouring samples outside the range, no further away than the lookback."""
+
+    def __init__(
+        self,
+        matchers: tuple[Matcher, ...],
+        cursor: Cursor,
+        shift: Shift,
+        range_ms: int,
+        mode: Literal["anchored", "smoothed"],
+    ) -> None:
+        super().__init__(matchers, cursor, shift, range_ms)
+        self.mode = mode
+
+    def windows(self, context: Context) -> Windows:
+        ends = self._shift.apply(context)
+        lookback = context.options.lookback_ms
+        ahead = lookback if self.mode == "smoothed" else 0
+        wide = self.range_ms + lookback + ahead
+        blocks = self._cursor.blocks(int(ends[0]) - self.range_ms - lookback + 1, int(ends[-1]) + ahead)
+        context.budget.check_series(sum(len(block.series) for block in blocks))
+        context.budget.spend(sum(block.values.size for block in blocks))
+        found = framed(blocks, self._tables, ends + ahead, context, wide)
+        return Windows(found.table, [self._narrowed(window, ends) for window in found.blocks])
+
+    def _narrowed(self, window: Window, ends: IntArray) -> Window:
+        t, begin = window.t, ends - self.range_ms
+        newest = np.maximum(window.hi - 1, window.lo)
+        first = np.clip(np.searchsorted(t, begin, side="right"), window.lo, newest) - 1
+        first = np.maximum(first, window.lo)
+        last = newest
+        if self.mode == "smoothed":
+            last = np.clip(np.searchsorted(t, ends, side="left"), window.lo, newest)
+        inner = np.minimum(last, len(t) - 1)
+        good = (window.hi > window.lo) & (t[inner] > begin)
+        if self.mode == "smoothed":
+            good &= t[np.minimum(first, len(t) - 1)] <= ends
+        lo = np.where(good, first, 0)
+        return Window(t, window.v, lo, np.where(good, last + 1, lo), ends, window.at, self.range_ms, None, window.check)
+
+
+class SmoothedSelector(VectorNode, Selecting):
+    """v smoothed: the value on the straight line between the samples before and behind."""
+
+    def __init__(self, matchers: tuple[Matcher, ...], cursor: Cursor, shift: Shift) -> None:
+        self.matchers = matchers
         self._cursor = cursor
         self._shift = shift
         self.pinned = shift.pinned
         self._tables = Tables()
 
-    def windows(self, context: Context) -> Windows:
+    def evaluate(self, context: Context) -> Vector:
         ends = self._shift.apply(context)
-        blocks = self._cursor.blocks(int(ends[0]) - self.range_ms + 1, int(ends[-1]))
+        lookback = context.options.lookback_ms
+        blocks = self._cursor.blocks(int(ends[0]) - lookback + 1, int(ends[-1]) + lookback)
         context.budget.check_series(sum(len(block.series) for block in blocks))
-        context.budget.spend(sum(block.values.size for block in blocks))
-        return framed(blocks, self._tables, ends, context, self.range_ms)
+        windows = framed(blocks, self._tables, ends + lookback, context, 2 * lookback)
+        if not windows.blocks:
+            return empty(context.steps)
+        values, masks = [], []
+        for window in windows.blocks:
+            context.budget.spend(window.v.size + len(window.v) * context.steps)
+            t, v = window.t, window.v
+            after = np.searchsorted(t, ends, side="left")
+            before = np.maximum(after - 1, 0)
+            behind = np.minimum(after, len(t) - 1)
+            exact = (after < window.hi) & (t[behind] == ends)
+            both = (after < window.hi) & (after > window.lo)
+            share = (ends - t[before]) / np.maximum(t[behind] - t[before], 1)
+            line = v[:, before] + (v[:, behind] - v[:, before]) * share
+            values.append(np.where(exact, v[:, behind], np.where(both, line, v[:, before])))
+            masks.append(np.broadcast_to(exact | (after > window.lo) & (window.hi > window.lo), values[-1].shape))
+        return Vector(windows.table, np.concatenate(values), packed(np.concatenate(masks)))
 
 
 def framed(blocks: Sequence[Block], tables: Tables, ends: IntArray, context: Context, range_ms: int) -> Windows:
@@ -167,7 +304,9 @@ def framed(blocks: Sequence[Block], tables: Tables, ends: IntArray, context: Con
                 lo, hi = locate(block.t_ms, ends, range_ms)
         else:
             lo, hi = locate(block.t_ms, ends, range_ms)
-        windows.append(Window(block.t_ms, block.values, lo, hi, ends, context.t_ms, range_ms))
+        windows.append(
+            Window(block.t_ms, block.values, lo, hi, ends, context.t_ms, range_ms, None, context.budget.check_time)
+        )
     return Windows(tables.of(clean), windows)
 
 
@@ -235,6 +374,7 @@ def _gridded(vector: Vector, grid: IntArray, ends: IntArray, context: Context, r
         t = grid[kept]
         if len(t):
             lo, hi = locate(t, ends, range_ms)
-            windows.append(Window(t, vector.values[rows][:, kept], lo, hi, ends, context.t_ms, range_ms))
+            values = vector.values[rows][:, kept]
+            windows.append(Window(t, values, lo, hi, ends, context.t_ms, range_ms, None, context.budget.check_time))
             order += rows
     return Windows(table if order == list(range(len(table))) else table.take(order), windows)

@@ -66,10 +66,20 @@ class Source(Protocol):
     def label_values(self, name: str, matchers: Sequence[Matcher] = ()) -> list[str]: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MinuteColumns:
+    """A query.rollups.MinuteBlock by itself."""
+
+    series: tuple[Series, ...]
+    t_ms: IntArray
+    columns: FloatArray
+
+
 class MemorySource:
     """Series held in memory: for tests, conformance runs and backtests over loaded data."""
 
     def __init__(self, columns: Mapping[Series, tuple[IntArray, FloatArray]] | None = None) -> None:
+        self.since_ms: int | None = None  # samples before are taken for gone, their minutes are there
         self._columns: dict[Series, tuple[IntArray, FloatArray]] = dict(columns or {})
         self.generation = 0
 
@@ -81,6 +91,9 @@ class MemorySource:
             raise ValueError(f"samples of {series} must be pairs of ascending times and values")
         self.generation += series not in self._columns
         self._columns[series] = (t, v)
+
+    def raw_since_ms(self) -> int | None:
+        return self.since_ms
 
     def has(self, series: Series) -> bool:
         return series in self._columns
@@ -130,12 +143,32 @@ class MemoryCursor:
 
     def blocks(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
         groups: dict[bytes, list[tuple[Series, IntArray, FloatArray]]] = {}
+        t0_ms = max(t0_ms, self._source.since_ms if self._source.since_ms is not None else t0_ms)
         for series in self._resolved():
             t, v = self._source.column(series)
             low, high = np.searchsorted(t, t0_ms), np.searchsorted(t, t1_ms, side="right")
             if high > low:
                 groups.setdefault(t[low:high].tobytes(), []).append((series, t[low:high], v[low:high]))
         return [self._block(group) for group in groups.values()]
+
+    def series(self) -> list[Series]:
+        return self._resolved()
+
+    def minutes(self, t0_ms: int, t1_ms: int) -> list[MinuteColumns]:
+        """The minutes that start in t0 <= t <= t1, from the samples."""
+        found = []
+        for series in self._resolved():
+            t, v = self._source.column(series)
+            start = t // 60_000 * 60_000
+            kept = (start >= t0_ms) & (start <= t1_ms) & ~np.isnan(v)
+            minutes, first = np.unique(start[kept], return_index=True)
+            if len(minutes):
+                v = v[kept]
+                count = np.diff([*first, len(v)])
+                last = v[np.append(first[1:], len(v)) - 1]
+                reductions = [ufunc.reduceat(v, first) for ufunc in (np.minimum, np.maximum, np.add)]
+                found.append(MinuteColumns((series,), minutes, np.stack([*reductions, count, last])[:, None]))
+        return found
 
     def last(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
         return [Columns(b.series, b.t_ms[-1:], b.values[:, -1:]) for b in self.blocks(t0_ms, t1_ms)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,10 @@ BLOCK = 64
 CANCELLED = 1e-5
 
 
+def _nothing() -> None:
+    """For windows that no query waits for."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """Windows over series that share a time axis.
@@ -31,6 +36,9 @@ class Window:
     lo, hi: int64 [steps]: step s sees the samples lo[s] <= i < hi[s].
     ends, at: int64 [steps] ms: the window's (inclusive) end and the evaluation time. The window is
         open on its left: ends - range_ms < t <= ends.
+    lost: float64 [series, n], what a counter had counted before it fell between a sample and the one before; empty where
+        none fell, None where the samples themselves tell it.
+    check: raises QueryError(timeout) when the query has run too long; kernels that loop call it.
     """
 
     t: IntArray
@@ -40,6 +48,8 @@ class Window:
     ends: IntArray
     at: IntArray
     range_ms: int
+    lost: FloatArray | None = None
+    check: Callable[[], None] = _nothing
 
     @property
     def steps(self) -> int:
@@ -167,6 +177,7 @@ def batches(window: Window, most: int = 2_000_000) -> list[slice]:
     """Ranges of steps whose expanded windows stay below `most` values, at least one step each."""
     weight = np.cumsum(window.count * max(len(window.v), 1))
     cuts = [0]
+    window.check()
     while cuts[-1] < window.steps:
         base = int(weight[cuts[-1] - 1]) if cuts[-1] else 0
         cuts.append(max(int(np.searchsorted(weight, base + most, side="right")), cuts[-1] + 1))

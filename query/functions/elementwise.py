@@ -72,13 +72,23 @@ class Now(VectorNode):
 
 
 def clamp_min(values: FloatArray, low: FloatArray) -> FloatArray:
-    clamped: FloatArray = np.maximum(values, low)
-    return clamped
+    return larger(values, low)
 
 
 def clamp_max(values: FloatArray, high: FloatArray) -> FloatArray:
-    clamped: FloatArray = np.minimum(values, high)
-    return clamped
+    return smaller(values, high)
+
+
+def larger(a: FloatArray, b: FloatArray) -> FloatArray:
+    """As Go's math.Max: NaN beside anything but +Inf."""
+    result: FloatArray = np.where(np.isposinf(a) | np.isposinf(b), np.inf, np.maximum(a, b))
+    return result
+
+
+def smaller(a: FloatArray, b: FloatArray) -> FloatArray:
+    """As Go's math.Min: NaN beside anything but -Inf."""
+    result: FloatArray = np.where(np.isneginf(a) | np.isneginf(b), -np.inf, np.minimum(a, b))
+    return result
 
 
 def round_half_up(values: FloatArray, nearest: FloatArray | None = None) -> FloatArray:
@@ -101,14 +111,35 @@ def degrees(values: FloatArray) -> FloatArray:
     return values * 180 / np.pi
 
 
-def _seconds(values: FloatArray) -> FloatArray:
-    """Whole seconds within the years 0 to 9999; what is no time at all becomes the epoch, as a Go conversion's zero."""
-    return np.trunc(np.clip(np.nan_to_num(values, nan=0.0), -62_167_219_200, 253_402_300_799))
+# What Go makes of NaN, infinities and whatever is no int64: its smallest, whose calendar wraps around.
+_WRAPPED = {
+    "year": 292_277_026_596.0,
+    "month": 12.0,
+    "day_of_month": 4.0,
+    "day_of_year": 339.0,
+    "day_of_week": 0.0,
+    "days_in_month": 31.0,
+    "hour": 15.0,
+    "minute": 30.0,
+}
+
+
+def _calendar(function: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray], FloatArray]:
+    """A calendar function that is right for everything that a Go conversion to int64 takes."""
+
+    def calendar(values: FloatArray) -> FloatArray:
+        fits = np.abs(values) < 2.0**62
+        if fits.all():
+            return function(np.trunc(values))
+        return np.where(fits, function(np.trunc(np.where(fits, values, 0.0))), _WRAPPED[function.__name__])
+
+    calendar.__doc__ = function.__doc__
+    return calendar
 
 
 def _civil(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Year, month (1-12), day of month (1-31) in UTC."""
-    days = _seconds(values).astype("datetime64[s]").astype("datetime64[D]")
+    days = values.astype("datetime64[s]").astype("datetime64[D]")
     months = days.astype("datetime64[M]")
     years = days.astype("datetime64[Y]")
     month = (months - years.astype("datetime64[M]")).astype(np.int64) + 1
@@ -116,43 +147,51 @@ def _civil(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return (years.astype(np.int64) + 1970).astype(float), month.astype(float), day.astype(float)
 
 
+@_calendar
 def year(values: FloatArray) -> FloatArray:
     return _civil(values)[0]
 
 
+@_calendar
 def month(values: FloatArray) -> FloatArray:
     return _civil(values)[1]
 
 
+@_calendar
 def day_of_month(values: FloatArray) -> FloatArray:
     return _civil(values)[2]
 
 
+@_calendar
 def day_of_year(values: FloatArray) -> FloatArray:
-    days = _seconds(values).astype("datetime64[s]").astype("datetime64[D]")
+    days = values.astype("datetime64[s]").astype("datetime64[D]")
     since = days - days.astype("datetime64[Y]").astype("datetime64[D]")
     ordinal: FloatArray = (since.astype(np.int64) + 1).astype(np.float64)
     return ordinal
 
 
+@_calendar
 def day_of_week(values: FloatArray) -> FloatArray:
     """0 is Sunday; 1970-01-01 was a Thursday."""
-    week: FloatArray = np.mod(np.floor(_seconds(values) / 86_400) + 4, 7)
+    week: FloatArray = np.mod(np.floor(values / 86_400) + 4, 7)
     return week
 
 
+@_calendar
 def days_in_month(values: FloatArray) -> FloatArray:
-    months = _seconds(values).astype("datetime64[s]").astype("datetime64[M]")
+    months = values.astype("datetime64[s]").astype("datetime64[M]")
     length = (months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")
     days: FloatArray = length.astype(np.int64).astype(np.float64)
     return days
 
 
+@_calendar
 def hour(values: FloatArray) -> FloatArray:
-    hours: FloatArray = np.floor(np.mod(_seconds(values), 86_400) / 3_600)
+    hours: FloatArray = np.floor(np.mod(values, 86_400) / 3_600)
     return hours
 
 
+@_calendar
 def minute(values: FloatArray) -> FloatArray:
-    minutes: FloatArray = np.floor(np.mod(_seconds(values), 3_600) / 60)
+    minutes: FloatArray = np.floor(np.mod(values, 3_600) / 60)
     return minutes

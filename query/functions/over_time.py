@@ -6,11 +6,20 @@ what it returns for windows with too few samples is masked by the caller.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from metrics.frame import FloatArray, IntArray
+from query.local import stretches
+from query.order import Order
 from query.values import BoolArray
-from query.windows import Window, batches, expanded, reduce, sums
+from query.windows import CANCELLED, Window, batches, expanded, reduce, sums
+
+# From this many times the samples on, windows overlap so much that an index of the samples is cheaper than sorting each.
+SORTED_AT_MOST = 20
+# Values that are sorted together: few enough to stay in the cache.
+SORTED_AT_ONCE = 100_000
 
 
 def sum_over_time(window: Window) -> FloatArray:
@@ -61,11 +70,17 @@ def stdvar_over_time(window: Window) -> FloatArray:
         once: FloatArray = np.square(off - off.mean(axis=1, keepdims=True)).mean(axis=1, keepdims=True)
         return once
     result = np.full((len(window.v), window.steps), np.nan)
-    for steps in batches(window):
-        lo, hi = window.lo[steps], window.hi[steps]
-        some = np.flatnonzero(hi > lo)
-        if len(some):
-            result[:, steps.start + some] = _variance(window.v, lo[some], hi[some])
+    for stretch in stretches(window):
+        count = stretch.count
+        mean = reduce(np.add, stretch.y, stretch.lo, stretch.hi) / count
+        variance = reduce(np.add, np.square(stretch.y), stretch.lo, stretch.hi) / count - np.square(mean)
+        # Where the mean is far from the origin, digits have cancelled: once more around each window's own.
+        doubtful = ~(variance > CANCELLED * np.square(mean)) & ~np.isnan(variance)
+        rows, columns = np.flatnonzero(doubtful.any(axis=1)), np.flatnonzero(doubtful.any(axis=0))
+        for some in np.array_split(columns, max(1, int(count[columns].sum()) * len(rows) // 2_000_000)):
+            if len(some):
+                variance[np.ix_(rows, some)] = _variance(stretch.y[rows], stretch.lo[some], stretch.hi[some])
+        result[:, stretch.steps] = variance
     return result
 
 
@@ -85,15 +100,56 @@ def _variance(v: FloatArray, lo: IntArray, hi: IntArray) -> FloatArray:
 def quantile_over_time(window: Window, q: FloatArray) -> FloatArray:
     """Linear interpolation between the two nearest ranks; NaN sorts lowest, as in Prometheus."""
     result = np.full((len(window.v), window.steps), np.nan)
+    if int(window.count.sum()) > SORTED_AT_MOST * len(window.t):
+        return _quantile_by_order(window, q)
+    for some, values in _by_length(window):
+        result[:, some] = quantile_of(values, q[some])
+    return result
+
+
+def _by_length(window: Window) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Steps whose windows have equally many samples, and these: float64 [series, steps, samples]; some at a time."""
     counts = window.count
     for length in np.unique(counts[counts > 0]).tolist():
         steps = np.flatnonzero(counts == length)
-        stride = max(1, 2_000_000 // (length * max(len(window.v), 1)))
+        stride = max(1, SORTED_AT_ONCE // (length * max(len(window.v), 1)))
         for begin in range(0, len(steps), stride):
+            window.check()
             some = steps[begin : begin + stride]
-            positions = window.lo[some][:, None] + np.arange(length)
-            result[:, some] = quantile_sorted(sorted_nan_first(window.v[:, positions]), length, q[some])
+            yield some, window.v[:, window.lo[some][:, None] + np.arange(length)]
+
+
+def quantile_of(values: FloatArray, q: FloatArray) -> FloatArray:
+    """The q-quantiles (float64 [steps]) along the last axis of float64 [series, steps, n]."""
+    n = values.shape[-1]
+    if not (q.min() >= 0 and q.max() == q.min() and q.max() <= 1) or np.isnan(values).any():
+        return quantile_sorted(sorted_nan_first(values), n, q)
+    rank = float(q[0]) * (n - 1)
+    lower = int(rank)
+    upper = min(lower + 1, n - 1)
+    placed = np.partition(values, (lower, upper), axis=-1)
+    weight = rank - lower
+    result: FloatArray = placed[..., lower] * (1 - weight) + placed[..., upper] * weight
     return result
+
+
+def _quantile_by_order(window: Window, q: FloatArray) -> FloatArray:
+    """The same for windows that overlap a lot."""
+    count = np.maximum(window.count, 1)
+    rank = np.clip(np.where(np.isnan(q), 0.0, q), 0.0, 1.0) * (count - 1)
+    lower = np.floor(rank).astype(np.int64)
+    upper = np.minimum(lower + 1, count - 1)
+    weight = rank - lower
+    some = np.flatnonzero(window.count > 0)
+    lo, hi = window.lo[some], window.hi[some]
+    result = np.full((len(window.v), window.steps), np.nan)
+    for row, values in enumerate(window.v):  # each builds an index of all its samples, which is the work
+        window.check()
+        order = Order(values)
+        low, high = order.smallest(lo, hi, lower[some]), order.smallest(lo, hi, upper[some])
+        result[row, some] = low * (1 - weight[some]) + high * weight[some]
+    result = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, result))
+    return np.where(np.isnan(q), np.nan, result)
 
 
 def sorted_nan_first(values: FloatArray) -> FloatArray:
@@ -139,16 +195,12 @@ def _transitions(window: Window, happened: BoolArray) -> FloatArray:
 
 
 def mad_over_time(window: Window) -> FloatArray:
-    """Median of the absolute distances from the window's median."""
-    half = np.full(window.steps, 0.5)
-    median = quantile_over_time(window, half)
-    result = np.full(median.shape, np.nan)
-    counts = window.count
-    for length in np.unique(counts[counts > 0]).tolist():
-        for step in np.array_split(steps := np.flatnonzero(counts == length), max(1, len(steps) * length // 1_000_000)):
-            positions = window.lo[step][:, None] + np.arange(length)
-            off = np.abs(window.v[:, positions] - median[:, step][..., None])
-            result[:, step] = quantile_sorted(sorted_nan_first(off), length, half[step])
+    """Median of the absolute distances from the window's median; NaN where the window has one."""
+    result = np.full((len(window.v), window.steps), np.nan)
+    for some, values in _by_length(window):
+        half = np.full(len(some), 0.5)
+        off = np.abs(values - quantile_of(values, half)[..., None])
+        result[:, some] = np.where(np.isnan(values).any(axis=-1), np.nan, quantile_of(off, half))
     return result
 
 
@@ -158,3 +210,27 @@ def ts_of_last_over_time(window: Window) -> FloatArray:
 
 def ts_of_first_over_time(window: Window) -> FloatArray:
     return np.broadcast_to(window.t[window.first()] / 1000.0, (len(window.v), window.steps))
+
+
+def ts_of_max_over_time(window: Window) -> FloatArray:
+    """When the window's largest value was seen last, in seconds; NaN counts only where nothing else is."""
+    return _time_of(window, max_over_time(window))
+
+
+def ts_of_min_over_time(window: Window) -> FloatArray:
+    return _time_of(window, min_over_time(window))
+
+
+def _time_of(window: Window, extreme: FloatArray) -> FloatArray:
+    result = np.full(extreme.shape, np.nan)
+    for steps in batches(window):
+        some = steps.start + np.flatnonzero(window.count[steps] > 0)
+        if not len(some):
+            continue
+        positions, begins = expanded(window.lo[some], window.hi[some])
+        wanted = np.repeat(extreme[:, some], window.count[some], axis=1)
+        values = window.v[:, positions]
+        hit = (values == wanted) | (np.isnan(values) & np.isnan(wanted))
+        t = np.where(hit, window.t[positions], np.iinfo(np.int64).min)
+        result[:, some] = np.maximum.reduceat(t, begins, axis=1) / 1000.0
+    return result

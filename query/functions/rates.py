@@ -26,7 +26,7 @@ def delta(window: Window) -> FloatArray:
 
 
 def _extrapolated(window: Window, *, counter: bool, per_s: float = 1.0) -> FloatArray:
-    if window.single:
+    if window.single and window.lost is None:
         return _extrapolated_once(window, counter=counter, per_s=per_s)
     first, last = window.first(), window.last()
     start = window.v[:, first]
@@ -49,11 +49,15 @@ def _extrapolated(window: Window, *, counter: bool, per_s: float = 1.0) -> Float
 
 def _lost_at_resets(window: Window) -> FloatArray | float:
     """What counters had counted before each reset inside a window; 0 where none was reset."""
-    fell = window.v[:, 1:] < window.v[:, :-1]
-    if not fell.any():
+    lost = window.lost
+    if lost is None:
+        fell = window.v[:, 1:] < window.v[:, :-1]
+        if not fell.any():
+            return 0.0
+        lost = np.zeros_like(window.v)
+        lost[:, 1:] = np.where(fell, window.v[:, :-1], 0.0)
+    if not lost.size:
         return 0.0
-    lost = np.zeros_like(window.v)
-    lost[:, 1:] = np.where(fell, window.v[:, :-1], 0.0)
     behind_first = np.minimum(window.lo + 1, window.hi)
     return np.where(window.hi > behind_first, reduce(np.add, lost, behind_first, window.hi), 0.0)
 

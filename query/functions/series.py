@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from metrics.series import Labels
+from query.annotations import NO_SORTING
 from query.context import Context
 from query.errors import execution
 from query.labels import NAME, Last, Table, get, with_label
@@ -81,15 +82,16 @@ def label_join(inner: VectorNode, target: str, separator: str, sources: tuple[st
 
 
 def _check_label(name: str, function: str, which: str) -> None:
-    if not name:
+    if not name or "\ufffd" in name:  # what is no UTF-8 was read as that
         raise execution(f"invalid {which} label name in {function}(): {name}")
 
 
 class Sorted(VectorNode):
     """sort and sort_desc: order by value, NaN last; of instant queries only."""
 
-    def __init__(self, inner: VectorNode, *, descending: bool) -> None:
+    def __init__(self, inner: VectorNode, where: str, *, descending: bool) -> None:
         self.inner = inner
+        self.where = where
         self.descending = descending
 
     def children(self) -> Iterator[Node]:
@@ -98,9 +100,7 @@ class Sorted(VectorNode):
     def evaluate(self, context: Context) -> Vector:
         vector = self.inner.evaluate(context)
         if not context.single:
-            context.budget.warn(
-                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels"
-            )
+            context.budget.annotations.warn(NO_SORTING, self.where)
             return vector
         values = vector.values[:, 0]
         return vector.take(np.argsort(-values if self.descending else values, kind="stable"))
@@ -109,8 +109,9 @@ class Sorted(VectorNode):
 class SortedByLabel(VectorNode):
     """sort_by_label(_desc): order by label values, digits inside them as numbers."""
 
-    def __init__(self, inner: VectorNode, names: tuple[str, ...], *, descending: bool) -> None:
+    def __init__(self, inner: VectorNode, names: tuple[str, ...], where: str, *, descending: bool) -> None:
         self.inner = inner
+        self.where = where
         self.names = names
         self.descending = descending
 
@@ -120,9 +121,7 @@ class SortedByLabel(VectorNode):
     def evaluate(self, context: Context) -> Vector:
         vector = self.inner.evaluate(context)
         if not context.single:
-            context.budget.warn(
-                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels"
-            )
+            context.budget.annotations.warn(NO_SORTING, self.where)
             return vector
         rows = vector.table.rows
         keys = [(*(_natural(get(row, name)) for name in self.names), *(row,)) for row in rows]
