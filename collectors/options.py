@@ -7,6 +7,9 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from collectors.scrape.options import ScrapeJob
+from metrics.errors import ConfigError
+
 Interval = Annotated[float, Ge(0.05), Le(60.0)]
 
 
@@ -21,6 +24,8 @@ class CollectorOptions:
     max_cores, max_disks, max_filesystems, max_interfaces: so many get series of their own; what
     is left out is counted in deskvigil_host_devices_left_out.
     max_gpu_processes: the largest users of each GPU's memory that get a series of their own.
+    scrape: other programs' endpoints, as in Prometheus's scrape_configs (docs/DEPLOY.md has an example).
+    scrape_max_series: different series that all of them together may have in a day; what comes on top is refused and counted.
     """
 
     host_interval_s: Interval = 1.0
@@ -35,3 +40,19 @@ class CollectorOptions:
     max_filesystems: Annotated[int, Ge(1), Le(256)] = 32
     max_interfaces: Annotated[int, Ge(1), Le(256)] = 16
     max_gpu_processes: Annotated[int, Ge(0), Le(128)] = 16
+    scrape: tuple[ScrapeJob, ...] = ()
+    scrape_max_series: Annotated[int, Ge(1), Le(10_000_000)] = 150_000
+
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        for number, job in enumerate(self.scrape):
+            if job.job_name in names:
+                raise ValueError(f"scrape.{number}.job_name: {job.job_name!r} is the name of another job already")
+            names.add(job.job_name)
+        if self.scrape:
+            from collectors.scrape.targets import targets_of  # relabelling takes time to import
+
+            try:
+                targets_of(self.scrape)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None

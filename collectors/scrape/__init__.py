@@ -1,0 +1,1 @@
+"""Any OpenMetrics or Prometheus text endpoint, by configuration, with Prometheus's semantics."""
