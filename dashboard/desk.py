@@ -13,7 +13,7 @@ from alerts.state import AlertState
 from alerts.views import AlertEvent, AlertView
 from dashboard.judge import Verdict
 from dashboard.sentence import Sentence, compose
-from dashboard.services import EngineInfo, Fill, Services
+from dashboard.services import EngineInfo, Fill, RemoteState, Services
 from metrics.errors import DeskvigilError
 
 MAX_ALERTS = 200
@@ -43,12 +43,14 @@ class DeskWords:
         engine = services.engine()
         processes = services.processes()
         store = services.store_health()
-        sentence = compose(verdicts, services.alerts.active(), engine, processes, store)
+        remote = services.remote()
+        sentence = compose(verdicts, services.alerts.active(), engine, processes, store, remote)
         return {
             "k": "state",
             "engine": _engine(engine),
             "processes": [{"name": one.name, "state": one.state, "restarts": one.restarts} for one in processes],
             "store": {"ok": store.ok, "reason": store.reason},
+            "remote": _remote(remote),
             "gpu": services.gpu(),
             "risk_device": services.risk_device,
             "sentence": _sentence(sentence),
@@ -114,6 +116,12 @@ def _resolved(services: Services) -> list[dict[str, Any]]:
         }
         for event in ended[:RECENT_RESOLVED]
     ]
+
+
+def _remote(remote: RemoteState | None) -> dict[str, Any] | None:
+    if remote is None:
+        return None
+    return {"ok": remote.ok, "reason": remote.reason, "pending": remote.samples_pending, "age": round(remote.age_s, 1)}
 
 
 def _engine(engine: EngineInfo) -> dict[str, Any]:

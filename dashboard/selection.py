@@ -32,7 +32,9 @@ PAGES = ("desk", "host")
 
 
 def is_live(series: Series) -> bool:
-    """True where some live page shows the series."""
+    """True where some live page shows the series: our own, never those of another Deskvigil that is scraped."""
+    if series.label("instance"):
+        return False
     return shown_on("desk", series) or shown_on("host", series)
 
 

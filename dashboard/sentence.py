@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from alerts.state import AlertState
 from alerts.views import AlertView
 from dashboard.judge import Verdict
-from dashboard.services import EngineInfo, Health, ProcessInfo
+from dashboard.services import EngineInfo, Health, ProcessInfo, RemoteState
 from metrics.severity import Severity
+
+REMOTE_LATE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,13 @@ def compose(
     engine: EngineInfo,
     processes: Sequence[ProcessInfo],
     store: Health,
+    remote: RemoteState | None = None,
 ) -> Sentence:
     """Say how the desk is."""
     parts = [
         *_trading(engine, processes),
         *_store(store),
+        *_remote(remote),
         *([] if engine.state == "DOWN" else _figures(verdicts)),
         *_alerts(alerts),
     ]
@@ -76,7 +80,17 @@ def _trading(engine: EngineInfo, processes: Sequence[ProcessInfo]) -> list[Part]
 def _store(store: Health) -> list[Part]:
     if store.ok:
         return []
-    return [(Severity.CRITICAL, (Word(f"Numbers are not being stored: {store.reason}. "),))]
+    return [(Severity.CRITICAL, (Word(f"{store.what}: {store.reason}. "),))]
+
+
+def _remote(remote: RemoteState | None) -> list[Part]:
+    if remote is None or remote.age_s < REMOTE_LATE_S:
+        return []
+    because = f": {remote.reason.rstrip('.')}" if remote.reason else ""
+    since = f"{remote.age_s:.0f} s" if remote.age_s < 600 else f"{remote.age_s / 60:.0f} min"
+    href = "/history?expr=deskvigil_remote_write_queue_age_seconds"
+    waiting = Word(f"{remote.samples_pending:,} samples have waited up to {since}".replace(",", " "), href)
+    return [(Severity.WARNING, (waiting, Word(f" for the remote store{because}. ")))]
 
 
 def _figures(verdicts: Sequence[Verdict]) -> list[Part]:

@@ -15,9 +15,11 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import Message
 
 from dashboard.api.desk import desk_router
+from dashboard.api.history import history_router
 from dashboard.components.markup import Component, html
 from dashboard.components.shell import shell
 from dashboard.compression import StaticCompressionMiddleware
+from dashboard.connections import bounded_protocol
 from dashboard.live import LiveHub
 from dashboard.options import WebOptions
 from dashboard.pages import PAGES
@@ -44,6 +46,7 @@ def uvicorn_options(options: WebOptions) -> dict[str, Any]:
         "ws_ping_interval": 20.0,
         "ws_ping_timeout": 20.0,
         "server_header": False,
+        "http": bounded_protocol(options.max_connections, options.head_timeout_s),
     }
 
 
@@ -61,6 +64,7 @@ def build_server(services: Services) -> FastAPI:
     for router in services.routers:
         server.include_router(router)
     server.include_router(desk_router(services))
+    server.include_router(history_router(services))
     server.include_router(live_router(hub))
     _add_health(server, services)
     dash = _dash(server, services)
@@ -217,6 +221,7 @@ def _index(options: WebOptions) -> str:
     {{%app_entry%}}
     <footer>{{%config%}}{{%scripts%}}{{%renderer%}}</footer>
     <script type="module" src="{_asset("live/main.js")}"></script>
+    <script type="module" src="{_asset("history/main.js")}"></script>
   </body>
 </html>
 """

@@ -19,6 +19,7 @@ from dashboard.options import WebOptions
 from metrics.clock import Clock
 from metrics.frame import FloatArray, Frame, IntArray
 from metrics.series import Schema, Series
+from query.matchers import Matcher
 
 TradingState = Literal["ACTIVE", "REDUCING", "HALTED", "DOWN"]
 
@@ -49,7 +50,9 @@ class Reader(Protocol):
     """One view over ring, frames and chunks (`storage.reader`)."""
 
     def select(self, matchers: Sequence[tuple[str, str, str]], t0_ms: int, t1_ms: int) -> Sequence[SeriesValues]: ...
-    def series(self, matchers: Sequence[tuple[str, str, str]] = ()) -> Sequence[Series]: ...
+    def series(
+        self, matchers: Sequence[tuple[str, str, str]] = (), t0_ms: int | None = None, t1_ms: int | None = None
+    ) -> Sequence[Series]: ...
 
 
 class QueryResult(Protocol):
@@ -69,8 +72,32 @@ class QueryResult(Protocol):
     def warnings(self) -> Sequence[str]: ...
 
 
+class Prepared(Protocol):
+    """A parsed expression."""
+
+    @property
+    def selectors(self) -> Sequence[tuple[Matcher, ...]]:
+        """The matchers of each of its selectors, in reading order."""
+        ...
+
+
+class SeriesIndex(Protocol):
+    """Which series there are, of a time range those that have data in it."""
+
+    def series(
+        self, matchers: Sequence[Matcher] = (), t0_ms: int | None = None, t1_ms: int | None = None
+    ) -> Sequence[Series]: ...
+
+
 class Query(Protocol):
     """PromQL; raises a DeskvigilError whose message says where and why."""
+
+    @property
+    def source(self) -> SeriesIndex:
+        """Where its answers come from: the store here, or a remote one."""
+        ...
+
+    def prepare(self, expression: str) -> Prepared: ...
 
     def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int) -> QueryResult: ...
 
@@ -88,10 +115,41 @@ class Alerts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A mark in time: something that happened, in words."""
+    """A mark in time: something that happened, in words; until end_ms where it lasted.
+
+    kind is one word (restart, deploy, config, trading, session, tape, ...); href leads to its page.
+    """
 
     t_ms: int
     text: str
+    kind: str = ""
+    end_ms: int | None = None
+    detail: str = ""
+    href: str = ""
+
+
+class SavedView(Protocol):
+    """A question somebody has given a name; search is the page's query string."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def search(self) -> str: ...
+    @property
+    def created_by(self) -> str: ...
+    @property
+    def updated_ms(self) -> int: ...
+
+
+class SavedViews(Protocol):
+    """Named questions in the database; raises a DeskvigilError whose message says what is wrong."""
+
+    def list(self, page: str) -> Sequence[SavedView]: ...
+    def save(self, page: str, name: str, search: str, who: str) -> SavedView: ...
+    def rename(self, view_id: int, name: str) -> SavedView: ...
+    def delete(self, view_id: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +193,22 @@ class ProcessInfo:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a part is well, and in words why not."""
+    """Whether a part is well, and in words why not; what: the consequence, where it is not."""
 
     ok: bool
     reason: str = ""
+    what: str = "Numbers are not being stored"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteState:
+    """How forwarding to a remote store goes: what waits, for how long, and what was lost to retention."""
+
+    ok: bool
+    reason: str
+    samples_pending: int
+    age_s: float
+    lost: int = 0
 
 
 class Action(Protocol):
@@ -155,6 +225,10 @@ def _no_processes() -> Sequence[ProcessInfo]:
     return ()
 
 
+def _no_remote() -> RemoteState | None:
+    return None
+
+
 def _healthy() -> Health:
     return Health(True)
 
@@ -165,7 +239,8 @@ class Services:
 
     engine, gpu, processes, store_health and annotations are asked from a worker thread about once a
     second. gpu answers in words why there is none, or "" where one is read. risk_device says what
-    Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are.
+    Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are. views keeps the
+    History page's named questions. raw_days: how long samples are kept (0: not told).
     """
 
     options: WebOptions
@@ -182,5 +257,8 @@ class Services:
     annotations: Callable[[int, int], Sequence[Annotation]] = _no_annotations
     processes: Callable[[], Sequence[ProcessInfo]] = _no_processes
     store_health: Callable[[], Health] = _healthy
+    remote: Callable[[], RemoteState | None] = _no_remote
     routers: tuple[APIRouter, ...] = ()
+    views: SavedViews | None = None
+    raw_days: int = 0
     risk_device: str = "CPU"

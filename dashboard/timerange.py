@@ -68,3 +68,11 @@ def parse_time(text: str, what: str) -> int:
 def show_time(t_ms: int) -> str:
     """An instant as people read it, UTC, to the second."""
     return datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def spoken(span_ms: int) -> str:
+    """A length of time in one round unit: "10 s", "5 min", "2 h"."""
+    for word, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if span_ms >= size and span_ms % size == 0:
+            return f"{span_ms // size} {word}"
+    return f"{span_ms} ms"

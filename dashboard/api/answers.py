@@ -20,6 +20,7 @@ CODES: dict[str, int] = {
     "bad_data": 400,
     "execution": 422,
     "timeout": 503,
+    "canceled": 503,
     "unavailable": 503,
     "internal": 500,
     "not_found": 404,
@@ -59,29 +60,31 @@ def number(value: float) -> str:
     return text if math.isfinite(value) else format_value(value)
 
 
-def seconds(t_ms: int) -> int | float:
-    """A time in seconds, with a fraction only where it has one."""
-    whole, rest = divmod(t_ms, 1000)
-    return whole if rest == 0 else t_ms / 1000
+def seconds(t_ms: int) -> int | orjson.Fragment:
+    """A time in seconds, with milliseconds (three digits) only where it has some."""
+    whole, rest = divmod(abs(t_ms), 1000)
+    if rest == 0:
+        return t_ms // 1000
+    return orjson.Fragment(f"{'-' if t_ms < 0 else ''}{whole}.{rest:03d}")
 
 
-def result(answer: Result) -> dict[str, object]:
-    """resultType and result of a query."""
-    return {"resultType": answer.kind, "result": _result(answer)}
+def result(answer: Result, limit: int | None = None) -> dict[str, object]:
+    """resultType and result of a query; of a vector or matrix no more than `limit` series."""
+    return {"resultType": answer.kind, "result": _result(answer, limit)}
 
 
-def _result(answer: Result) -> object:
+def _result(answer: Result, limit: int | None) -> object:
     if answer.kind == "string":
         return [seconds(int(answer.t_ms[0])), answer.text]
     if answer.kind == "scalar":
         return [seconds(int(answer.t_ms[0])), number(float(answer.values[0, 0]))]
     if answer.kind == "vector":
         at = seconds(int(answer.t_ms[0]))
-        return [{"metric": labels, "value": [at, number(value)]} for labels, value in answer.samples()]
+        return [{"metric": labels, "value": [at, number(value)]} for labels, value in answer.samples()[:limit]]
     openings = np.array([b'"],[%s,"' % orjson.dumps(seconds(t)) for t in answer.t_ms.tolist()], dtype=object)
     return [
         {"metric": labels, "values": _points(openings, answer.values[row], answer.present[row])}
-        for row, labels in enumerate(answer.labels)
+        for row, labels in enumerate(answer.labels[:limit])
     ]
 
 

@@ -1,4 +1,4 @@
-"""The console's own small API: acknowledge, halt, resume, and a question's answer as CSV.
+"""The console's own small API: acknowledge, halt, resume.
 
 Actions are POST with a JSON body, an Origin of ours and a header that a page of another site cannot
 set without being asked first (CORS preflight), so no other page can make a browser act here.
@@ -12,9 +12,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
-from dashboard.history import Question, ask, to_csv
 from dashboard.security import ACTION_HEADER
 from dashboard.services import Services
 from metrics.errors import DeskvigilError
@@ -29,40 +27,30 @@ def desk_router(services: Services) -> APIRouter:
 
     @router.post("/halt")
     async def halt(request: Request) -> Response:
-        return await _act(request, lambda who, said: services.halt(who, _text(said, "reason") or "by the console"))
+        return await act(request, lambda who, said: services.halt(who, said_text(said, "reason") or "by the console"))
 
     @router.post("/resume")
     async def resume(request: Request) -> Response:
-        return await _act(request, lambda who, said: services.resume(who, _text(said, "reason") or "by the console"))
+        return await act(request, lambda who, said: services.resume(who, said_text(said, "reason") or "by the console"))
 
     @router.post("/alerts/{alert_id}/acknowledge")
     async def acknowledge(alert_id: str, request: Request) -> Response:
         def note(who: str, said: dict[str, Any]) -> str:
-            return f"{services.alerts.acknowledge(alert_id, who, _text(said, 'comment')).name} is acknowledged"
+            return f"{services.alerts.acknowledge(alert_id, who, said_text(said, 'comment')).name} is acknowledged"
 
-        return await _act(request, note)
-
-    @router.get("/history.csv")
-    async def history_csv(request: Request) -> Response:
-        question = Question.from_parameters(request.query_params)
-        try:
-            answer = await asyncio.to_thread(ask, services, question)
-        except DeskvigilError as error:
-            return Response(f"{error}\n", 400, media_type="text/plain")
-        headers = {"Content-Disposition": 'attachment; filename="deskvigil.csv"', "Cache-Control": "no-store"}
-        return StreamingResponse(to_csv(answer), media_type="text/csv; charset=utf-8", headers=headers)
+        return await act(request, note)
 
     return router
 
 
-async def _act(request: Request, action: Callable[[str, dict[str, Any]], str]) -> Response:
-    """Check the request's form, act in a worker thread, and answer with a sentence."""
+async def act(request: Request, action: Callable[[str, dict[str, Any]], str], *, most: int = MAX_BODY) -> Response:
+    """Check the request's form, act in a worker thread, and answer with a sentence; most: bytes of the body."""
     refusal = _refusal(request)
     if refusal:
         return _answer(403, error=refusal)
-    body = await _body(request)
+    body = await _body(request, most)
     if body is None:
-        return _answer(400, error="the body must be a JSON object of at most 8 KiB")
+        return _answer(400, error=f"the body must be a JSON object of at most {most >> 10} KiB")
     try:
         return _answer(200, message=await asyncio.to_thread(action, _who(request), body))
     except DeskvigilError as error:
@@ -78,11 +66,11 @@ def _refusal(request: Request) -> str:
     return "" if "origin" in request.headers else "actions need an Origin header"
 
 
-async def _body(request: Request) -> dict[str, Any] | None:
+async def _body(request: Request, most: int) -> dict[str, Any] | None:
     content = b""
     async for part in request.stream():
         content += part
-        if len(content) > MAX_BODY:
+        if len(content) > most:
             return None
     try:
         said = orjson.loads(content or b"{}")
@@ -96,7 +84,8 @@ def _who(request: Request) -> str:
     return f"operator at {request.client.host if request.client is not None else 'unknown'}"
 
 
-def _text(said: dict[str, Any], key: str) -> str:
+def said_text(said: dict[str, Any], key: str) -> str:
+    """One text of an action's body, shortened; "" where it has none."""
     return str(said.get(key) or "")[:MAX_TEXT].strip()
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from dashboard.api.answers import number
 from dashboard.api.gate import BusyError, Gate
 from dashboard.api.meter import ApiMeter
+from dashboard.api.targets import SCRAPED
 from metrics.catalogue import metric_of
 from metrics.catalogue.metric import Metric
 from metrics.clock import Clock
@@ -47,13 +48,15 @@ def exposition_router(live: LiveFrames, clock: Clock, *, gate: Gate, meter: ApiM
         meter.count_request("/metrics", 200)
         return Response(content, headers={"content-type": OPEN_METRICS if is_open else PLAIN})
 
-    router.add_api_route("/metrics", exposed, methods=["GET"], include_in_schema=False)
+    router.add_route("/metrics", exposed, methods=["GET"], include_in_schema=False)
     return router
 
 
 def current(live: LiveFrames, now_ns: int) -> Iterator[tuple[Series, float]]:
     """Series and values of all frames that are not too old; missing readings (NaN) are left out."""
     for collector in sorted(live.schemas):
+        if collector.startswith(SCRAPED):  # others' series: who scrapes us would take them for ours
+            continue
         frame = live.last_frame(collector)
         if frame is not None and now_ns - frame.t_ns <= CURRENT_S * 1e9:
             for series, value in zip(frame.schema.series, frame.values.tolist(), strict=True):

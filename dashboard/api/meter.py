@@ -15,6 +15,7 @@ from metrics.frame import Frame
 from metrics.series import Schema, Series
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+MOST_SOURCES = 64  # that have met their series limit and are told apart; further ones are "other"
 MOST_PAIRS = 256  # of handler and code; handlers are ours, codes few: only a bug gets here
 
 
@@ -31,6 +32,7 @@ class ApiMeter:
         self._buckets = np.zeros(len(BOUNDS_S) + 1)
         self._seconds = 0.0
         self._totals: dict[str, float] = {"samples": 0.0, "rejected": 0.0, "refused": 0.0}
+        self._limited: dict[str, int] = {}
         self._schema: Schema | None = None
 
     def count_request(self, handler: str, code: int) -> None:
@@ -61,6 +63,16 @@ class ApiMeter:
             self._totals["samples"] += accepted
             self._totals["rejected"] += rejected
 
+    def count_limited(self, source: str, samples: int) -> None:
+        """Count samples refused because their source has too many series."""
+        with self._lock:
+            if source not in self._limited:
+                if len(self._limited) >= MOST_SOURCES:
+                    source = "other"
+                self._limited.setdefault(source, 0)
+                self._schema = None
+            self._limited[source] += samples
+
     def count_refused(self) -> None:
         """Count one request that found too many others waiting."""
         with self._lock:
@@ -84,6 +96,8 @@ class ApiMeter:
         yield series("deskvigil_web_ingested_samples_total")
         yield series("deskvigil_web_rejected_samples_total")
         yield series("deskvigil_web_api_refused_total")
+        for source in sorted(self._limited):
+            yield series("deskvigil_web_limited_samples_total", source=source)
 
     def collect(self, now_ns: int) -> Frame:
         """The counters at this moment."""
@@ -98,6 +112,7 @@ class ApiMeter:
                     cumulative,
                     [self._seconds, cumulative[-1]],
                     [self._totals["samples"], self._totals["rejected"], self._totals["refused"]],
+                    [float(self._limited[source]) for source in sorted(self._limited)],
                 ]
             )
         return Frame(schema, now_ns, values)

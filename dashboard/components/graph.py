@@ -1,4 +1,4 @@
-"""Graphs: the one place that configures Plotly, for Dash's graphs and for the live charts.
+"""Graphs: the one place that configures Plotly, for the live charts and for those that a page asks for.
 
 Plotly's mode bar offers to send a chart to a cloud: never here.
 """
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from dashboard.components.markup import Component, dcc, html
+from dashboard.components.markup import Component, html
 
 CONFIG: Mapping[str, Any] = {
     "showSendToCloud": False,
@@ -20,13 +20,6 @@ CONFIG: Mapping[str, Any] = {
     "displayModeBar": False,
     "responsive": True,
 }
-
-
-def graph(id: str, figure: Mapping[str, Any], **config: Any) -> dcc.Graph:
-    """A Plotly graph that Dash feeds, from a dict figure (go.Figure costs a hundred times more)."""
-    return dcc.Graph(
-        id=id, figure=dict(figure), config={**CONFIG, **config}, className="graph", style={"height": "360px"}
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +95,15 @@ def live_chart(id: str, chart: LiveChart, class_name: str = "") -> Component:
         ],
         id=id,
         className=f"panel chart {class_name}".strip(),
+    )
+
+
+def asked_graph(id: str, label: str) -> Component:
+    """A place for a graph whose figure a page's script asks for; it takes its configuration from here."""
+    return html.Div(
+        id=id,
+        className="graph",
+        role="img",
+        tabIndex="0",
+        **{"data-config": orjson.dumps(CONFIG).decode(), "aria-label": label},
     )

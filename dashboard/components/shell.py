@@ -62,6 +62,7 @@ def _status_bar() -> Component:
             dcc.Link(href="/alerts", id="status-alerts", className="status alerts-count", children=""),
             html.Span(id="status-clock", className="status wide"),
             html.Span(id="status-feed", className="status"),
+            html.Span(id="status-remote", className="status", hidden=True),
             html.Span(id="status-trading", className="status"),
             html.Span(id="status-simulated", className="simulated", hidden=True),
             html.Span(className="spring"),

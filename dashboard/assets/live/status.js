@@ -4,6 +4,7 @@ import { attribute, byId, hidden, make, text } from "./dom.js";
 import { age, clock, span } from "./format.js";
 
 const OFFLINE_S = 3;
+const REMOTE_LATE_S = 10;
 const TIERS = ["emergency", "critical", "warning", "info"];
 
 export class Status {
@@ -35,6 +36,7 @@ export class Status {
     const feed = model.values.get("deskvigil_engine_feed_age_seconds");
     const seconds = feed === null || feed === undefined ? Infinity : feed + model.age("deskvigil_engine_feed_age_seconds");
     this.pairs(byId("status-feed"), [["feed", Number.isFinite(seconds) ? age(seconds) : "silent"]]);
+    this.remote(model.state.remote);
     this.pairs(byId("status-trading"), [["trading", engine.state]]);
     attribute(byId("status-trading"), "data-severity", { HALTED: "critical", DOWN: "critical", REDUCING: "warning" }[engine.state] || null);
     const simulated = byId("status-simulated");
@@ -42,6 +44,16 @@ export class Status {
     text(simulated, engine.simulated_market ? "SIMULATED" : "SIMULATED ORDERS");
     attribute(simulated, "title", engine.simulated_market ? `Orders and market are simulated. Source: ${engine.source}` : `Orders are simulated; the market is ${engine.source}`);
     this.actions.follow(engine.state);
+  }
+
+  /* How old the queue to the remote store is; nothing where there is no remote store. */
+  remote(remote) {
+    const place = byId("status-remote");
+    hidden(place, !remote);
+    if (!remote) return;
+    this.pairs(place, [["remote", remote.ok && remote.age < REMOTE_LATE_S ? "ok" : `${span(remote.age)} behind`]]);
+    attribute(place, "data-severity", remote.ok && remote.age < REMOTE_LATE_S ? null : "warning");
+    attribute(place, "title", `${remote.pending.toLocaleString("en")} samples wait for the remote store${remote.reason ? `: ${remote.reason}` : ""}`);
   }
 
   connection(model) {
