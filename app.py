@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
 import multiprocessing
 import shutil
@@ -27,40 +26,17 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands import Command, add_commands, log_to_stderr, settings_of
 from metrics.errors import ConfigError, DeskvigilError
+from metrics.version import VERSION
 
 if TYPE_CHECKING:
     from metrics.paths import RuntimePaths
     from settings import Settings
 
-VERSION = "0.1.0"
-REPLAY_FORMATS = ("lobster", "binance", "orders")
 CONSOLE_HANGS_AFTER_S = 30.0
 
 log = logging.getLogger("deskvigil")
-
-
-def _settings(args: argparse.Namespace) -> Settings:
-    from settings import load_settings
-
-    overrides = {
-        "data_dir": args.data_dir,
-        "web.host": args.host,
-        "web.port": args.port,
-        "engine.tape": getattr(args, "tape", None),
-        "engine.speed": getattr(args, "speed", None),
-        "engine.seed": getattr(args, "seed", None),
-    }
-    settings = load_settings(args.config, overrides=overrides)
-    _log_to_stderr(settings)
-    return settings
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr, force=True)
-    for chatty in ("alembic", "apscheduler", "numba"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from resources.instance import listen, only_one
     from resources.supervisor import ChildSpec, Supervisor
 
-    settings = _settings(args)
+    settings = settings_of(args)
     paths = RuntimePaths(settings.data_dir.resolve())
     # The forkserver loads the compiled kernels once; a restarted engine is a fork of it.
     kernels = multiprocessing.get_context("forkserver")
@@ -120,11 +96,11 @@ def serve(args: argparse.Namespace) -> int:
     from metrics.paths import RuntimePaths
     from resources.instance import listen, only_one
 
-    settings = _settings(args)
+    settings = settings_of(args)
     paths = RuntimePaths(settings.data_dir.resolve())
     with only_one(paths.data_dir), listen(settings.web.host, settings.web.port) as listener:
         _announce_when_ready(listener, time.monotonic())
-        from console import run_console
+        from console.wiring import run_console
 
         run_console(settings, paths, listener, VERSION, live=False)
         return 0
@@ -136,14 +112,14 @@ def serve(args: argparse.Namespace) -> int:
 def _engine(settings: Settings, paths: RuntimePaths) -> None:
     from engine.runner import run_engine
 
-    _log_to_stderr(settings)
+    log_to_stderr(settings)
     _or_exit(lambda: run_engine(settings.engine, paths))
 
 
 def _risk(settings: Settings, paths: RuntimePaths) -> None:
     from engine.riskrunner import run_risk
 
-    _log_to_stderr(settings)
+    log_to_stderr(settings)
     _or_exit(lambda: run_risk(settings.risk, paths))
 
 
@@ -172,7 +148,7 @@ def _console(pipe: Connection) -> None:
     # Importing makes a million objects that all stay: looking through them for garbage, now or ever,
     # costs half a second of the start and pauses of a tenth of a second later.
     gc.disable()
-    from console import run_console
+    from console.wiring import run_console
 
     gc.freeze()
     gc.enable()
@@ -182,7 +158,7 @@ def _console(pipe: Connection) -> None:
     except EOFError:  # the supervisor has ended, for a wrong setting perhaps
         return
     pipe.close()
-    _log_to_stderr(settings)
+    log_to_stderr(settings)
     _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
 
 
@@ -226,85 +202,6 @@ def _announce_when_ready(listener: socket.socket, started: float) -> None:
     threading.Thread(target=wait, daemon=True, name="announce").start()
 
 
-# --- commands -------------------------------------------------------------------------------------
-
-
-def halt(args: argparse.Namespace) -> int:
-    """Halt trading: every working order is cancelled before the engine answers."""
-    return _command(args, "halt")
-
-
-def resume(args: argparse.Namespace) -> int:
-    """Let a halted engine trade again."""
-    return _command(args, "resume")
-
-
-def _command(args: argparse.Namespace, name: str) -> int:
-    from engine.commands import CommandClient
-    from metrics.paths import RuntimePaths
-
-    paths = RuntimePaths(_settings(args).data_dir)
-    answer = CommandClient(paths.engine_socket).send(
-        {"command": name, "scope": "all", "who": args.who, "reason": args.reason}
-    )
-    print(json.dumps(answer))
-    return 0 if answer.get("ok") else 1
-
-
-def check_config(args: argparse.Namespace) -> int:
-    """Check the configuration and print what it comes to, secrets masked."""
-    from settings import describe
-
-    print(describe(_settings(args)), end="")
-    return 0
-
-
-def check_rules(args: argparse.Namespace) -> int:
-    """Check alert rule files; every problem is a line."""
-    from alerts.check import check_rules as check
-
-    problems = [problem for path in args.files for problem in check(path)]
-    for problem in problems:
-        print(problem)
-    if not problems:
-        print(f"{len(args.files)} file(s) checked: no problems")
-    return 1 if any(problem.level == "error" for problem in problems) else 0
-
-
-def replay(args: argparse.Namespace) -> int:
-    """Replay a recording through the book; the last line printed is one JSON object."""
-    from engine.replay import replay as replay_file
-
-    speed = None if args.speed in (None, "max") else float(args.speed)
-    result = replay_file(args.format, args.file, fills_out=args.fills, speed=speed, verify=args.verify)
-    if not args.json:
-        for key, value in result.items():
-            print(f"{key:>20}  {value}")
-    print(json.dumps(result))
-    return 1 if args.verify and (result["mismatches"] or result["checksums_bad"]) else 0
-
-
-def bench(args: argparse.Namespace) -> int:
-    """Measure the published figures on this machine."""
-    from validation.bench import run_benchmarks
-
-    return run_benchmarks(args.names)
-
-
-def warm(args: argparse.Namespace) -> int:
-    """Compile the kernels; does nothing where that is done already."""
-    from engine.warm import warm as warm_kernels
-
-    warm_kernels(lambda line: print(line, flush=True))
-    return 0
-
-
-def version(args: argparse.Namespace) -> int:
-    """Print the version."""
-    print(f"deskvigil {VERSION}")
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
@@ -315,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="app.py", description="Deskvigil: the operations console of a trading desk.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    def add(name: str, function: Command) -> argparse.ArgumentParser:
         words = (function.__doc__ or "").strip()
         command = commands.add_parser(name, help=words, description=words, parents=[common])
         command.set_defaults(function=function)
@@ -330,27 +227,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_run.add_argument("--speed", type=float, metavar="N", help="how many times faster than recorded (default: 1)")
     add_run.add_argument("--seed", type=int, metavar="N", help="seed of the synthetic market and the strategy")
-    add("serve", serve)
-    for name, function in (("halt", halt), ("resume", resume)):
-        order = add(name, function)
-        order.add_argument("--who", required=True, help="who gives the order (kept in the audit)")
-        order.add_argument("--reason", required=True, help="why (kept in the audit)")
-    add("check-config", check_config)
-    add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
-    add_replay = add("replay", replay)
-    add_replay.add_argument("file", type=Path, metavar="FILE")
-    add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)
-    add_replay.add_argument(
-        "--verify",
-        action="store_true",
-        help="compare with the venue's own figures in the recording; differences make the exit status 1",
-    )
-    add_replay.add_argument("--fills", type=Path, metavar="OUT.csv", help="write the fills as CSV")
-    add_replay.add_argument("--speed", metavar="N|max", help="pace against the recorded times (default: max)")
-    add_replay.add_argument("--json", action="store_true", help="print the JSON line only")
-    add("bench", bench).add_argument("names", nargs="*", metavar="NAME", help="which benchmarks (default: all)")
-    add("warm", warm)
-    add("version", version)
+    for command in (add_run, add("serve", serve)):
+        command.add_argument(
+            "--enable-admin-api", action="store_true", help="allow deleting series over HTTP (/api/v1/admin/tsdb/)"
+        )
+    add_commands(add)
     return parser
 
 
@@ -368,6 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -181,20 +182,54 @@ def _unknown_keys(kind: Any, tree: Mapping[Any, Any], prefix: str, origin: Mappi
             where = _origin_of(name, origin)
             allowed = ", ".join(sorted(hints))
             problems.append(f"{name}: unknown key{where}{hint} Allowed here: {allowed}")
-        elif is_dataclass(hints[key]):
-            if isinstance(value, Mapping):
-                problems += _unknown_keys(hints[key], value, f"{name}.", origin)
-            else:
-                problems.append(f"{name}: {value!r} is not allowed: a section with keys is expected")
+        elif is_dataclass(hints[key]) and not isinstance(value, Mapping):
+            problems.append(f"{name}: {value!r} is not allowed: a section with keys is expected")
+        else:
+            problems += _unknown_within(hints[key], value, name, origin)
     return problems
+
+
+def _unknown_within(kind: Any, value: Any, name: str, origin: Mapping[str, str]) -> list[str]:
+    """Unknown keys of a section, or of the sections in a list: `collectors.scrape.0.job_nme`."""
+    inner = _inner(kind)
+    if isinstance(value, Mapping) and is_dataclass(inner):
+        return _unknown_keys(inner, value, f"{name}.", origin)
+    if isinstance(value, (list, tuple)) and (element := _element(inner)) is not None:
+        return [
+            problem
+            for number, item in enumerate(value)
+            for problem in _unknown_within(element, item, f"{name}.{number}", origin)
+        ]
+    return []
+
+
+def _inner(kind: Any) -> Any:
+    """A type without its annotations and without "or nothing"."""
+    if get_origin(kind) is Annotated:
+        return _inner(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        some = [argument for argument in get_args(kind) if argument is not type(None)]
+        return _inner(some[0]) if len(some) == 1 else kind
+    return kind
+
+
+def _element(kind: Any) -> Any:
+    """The type of a list's items; None where it is no list."""
+    return get_args(kind)[0] if get_origin(kind) in (tuple, list) else None
 
 
 def _wrong_values(error: ValidationError, origin: Mapping[str, str]) -> list[str]:
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
-        shown = "(a secret)" if _is_secret(problem["loc"]) else repr(problem["input"])
-        lines.append(f"{name}: {shown} is not allowed{_origin_of(name, origin)}: {problem['msg']}")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            lines.append(f"{name}: is missing{_origin_of(name, origin)}")
+        elif isinstance(problem["input"], (str, int, float, type(None))):
+            shown = "(a secret)" if _is_secret(problem["loc"]) else repr(problem["input"])
+            lines.append(f"{name}: {shown} is not allowed{_origin_of(name, origin)}: {message}")
+        else:  # a whole section, which may hold secrets: its words stay out
+            lines.append(f"{name}: is not allowed{_origin_of(name, origin)}: {message}")
     return lines
 
 
@@ -209,6 +244,9 @@ def _origin_of(name: str, origin: Mapping[str, str]) -> str:
 def _is_secret(location: tuple[int | str, ...]) -> bool:
     kind: Any = Settings
     for part in location:
+        if isinstance(part, int):
+            kind = _inner(_element(kind))
+            continue
         if not is_dataclass(kind):
             return False
         member = next((item for item in fields(kind) if item.name == part), None)
@@ -216,7 +254,7 @@ def _is_secret(location: tuple[int | str, ...]) -> bool:
             return False
         if not member.repr:
             return True
-        kind = get_type_hints(kind)[member.name]
+        kind = _inner(get_type_hints(kind)[member.name])
     return False
 
 

@@ -1,0 +1,274 @@
+"""The commands beside `run` and `serve`: orders to the engine, checks, replays, figures, and care of the stored data.
+
+Imports are local to the commands: `app.py` is imported again by every child and must stay light.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from metrics.errors import ConfigError, DeskvigilError
+from metrics.version import VERSION
+
+if TYPE_CHECKING:
+    from metrics.paths import RuntimePaths
+    from settings import Settings
+
+Command = Callable[[argparse.Namespace], int]
+REPLAY_FORMATS = ("lobster", "binance", "orders")
+EXPORT_FORMATS = ("csv", "parquet", "openmetrics", "prometheus")
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The settings that file, environment and command line come to; logging is set up as they say."""
+    from settings import load_settings
+
+    overrides = {
+        "data_dir": args.data_dir,
+        "web.host": args.host,
+        "web.port": args.port,
+        "web.enable_admin_api": True if getattr(args, "enable_admin_api", False) else None,
+        "engine.tape": getattr(args, "tape", None),
+        "engine.speed": getattr(args, "speed", None),
+        "engine.seed": getattr(args, "seed", None),
+    }
+    settings = load_settings(args.config, overrides=overrides)
+    log_to_stderr(settings)
+    return settings
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Log as the settings say."""
+    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr, force=True)
+    for chatty in ("alembic", "apscheduler", "numba"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def halt(args: argparse.Namespace) -> int:
+    """Halt trading: every working order is cancelled before the engine answers."""
+    return _command(args, "halt")
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Let a halted engine trade again."""
+    return _command(args, "resume")
+
+
+def _command(args: argparse.Namespace, name: str) -> int:
+    from engine.commands import CommandClient
+    from metrics.paths import RuntimePaths
+
+    paths = RuntimePaths(settings_of(args).data_dir)
+    answer = CommandClient(paths.engine_socket).send(
+        {"command": name, "scope": "all", "who": args.who, "reason": args.reason}
+    )
+    print(json.dumps(answer))
+    return 0 if answer.get("ok") else 1
+
+
+def check_config(args: argparse.Namespace) -> int:
+    """Check the configuration and print what it comes to, secrets masked."""
+    from settings import describe
+
+    print(describe(settings_of(args)), end="")
+    return 0
+
+
+def check_rules(args: argparse.Namespace) -> int:
+    """Check alert rule files; every problem is a line."""
+    from alerts.check import check_rules as check
+
+    problems = [problem for path in args.files for problem in check(path)]
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{len(args.files)} file(s) checked: no problems")
+    return 1 if any(problem.level == "error" for problem in problems) else 0
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Replay a recording through the book; the last line printed is one JSON object."""
+    from engine.replay import replay as replay_file
+
+    speed = None if args.speed in (None, "max") else float(args.speed)
+    result = replay_file(args.format, args.file, fills_out=args.fills, speed=speed, verify=args.verify)
+    if not args.json:
+        for key, value in result.items():
+            print(f"{key:>20}  {value}")
+    print(json.dumps(result))
+    return 1 if args.verify and (result["mismatches"] or result["checksums_bad"]) else 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure the published figures on this machine."""
+    from validation.bench import run_benchmarks
+
+    return run_benchmarks(args.names)
+
+
+def backup(args: argparse.Namespace) -> int:
+    """Back everything durable up into one new file, while the program runs or not."""
+    from metrics.clock import SystemClock
+    from storage.backup import backup as take
+
+    settings = settings_of(args)
+    result = take(_paths(settings), args.out, SystemClock(), VERSION, _progress)
+    print(f"{result.path}: {result.bytes:,} bytes; besides the database: {', '.join(result.files) or 'nothing'}")
+    if settings.database.url:
+        print("Alerts, audit and annotations lie in PostgreSQL (database.url): back that up with pg_dump.")
+    return 0
+
+
+def restore(args: argparse.Namespace) -> int:
+    """Put a backup into the data folder; refused while a program uses it."""
+    from metrics.clock import SystemClock
+    from resources.instance import only_one
+    from storage.backup import restore as put_back
+
+    paths = _paths(settings_of(args))
+    with only_one(paths.data_dir):
+        aside = put_back(args.file, paths, SystemClock(), force=args.force, say=_progress)
+    print(f"{paths.data_dir} is restored from {args.file}{f'; what was there lies in {aside}' if aside else ''}")
+    return 0
+
+
+def fsck(args: argparse.Namespace) -> int:
+    """Check the stored data, of a running program too; problems make the exit status 1."""
+    from resources.instance import only_one
+    from storage.fsck import check_file, repair
+
+    settings = settings_of(args)
+    paths = _paths(settings)
+    path = args.file or paths.database
+    say = (lambda line: None) if args.json else _progress
+    with ExitStack() as cleanup:
+        if args.repair:
+            if args.file:
+                raise ConfigError("fsck --repair mends the data folder's own file; it takes no --file")
+            cleanup.enter_context(only_one(paths.data_dir))
+        url = "" if args.file else settings.database.url
+        report = check_file(path, say=say, samples=not args.quick, database_url=url)
+        if args.repair and any(problem.fix for problem in report.problems):
+            for problem in report.problems:
+                lost = f" (lost: {problem.loses})" if problem.fix and problem.loses else ""
+                print(f"{problem}{lost}", file=sys.stderr)
+            print(f"{repair(path, report)} of {len(report.problems)} problems mended; checking again", file=sys.stderr)
+            report = check_file(path, say=say, samples=not args.quick, database_url=url)
+    if args.json:
+        print(json.dumps(report.to_json()))
+        return 1 if report.problems else 0
+    for line in (*report.problems, *report.notes):
+        print(line)
+    counted = ", ".join(f"{number:,} {what}" for what, number in report.counts.items())
+    print(f"{path}: {len(report.problems) or 'no'} problems; {counted}; {report.seconds:.1f} s")
+    return 1 if report.problems else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write stored samples, or an expression's values at steps, as a file; beside a running program too."""
+    from query.export import Export, read_duration, read_time
+    from query.export import export as write
+
+    settings = settings_of(args)
+    now_ms = time.time_ns() // 1_000_000
+    step_ms = None if args.step is None else read_duration(args.step)
+    what = Export(args.expression, read_time(args.start, now_ms), read_time(args.end, now_ms), step_ms, args.format)
+    with _new_file(args.out, overwrite=args.force) as file:
+        written = write(_paths(settings).database, what, file, settings.query)
+    print(f"{written.samples:,} samples of {written.series:,} series", file=sys.stderr)
+    return 0
+
+
+def warm(args: argparse.Namespace) -> int:
+    """Compile the kernels; does nothing where that is done already."""
+    from engine.warm import warm as warm_kernels
+
+    warm_kernels(lambda line: print(line, flush=True))
+    return 0
+
+
+def version(args: argparse.Namespace) -> int:
+    """Print the version."""
+    print(f"deskvigil {VERSION}")
+    return 0
+
+
+def _paths(settings: Settings) -> RuntimePaths:
+    from metrics.paths import RuntimePaths
+
+    return RuntimePaths(settings.data_dir.resolve())
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _new_file(path: Path | None, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """A file that comes into being only when it is whole; None: standard output."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if path.exists() and not overwrite:
+        raise DeskvigilError(f"{path} exists already; --force overwrites it")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        raise DeskvigilError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None:
+    """Declare every command of this file with its arguments."""
+    for name, function in (("halt", halt), ("resume", resume)):
+        order = add(name, function)
+        order.add_argument("--who", required=True, help="who gives the order (kept in the audit)")
+        order.add_argument("--reason", required=True, help="why (kept in the audit)")
+    add("check-config", check_config)
+    add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
+    add_replay = add("replay", replay)
+    add_replay.add_argument("file", type=Path, metavar="FILE")
+    add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)
+    add_replay.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with the venue's own figures in the recording; differences make the exit status 1",
+    )
+    add_replay.add_argument("--fills", type=Path, metavar="OUT.csv", help="write the fills as CSV")
+    add_replay.add_argument("--speed", metavar="N|max", help="pace against the recorded times (default: max)")
+    add_replay.add_argument("--json", action="store_true", help="print the JSON line only")
+    add("backup", backup).add_argument("out", type=Path, metavar="OUT", help="the new file")
+    add_restore = add("restore", restore)
+    add_restore.add_argument("file", type=Path, metavar="FILE", help="what `backup` wrote")
+    add_restore.add_argument("--force", action="store_true", help="keep what is in the folder aside, and restore")
+    add_fsck = add("fsck", fsck)
+    add_fsck.add_argument("--file", type=Path, metavar="FILE", help="check this file or backup instead")
+    add_fsck.add_argument("--quick", action="store_true", help="decode no samples")
+    add_fsck.add_argument("--json", action="store_true", help="print one JSON object")
+    add_fsck.add_argument("--repair", action="store_true", help="mend what can be mended; the program must be stopped")
+    add_export = add("export", export)
+    add_export.add_argument("expression", metavar="EXPR", help="a selector, or with --step any PromQL expression")
+    times = "2026-11-23T09:30:00Z, 2026-11-23, now-6h, or seconds since 1970"
+    add_export.add_argument("--from", dest="start", required=True, metavar="TIME", help=times)
+    add_export.add_argument("--to", dest="end", default="now", metavar="TIME", help="the same (default: now)")
+    add_export.add_argument("--step", metavar="DURATION", help="evaluate the expression every 30s, 5m, ...")
+    add_export.add_argument("--format", choices=EXPORT_FORMATS, default="csv", help="default: csv")
+    add_export.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: standard output")
+    add_export.add_argument("--force", action="store_true", help="overwrite FILE")
+    add("bench", bench).add_argument("names", nargs="*", metavar="NAME", help="which benchmarks (default: all)")
+    add("warm", warm)
+    add("version", version)

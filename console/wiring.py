@@ -1,0 +1,180 @@
+"""The console, built in one straight line: collectors, store, query, rules and pages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from alerts.service import AlertService
+from alerts.stats import AlertsCollector
+from collectors.collector import Collector
+from collectors.engine import EngineCollector
+from collectors.events import EventWatcher
+from collectors.gpu import GpuCollector
+from collectors.host import HostCollector
+from collectors.process import ProcessCollector
+from collectors.runner import CollectorThread
+from collectors.scrape.service import ScrapeService
+from console.orders import CommandCopier, order
+from console.schedule import schedule
+from console.views import child_status, engine_info, process_info, remote_state, status_info, store_health
+from console.web import serve
+from dashboard.api.exposition import exposition_router
+from dashboard.api.gate import Gate
+from dashboard.api.ingest import ingest_router
+from dashboard.api.meter import ApiMeter
+from dashboard.api.prometheus import BuildInfo, prometheus_router
+from dashboard.server import build_server
+from dashboard.services import (
+    Annotation,
+    Services,
+)
+from dashboard.stats import LiveCollector
+from engine.commands import CommandClient
+from metrics.clock import Clock, SystemClock
+from metrics.paths import RuntimePaths
+from query.engine import QueryEngine
+from query.remote import RemoteEngine, RemoteStore
+from resources.process import end_with_parent
+from resources.supervisor import ChildState, read_status
+from settings import Settings
+from storage.remote.client import RemoteClient
+from storage.remote.collector import RemoteCollector
+from storage.remote.options import endpoint
+from storage.stats import StorageCollector
+from storage.store import Store
+
+
+def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket, version: str, *, live: bool) -> None:
+    """Build the console, serve until SIGTERM, and take it down in reverse.
+
+    live False leaves out collectors, rules, jobs and the buttons: what `app.py serve` offers.
+    """
+    clock = SystemClock()
+    with ExitStack() as cleanup:
+        store = Store.open(settings.storage, paths, clock, database=settings.database)
+        cleanup.callback(store.close)
+        query = QueryEngine(store.reader, settings.query, clock)
+        asked = (
+            _remote_query(store, settings, clock, cleanup) or query
+        )  # by pages and the API; rules ask the local store
+        alerts = AlertService(store, query, settings.alerts, clock)
+        engine = EngineCollector(paths.engine_block, "engine", clock, settings.collectors.engine_interval_s)
+        risk = EngineCollector(paths.risk_block, "risk", clock, settings.collectors.engine_interval_s)
+        gpu = GpuCollector(clock, settings.collectors)
+        scrape = ScrapeService(
+            settings.collectors.scrape if live else (),
+            clock,
+            store.live.append,
+            store.ingest,
+            max_series=settings.collectors.scrape_max_series,
+            version=version,
+            refused=lambda: store.live.refused,
+        )
+        meter = ApiMeter(clock)
+        gate = Gate(meter)
+
+        def children() -> list[ChildState]:
+            supervisor = ChildState("supervisor", os.getppid(), 0, 0, "")
+            return [supervisor, *read_status(paths.supervisor_status)]
+
+        collectors: list[Collector] = []
+        notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
+        copier = CommandCopier(paths.command_log, store, notes)
+        store.start()  # `serve` takes samples too (remote write, import), and these want sealing
+        cleanup.callback(store.stop)
+        if live:
+            end_with_parent()
+            cleanup.callback(store.live.subscribe(copier.observe))
+            watcher = EventWatcher(
+                lambda event: store.annotations.note(event.kind, event.title, t_ms=event.t_ms),
+                lambda process: next((child.last_exit for child in children() if child.name == process), ""),
+            )
+            cleanup.callback(store.live.subscribe(watcher.observe))
+            store.annotations.note("start", f"Deskvigil {version} started", t_ms=clock.now_ns() // 1_000_000)
+            alerts.start()
+            cleanup.callback(alerts.stop)
+            collectors = [
+                HostCollector(clock, settings.collectors, paths.data_dir),
+                ProcessCollector(clock, settings.collectors, lambda: [child_status(child) for child in children()]),
+                gpu,
+                StorageCollector(store),
+                AlertsCollector(alerts),
+                meter,
+                engine,
+                risk,
+                *([scrape] if settings.collectors.scrape else []),
+                *([RemoteCollector(store.remote)] if store.remote is not None else []),
+            ]
+            scheduler = schedule(store, clock)
+            cleanup.callback(scheduler.shutdown, wait=False)
+
+        client = CommandClient(paths.engine_socket)
+        services = Services(
+            options=settings.web,
+            version=version,
+            clock=clock,
+            live=store.live,
+            reader=store.reader,
+            query=asked,
+            alerts=alerts,
+            engine=lambda: engine_info(engine, store),
+            gpu=lambda: gpu.absence,
+            halt=lambda who, reason: order(client, copier, "halt", who, reason),
+            resume=lambda who, reason: order(client, copier, "resume", who, reason),
+            annotations=lambda t0_ms, t1_ms: [
+                Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
+                for row in store.annotations.list(t0_ms, t1_ms)
+            ],
+            processes=lambda: [process_info(child) for child in children()],
+            views=store.saved_views,
+            raw_days=settings.storage.raw_days,
+            store_health=lambda: store_health(store),
+            remote=lambda: remote_state(store),
+            routers=(
+                prometheus_router(
+                    asked,
+                    alerts,
+                    store.live,
+                    clock,
+                    gate=gate,
+                    meter=meter,
+                    build=BuildInfo(version=version),
+                    scrapes=scrape,
+                    deleter=store.delete_series if settings.web.enable_admin_api else None,
+                    status=status_info(settings),
+                ),
+                ingest_router(
+                    store,
+                    clock,
+                    gate=Gate(meter, running=settings.web.ingest.running, waiting=settings.web.ingest.waiting),
+                    meter=meter,
+                    options=settings.web.ingest,
+                ),
+                exposition_router(store.live, clock, gate=gate, meter=meter),
+            ),
+        )
+        server = build_server(services)
+        if live:
+            for collector in (*collectors, LiveCollector(server.state.hub)):
+                # All in the same phase: waking one core once for all of them is cheaper than spreading them out.
+                thread = CollectorThread(collector, clock, store.live.append)
+                thread.start()
+                cleanup.callback(thread.stop)
+            scrape.start()
+            cleanup.callback(scrape.stop)
+        asyncio.run(serve(server, settings.web, paths.console_heartbeat, listener))
+
+
+def _remote_query(store: Store, settings: Settings, clock: Clock, cleanup: ExitStack) -> QueryEngine | None:
+    """An engine over the remote store, where one is set."""
+    options = settings.storage
+    if not options.url:
+        return None
+    to = endpoint(options.url, options.write_url, options.password, options.bearer_token, options.headers)
+    client = RemoteClient(to, options.remote_query_timeout_s, options.ca_file)
+    cleanup.callback(client.close)
+    return RemoteEngine(store.reader, RemoteStore(client, clock), settings.query, clock)
