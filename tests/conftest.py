@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -52,35 +53,68 @@ def _postgresql_programs() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
+class PostgresqlServer:
+    """A private server: its programs, its folder, and the user that it runs as."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._data = folder / "data"
+        self._identity: dict[str, int] = {}
+        if os.getuid() == 0:  # the server refuses to run as root
+            try:
+                user = pwd.getpwnam("postgres")
+            except KeyError:
+                user = pwd.getpwnam("nobody")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._identity = {"user": user.pw_uid, "group": user.pw_gid}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._run("initdb", "-D", str(self._data), "-U", "deskvigil", "-A", "trust", "--no-sync", "-E", "UTF8")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://deskvigil@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._folder} -c fsync=off"
+        self._run("pg_ctl", "-D", str(self._data), "-o", options, "-l", str(self._folder / "log"), "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "stop")
+
+    def restart(self) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-m", "fast", "-w", "restart", "-l", str(self._folder / "log"))
+
+    def kill(self) -> None:
+        """kill -9 of the postmaster; its children end when they notice, and the next start recovers."""
+        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, cwd=self._folder, timeout=60, **self._identity)
+
+
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """URL of an empty database on a private PostgreSQL server of this test run."""
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A private PostgreSQL server of this test run; a test that stops it starts it again."""
     programs = _postgresql_programs()
     if programs is None:
         pytest.skip("no PostgreSQL server programs on this machine: apt-get install postgresql")
     # A folder of its own: pytest keeps its temporary folders closed to the user that the server runs as.
     folder = Path(tempfile.mkdtemp(prefix="deskvigil-postgresql-"))
-    user = None
-    if os.getuid() == 0:  # the server refuses to run as root
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            user = pwd.getpwnam("nobody")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    identity = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True, cwd=folder, timeout=60, **identity)
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-    run(str(programs / "initdb"), "-D", str(data), "-U", "deskvigil", "-A", "trust", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    run(str(programs / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    server = PostgresqlServer(programs, folder)
+    server.start()
     try:
-        yield f"postgresql+psycopg://deskvigil@127.0.0.1:{port}/postgres"
+        yield server
     finally:
-        run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        server.stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql_server: PostgresqlServer) -> str:
+    """URL of an empty database on that server."""
+    return postgresql_server.url

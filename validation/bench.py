@@ -15,8 +15,15 @@ BENCHMARKS = {
     "book": "validation.bench_book",
     "var": "validation.bench_var",
     "host": "validation.bench_host",
+    "scrape": "validation.bench_scrape",
     "alert-latency": "validation.bench_alert_latency",
+    "archive": "validation.bench_archive",
     "cost": "validation.bench_cost",
+    "query": "validation.bench_query",
+    "start": "validation.bench_start",
+    "browser": "validation.bench_browser",
+    "ingest": "validation.bench_http",
+    "forward": "validation.bench_forward",
 }
 
 

@@ -1,8 +1,8 @@
 """Runs Prometheus's own PromQL cases (promql/promqltest/testdata/*.test) against our engine.
 
 Each `eval` is one case. Values are compared with Prometheus's tolerance (1e-6 relative), failures and
-the order of ordered cases too; warnings and info annotations are not compared. Cases on native
-histograms and start timestamps, and cases behind a feature flag of Prometheus 3, are counted apart.
+the order of ordered cases too; expected messages of failures, warnings and info annotations too, word by word and with their places. Cases on
+native histograms and start timestamps, and cases behind a feature flag of Prometheus 3, are counted apart.
 
     python -m validation.promqltest FOLDER [--verbose]
 """
@@ -64,6 +64,7 @@ class Case:
     scalar: float | None = None
     text: str | None = None
     window: tuple[int, int, int] | None = None
+    annotations: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def ranged(self) -> bool:
@@ -95,12 +96,35 @@ def run(case: Case) -> Outcome:
         return Outcome(case, _failure(case, str(error)))
     if case.fails:
         return Outcome(case, "expected an error, got a result")
-    return Outcome(case, _difference(case, result))
+    return Outcome(case, _difference(case, result) or _annotated(case, result.warnings))
 
 
 def _failure(case: Case, message: str) -> str:
     if not case.fails:
         return f"error: {message}"
+    if case.fail_message is not None and not _says(case.fail_message, message):
+        return f"expected the error {case.fail_message}, got {message}"
+    return ""
+
+
+def _says(wanted: str, text: str) -> bool:
+    """`msg: words` or `regex: pattern`, as the cases have it."""
+    kind, _, rest = wanted.partition(":")
+    return re.search(rest.strip(), text) is not None if kind == "regex" else rest.strip() in text
+
+
+def _annotated(case: Case, texts: Sequence[str]) -> str:
+    """What is wrong with the annotations: kinds are warn, info, no_warn and no_info."""
+    told = {
+        "warn": [text for text in texts if not text.startswith("PromQL info")],
+        "info": [text for text in texts if text.startswith("PromQL info")],
+    }
+    for kind, how, wanted in case.annotations:
+        if kind.startswith("no_"):
+            if told[kind[3:]]:
+                return f"expected {kind}, got {told[kind[3:]]}"
+        elif not any(not how or _says(f"{how}: {wanted}", text) for text in told[kind]):
+            return f"expected {kind} {wanted}, got {told[kind]}"
     return ""
 
 
@@ -113,13 +137,14 @@ class _File:
         self.position = 0
         self.source = MemorySource()
         self.native: set[str] = set()
+        self.native_series: list[Series] = []
 
     def cases(self) -> Iterator[Case]:
         while self.position < len(self.lines):
             line = self.lines[self.position]
             self.position += 1
             if line == "clear":
-                self.source, self.native = MemorySource(), set()
+                self.source, self.native, self.native_series = MemorySource(), set(), []
             elif match := _LOAD.match(line):
                 self._load(match.group(2), nhcb=match.group(1) is not None)
             elif line.startswith("eval"):
@@ -147,11 +172,12 @@ class _File:
                 self.native.add(re.sub(r"_(bucket|count|sum)$", "", name))
             if "{{" in values:
                 self.native.add(name)
+                self.native_series.append(_series(labels))
             points = _points(re.sub(r"\{\{.*?\}\}(?:[-+]\{\{.*?\}\})?(?:x\d+)?", "_", values))
             self._put(labels, step_ms, points)
 
     def _put(self, labels: Labels, step_ms: int, points: Points) -> None:
-        series = Series(get(labels, NAME), make_labels({k: v for k, v in labels if k != NAME}))
+        series = _series(labels)
         merged: dict[int, float] = {}
         if self.source.has(series):
             t, v = self.source.column(series)
@@ -173,9 +199,20 @@ class _File:
             raise ValueError(f"{self.name}:{number}: cannot read {line!r}")
         case = Case(self.name, number, expression, *times, "stable", self.source)
         case.fails, case.ordered = mode == "fail", mode == "ordered"
+        if mode in ("warn", "info"):
+            case.annotations.append((mode, "", ""))
         native = self._expectations(case)
         case.classed = self._class(case, native=native)
+        if case.annotations and self._reads_native(case):
+            case.annotations = []  # they are about the native histograms, which the source does not hold
         return case
+
+    def _reads_native(self, case: Case) -> bool:
+        try:
+            prepared = QueryEngine(self.source, QueryOptions(), SystemClock()).prepare(case.expression)
+        except QueryError:
+            return False
+        return any(prepared.matches(series) for series in self.native_series)
 
     def _expectations(self, case: Case) -> bool:
         native = False
@@ -183,7 +220,8 @@ class _File:
             if line.startswith("expect "):
                 _expect(case, line)
             elif line.startswith(("expected_fail_message", "expected_fail_regexp")):
-                case.fail_message = line.split(" ", 1)[1]
+                word, message = line.split(" ", 1)
+                case.fail_message = f"{'regex' if word.endswith('regexp') else 'msg'}: {message}"
             elif "{{" in line:
                 native = True
             elif re.fullmatch(r"[-+]?(?:[\d.]+(?:e[-+]?\d+)?|Inf|NaN|0x[0-9a-f]+)", line, re.IGNORECASE):
@@ -207,6 +245,10 @@ class _File:
         return "stable"
 
 
+def _series(labels: Labels) -> Series:
+    return Series(get(labels, NAME), make_labels({k: v for k, v in labels if k != NAME}))
+
+
 def _copy(source: MemorySource) -> MemorySource:
     """Cases keep the data that were loaded when they were read."""
     return MemorySource({series: source.column(series) for series in source.series()})
@@ -219,6 +261,9 @@ def _expect(case: Case, line: str) -> None:
         case.fail_message = words[2] if len(words) > 2 else None
     elif words[1] == "ordered":
         case.ordered = True
+    elif words[1] in ("warn", "info", "no_warn", "no_info"):
+        how, _, wanted = words[2].partition(":") if len(words) > 2 else ("", "", "")
+        case.annotations.append((words[1], how, wanted.strip()))
     elif words[1] == "string":
         case.text = words[2].strip("\"'`")
     elif match := re.match(r"expect range vector\s+from\s+(.+)\s+to\s+(.+)\s+step\s+(.+)$", line):

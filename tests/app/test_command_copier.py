@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from console import CommandCopier
+from console.orders import CommandCopier
 from engine.commandlog import CommandLog
 from metrics.clock import SystemClock
 from metrics.paths import RuntimePaths

@@ -9,20 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx2
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
+from dashboard.api.admin import SeriesDeleter
 from dashboard.api.exposition import exposition_router
 from dashboard.api.gate import Gate
-from dashboard.api.ingest import IngestOptions, ingest_router
+from dashboard.api.ingest import ingest_router
 from dashboard.api.meter import ApiMeter
-from dashboard.api.prometheus import BuildInfo, prometheus_router
+from dashboard.api.options import IngestOptions
+from dashboard.api.prometheus import BuildInfo, ScrapeView, StatusInfo, prometheus_router
+from dashboard.api.samples import Samples
+from dashboard.options import WebOptions
+from dashboard.server import uvicorn_options
 from metrics.clock import Clock, SystemClock
 from metrics.errors import TransientError
 from metrics.frame import FloatArray, Frame, IntArray
 from metrics.series import Schema, Series
 from query.engine import QueryEngine, QueryOptions
 from query.source import MemorySource
+from storage.keys import SeriesKey
 
 
 @dataclass
@@ -53,6 +60,17 @@ class Live:
         return self.frames.get(collector)
 
 
+def by_series(samples: Samples) -> dict[Series, tuple[list[int], list[float]]]:
+    """Times ascending and values of each series; of samples at one time the last."""
+    points: dict[Series, dict[int, float]] = {}
+    owners = np.repeat(np.arange(len(samples.keys)), samples.counts).tolist()
+    for owner, t, v in zip(owners, samples.t_ms.tolist(), samples.values.tolist(), strict=True):
+        points.setdefault(samples.keys[owner].series, {})[t] = v
+    return {
+        series: (sorted(found), [found[t] for t in sorted(found)]) for series, found in sorted(points.items(), key=str)
+    }
+
+
 @dataclass(frozen=True)
 class Stored:
     accepted: int
@@ -69,15 +87,14 @@ class MemoryStore:
     down: bool = False
     stored: threading.Condition = field(default_factory=threading.Condition)
 
-    def ingest(self, series: Sequence[Series], t_ms: Sequence[IntArray], values: Sequence[FloatArray]) -> Stored:
+    def ingest_columns(self, keys: Sequence[SeriesKey], counts: IntArray, t_ms: IntArray, values: FloatArray) -> Stored:
         if self.down:
             raise TransientError("disk full")
         with self.stored:
-            for one, t, v in zip(series, t_ms, values, strict=True):
-                self.source.put(one, t.tolist(), v)
+            for one, (t, v) in by_series(Samples(list(keys), counts, t_ms, values)).items():
+                self.source.put(one, t, v)
             self.stored.notify_all()
-        count = sum(map(len, t_ms))
-        return Stored(count - self.reject, self.reject, "too old" if self.reject else "")
+        return Stored(len(t_ms) - self.reject, self.reject, "too old" if self.reject else "")
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until samples have arrived that make the condition true."""
@@ -98,7 +115,13 @@ class Server:
 
 @contextmanager
 def serve(
-    *, clock: Clock | None = None, options: QueryOptions | None = None, ingest: IngestOptions | None = None
+    *,
+    clock: Clock | None = None,
+    options: QueryOptions | None = None,
+    ingest: IngestOptions | None = None,
+    scrapes: ScrapeView | None = None,
+    deleter: SeriesDeleter | None = None,
+    web: WebOptions | None = None,
 ) -> Iterator[Server]:
     """Serve the API on 127.0.0.1 until the block ends."""
     clock = clock or SystemClock()
@@ -108,8 +131,21 @@ def serve(
     gate = Gate(meter)
     app = FastAPI(openapi_url=None)
     engine = QueryEngine(source, options or QueryOptions(), clock)
-    build = BuildInfo(version="0.1.0")
-    app.include_router(prometheus_router(engine, rules, live, clock, gate=gate, meter=meter, build=build))
+    status = StatusInfo(config=lambda: "web: {}\n", flags={"web.enable-admin-api": "false"}, retention="30d")
+    app.include_router(
+        prometheus_router(
+            engine,
+            rules,
+            live,
+            clock,
+            gate=gate,
+            meter=meter,
+            build=BuildInfo(version="0.1.0"),
+            scrapes=scrapes,
+            status=status,
+            deleter=deleter,
+        )
+    )
     app.include_router(ingest_router(store, clock, gate=gate, meter=meter, options=ingest))
     app.include_router(exposition_router(live, clock, gate=gate, meter=meter))
     listener = socket.socket()
@@ -122,7 +158,8 @@ def serve(
             await super().startup(sockets)
             started.set()
 
-    server = Announced(uvicorn.Config(app, log_level="error", lifespan="off"))
+    protocol = uvicorn_options(web or WebOptions())["http"]
+    server = Announced(uvicorn.Config(app, log_level="error", lifespan="off", http=protocol))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -124,7 +124,12 @@ class Desk:
             gpu=lambda: self.script.gpu,
             halt=lambda who, reason: self._order("HALTED", who, reason),
             resume=lambda who, reason: self._order("ACTIVE", who, reason),
-            annotations=lambda t0, t1: [Annotation(row.t_ms, row.title) for row in self.store.annotations.list(t0, t1)],
+            annotations=lambda t0, t1: [
+                Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
+                for row in self.store.annotations.list(t0, t1)
+            ],
+            views=self.store.saved_views,
+            raw_days=30,
             processes=lambda: [ProcessInfo("engine", "running", 1, 0), ProcessInfo("risk", "running", 2, 0)],
             store_health=lambda: Health(self.store.health().ok, self.store.health().reason),
         )

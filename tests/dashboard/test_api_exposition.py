@@ -79,7 +79,7 @@ def test_missing_readings_and_old_frames_are_left_out():
 
 def test_what_is_exposed_can_be_imported():
     samples = read(expose(HISTOGRAM, open_metrics=True).decode(), 0)
-    assert set(samples.series) == {one for one, _ in HISTOGRAM}
+    assert {key.series for key in samples.keys} == {one for one, _ in HISTOGRAM}
 
 
 def test_the_page_is_served_in_the_format_that_is_asked_for():

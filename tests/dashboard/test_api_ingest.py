@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.api.ingest import IngestOptions
+from dashboard.api.options import IngestOptions
 from dashboard.api.remote_write import RemoteWriteDecoder, TooLargeBlockError
 from dashboard.api.samples import BadSampleError
 from dashboard.api.text_format import read
+from metrics.catalogue import CATALOGUE
+from metrics.clock import SystemClock
+from metrics.frame import Frame
+from metrics.series import Schema
 from query.values import STALE, is_stale
-from tests.dashboard.api_server import serve
+from tests.dashboard.api_server import by_series, serve
+from tests.dashboard.test_api_exposition import example
 from tests.query.engines import series
 
 T0 = 1_700_000_000_000
@@ -85,25 +90,22 @@ def test_remote_write_stores_samples_and_queries_see_them(server):
 
 
 def test_stale_markers_keep_their_bits():
-    decoder = RemoteWriteDecoder(1_000_000)
+    decoder = RemoteWriteDecoder(IngestOptions(most_block_bytes=1_000_000))
     samples = decoder.decode(block(request(([("__name__", "x")], [(T0, 1.0), (T0 + 1, STALE), (T0 + 2, math.nan)]))))
-    assert is_stale(samples.values[0]).tolist() == [False, True, False]
+    assert is_stale(samples.values).tolist() == [False, True, False]
 
 
-def test_samples_are_sorted_and_the_last_of_equal_times_stays():
-    decoder = RemoteWriteDecoder(1_000_000)
+def test_samples_come_in_any_order_and_the_last_of_equal_times_counts():
+    decoder = RemoteWriteDecoder(IngestOptions(most_block_bytes=1_000_000))
     samples = decoder.decode(block(request(([("__name__", "x")], [(T0 + 5, 1.0), (T0, 2.0), (T0 + 5, 3.0)]))))
-    assert samples.t_ms[0].tolist() == [T0, T0 + 5]
-    assert samples.values[0].tolist() == [2.0, 3.0]
-    assert samples.count == 2
+    assert by_series(samples) == {series("x"): ([T0, T0 + 5], [2.0, 3.0])}
 
 
 def test_one_series_in_two_parts_is_one_series():
-    decoder = RemoteWriteDecoder(1_000_000)
+    decoder = RemoteWriteDecoder(IngestOptions(most_block_bytes=1_000_000))
     one, two = ([("__name__", "x"), ("a", "")], [(T0, 1.0)]), ([("__name__", "x")], [(T0 + 1, 2.0)])
     samples = decoder.decode(block(request(one, two)))
-    assert samples.series == [series("x")]
-    assert samples.values[0].tolist() == [1.0, 2.0]
+    assert by_series(samples) == {series("x"): ([T0, T0 + 1], [1.0, 2.0])}
 
 
 def test_a_bomb_is_refused_before_it_is_decompressed(server):
@@ -113,7 +115,7 @@ def test_a_bomb_is_refused_before_it_is_decompressed(server):
     assert write(server, small).status_code == 413
     assert write(server, bomb).status_code == 413
     with pytest.raises(TooLargeBlockError):
-        RemoteWriteDecoder(1_000_000).decode(bomb)
+        RemoteWriteDecoder(IngestOptions(most_block_bytes=1_000_000)).decode(bomb)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,10 @@ def test_other_protocols_are_415(server):
     assert write(server, b"", **{"content-encoding": "zstd"}).status_code == 415
     v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
     assert write(server, b"", **{"content-type": v2}).status_code == 415
-    text = server.client.post("/api/v1/import/prometheus", content=b"", headers={"content-encoding": "gzip"})
+    assert "remote write 1.0" in write(server, b"", **{"content-type": v2}).text
+    text = server.client.post("/api/v1/import/prometheus", content=b"", headers={"content-encoding": "zstd"})
     assert text.status_code == 415
+    assert server.client.post("/api/v1/read", content=b"").status_code == 404
 
 
 def test_a_store_that_is_down_answers_503_and_one_that_rejects_400(server):
@@ -189,16 +193,16 @@ def test_text_with_every_odd_form():
         'e{x="a b{c}"} 1 7\ne{x="a b{c}"} 2 8'
     )
     samples = read(text, 99)
-    assert [str(one) for one in samples.series] == [
+    assert [str(key.series) for key in samples.keys] == [
         'a{x="q\\"u\\\\o\\nte}"}',
         "b",
         "c",
         'd{y="z"}',
         'e{x="a b{c}"}',
     ]
-    assert [t.tolist() for t in samples.t_ms] == [[99], [123], [99], [5], [7, 8]]
-    assert samples.values[0].tolist() == [math.inf]
-    assert samples.values[2].tolist() == [-500.0]
+    assert samples.counts.tolist() == [1, 1, 1, 1, 2]
+    assert samples.t_ms.tolist() == [99, 123, 99, 5, 7, 8]
+    assert samples.values.tolist()[::2] == [math.inf, -500.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -229,12 +233,12 @@ def test_any_text_is_read_or_refused(text):
         samples = read(text, 0)
     except BadSampleError:
         return
-    assert all((np.diff(t) > 0).all() for t in samples.t_ms)
+    assert samples.counts.sum() == len(samples.t_ms) == len(samples.values)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded_or_refused(content):
-    decoder = RemoteWriteDecoder(10_000)
+    decoder = RemoteWriteDecoder(IngestOptions(most_block_bytes=10_000))
     for body in (content, block(content)):
         try:
             decoder.decode(body)
@@ -256,13 +260,16 @@ def test_what_we_write_as_text_we_read_back(labels, value):
     if len(str(one).splitlines()) > 1:
         return
     samples = read(f"{one} {value!r} 5", 0)
-    assert samples.series == [one]
-    assert samples.values[0][0] == value or (math.isnan(value) and math.isnan(samples.values[0][0]))
+    assert [key.series for key in samples.keys] == [one]
+    assert samples.values[0] == value or (math.isnan(value) and math.isnan(samples.values[0]))
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus: apt-get install prometheus")
 def test_a_real_prometheus_writes_to_us(server, tmp_path):
-    """Prometheus scrapes our own page and sends what it read, its stale markers included."""
+    """Prometheus scrapes our own page, in OpenMetrics, and sends what it read, its stale markers included."""
+    exposed = [one for metric in CATALOGUE.values() for one in example(metric)]
+    schema = Schema("everything", tuple(dict.fromkeys(one for one, _ in exposed)))
+    server.live.frames = {"everything": Frame(schema, SystemClock().now_ns(), np.arange(float(len(schema))))}
     config = tmp_path / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
@@ -280,9 +287,14 @@ def test_a_real_prometheus_writes_to_us(server, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert server.store.wait_for(lambda: server.source.has(series("up", instance=server.url[7:], job="desk")), 60)
+        target = {"instance": server.url[7:], "job": "desk"}
+        scraped = series("scrape_samples_scraped", **target)
+        assert server.store.wait_for(
+            lambda: server.source.has(series("up", **target)) and server.source.has(scraped), 60
+        )
     finally:
         process.kill()
         process.wait(10)
     _, v = server.source.column(series("up", instance=server.url[7:], job="desk"))
     assert v.tolist()[0] == 1.0
+    assert server.source.column(scraped)[1].tolist()[0] == len(schema)

@@ -227,7 +227,7 @@ def test_promtool_understands_our_answers(server):
         "query", "range", f"--start={T0}", f"--end={T0 + 60}", "--step=30s", server.url, "work_total{job='b'}"
     )
     assert "60 @[" in out
-    out = ask_promtool("query", "labels", server.url, "job")
+    out = ask_promtool("query", "labels", f"--start={T0}", f"--end={T0 + 60}", server.url, "job")
     assert out.split() == ["a", "b"]
     out = ask_promtool("query", "series", "--match=odd", f"--start={T0}", f"--end={T0 + 60}", server.url)
     assert out.splitlines() == ['{__name__="odd", kind="inf"}', '{__name__="odd", kind="nan"}']
@@ -256,4 +256,4 @@ def test_points_made_from_arrays_are_the_points_made_one_by_one(values, start_ms
     one_by_one = [
         [answers.seconds(t), number(value)] for t, value in zip(t_ms.tolist(), values, strict=True) if value is not None
     ]
-    assert written == one_by_one
+    assert written == orjson.loads(orjson.dumps(one_by_one))

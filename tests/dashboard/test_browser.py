@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -183,66 +182,6 @@ def test_an_order_that_was_asked_for_does_not_turn_into_its_opposite(live: Desk,
     tab.page.locator("#order-confirm").click()
     expect(tab.page.locator("#toast")).to_contain_text("trading is HALTED", timeout=SLOW_MS)
     assert live.script.state == "HALTED"
-
-
-def test_a_history_address_restores_question_range_and_picker(address: str, tab: Tab) -> None:
-    tab.page.goto(
-        f"{address}/history?expr={quote(f'1e6 * {LATENCY}')}&range=15m&metric=deskvigil_kpi_order_to_fill_seconds"
-    )
-    page = tab.page
-    expect(page.locator("#h-expr")).to_have_value(f"1e6 * {LATENCY}", timeout=SLOW_MS)
-    expect(page.locator("#h-metric")).to_contain_text("deskvigil_kpi_order_to_fill_seconds")
-    expect(page.locator("#h-graph .js-line").first).to_be_attached(timeout=SLOW_MS)
-    expect(page.locator("button", has_text="15m").last).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#h-statistics .ag-row").first).to_be_visible(timeout=SLOW_MS)
-    expect(page.locator("#h-values .ag-row").first).to_be_visible(timeout=SLOW_MS)
-    assert "expr=" in str(page.locator("#h-csv").get_attribute("href"))
-    page.get_by_role("button", name="6h").click()
-    page.wait_for_url("**range=6h**")
-    page.go_back()
-    expect(page.locator("button", has_text="15m").last).to_have_attribute("aria-pressed", "true", timeout=SLOW_MS)
-    assert tab.complaints == []
-
-
-def test_choosing_a_metric_asks_for_it_at_once(address: str, tab: Tab) -> None:
-    tab.page.goto(f"{address}/history?range=15m")
-    expect(tab.page.locator("#h-expr")).to_have_value(LATENCY, timeout=SLOW_MS)
-    tab.page.locator("#h-metric").click()
-    tab.page.keyboard.type("host_network_bytes_total")
-    tab.page.get_by_text("deskvigil_host_network_bytes_total").first.click()
-    expect(tab.page.locator("#h-expr")).to_have_value("rate(deskvigil_host_network_bytes_total[1m])", timeout=SLOW_MS)
-    tab.page.wait_for_url("**range=15m**metric=deskvigil_host_network_bytes_total**")
-    assert tab.complaints == []
-
-
-def test_dragging_a_stretch_of_the_history_open_asks_again_for_it(address: str, tab: Tab) -> None:
-    tab.page.goto(f"{address}/history?expr={quote(LATENCY)}&range=15m")
-    expect(tab.page.locator("#h-graph .js-line").first).to_be_attached(timeout=SLOW_MS)
-    box = tab.page.locator("#h-graph .nsewdrag").bounding_box()
-    assert box is not None
-    middle = box["y"] + box["height"] / 2
-    tab.page.mouse.move(box["x"] + box["width"] * 0.4, middle)
-    tab.page.mouse.down()
-    tab.page.mouse.move(box["x"] + box["width"] * 0.7, middle, steps=5)
-    tab.page.mouse.up()
-    tab.page.wait_for_url("**start=**")
-    expect(tab.page.locator("#h-start")).not_to_have_value("", timeout=SLOW_MS)
-    expect(tab.page.locator("#h-note")).to_contain_text("step 1 s", timeout=SLOW_MS)
-    assert tab.complaints == []
-
-
-def test_a_mistake_in_a_question_is_said_in_place(address: str, tab: Tab) -> None:
-    tab.page.goto(f"{address}/history")
-    expression = tab.page.locator("#h-expr")
-    expect(expression).to_have_value(LATENCY, timeout=SLOW_MS)
-    expression.fill("sum(")
-    expression.press("Enter")
-    expect(tab.page.locator("#h-error")).not_to_be_empty(timeout=SLOW_MS)
-    expression.fill("deskvigil_kpi_slipage_bps")
-    tab.page.locator("#h-run").click()
-    expect(tab.page.locator("#h-nothing")).to_contain_text("Nothing called deskvigil_kpi_slipage_bps", timeout=SLOW_MS)
-    expect(tab.page.locator("#h-error")).to_be_empty()
-    assert tab.complaints == []
 
 
 def test_the_alerts_page_tells_what_happened_and_why(live: Desk, address: str, tab: Tab) -> None:

@@ -1,27 +1,24 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from dataclasses import replace
 
-import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.components.graph import CONFIG, graph
-from dashboard.history import Question, ask, value_rows
+from dashboard.components.graph import CONFIG, asked_graph
 from dashboard.judge import HOLD_S, KpiJudge
 from dashboard.pages import PAGES
-from dashboard.pages.history import expression_for, next_address, parameters_of, zoomed_address
 from dashboard.selection import is_live, shown_on
 from dashboard.sentence import compose
 from dashboard.server import build_server
 from dashboard.services import EngineInfo, Health, ProcessInfo
 from dashboard.theme import stylesheet
 from dashboard.timerange import PRESETS, RangeError, parse_time, show_time, time_range
-from metrics.catalogue import CATALOGUE, series
-from metrics.errors import DeskvigilError
+from metrics.catalogue import series
 from metrics.kpi import KPIS
 from metrics.severity import MARKS, Severity
 from tests.dashboard.demo_services import Desk
@@ -38,7 +35,7 @@ WELL = EngineInfo("ACTIVE", "synthetic market", simulated_market=True)
 
 def test_no_callback_is_sync(desk: Desk) -> None:
     callbacks = build_server(desk.services).state.dash.callback_map
-    assert len(callbacks) >= 6
+    assert len(callbacks) >= 2
     for name, callback in callbacks.items():
         assert inspect.iscoroutinefunction(callback["callback"]), f"{name} would stall the event loop"
 
@@ -46,7 +43,8 @@ def test_no_callback_is_sync(desk: Desk) -> None:
 def test_graphs_offer_no_cloud() -> None:
     assert CONFIG["showSendToCloud"] is False
     assert CONFIG["plotlyServerURL"] == ""
-    assert graph("x", {"data": []}).config["displaylogo"] is False
+    asked = json.loads(getattr(asked_graph("x", "an answer"), "data-config"))
+    assert asked == CONFIG
 
 
 def test_the_style_sheet_has_the_measured_severity_colours() -> None:
@@ -188,99 +186,6 @@ def test_a_step_is_whole_seconds_and_keeps_within_the_points(preset: str, points
     step = span.step_ms(points)
     assert step % 1000 == 0
     assert (span.end_ms - span.start_ms) / step <= points
-
-
-# --- the History page ---
-
-
-words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30).map(str.strip)
-
-
-@given(words, st.sampled_from(["", *PRESETS]), words, words)
-def test_an_address_restores_the_question(expression: str, preset: str, metric: str, labels: str) -> None:
-    question = Question(expression, preset, "", "", metric, labels)
-    assert Question.from_parameters(parameters_of(question.to_search())) == question
-
-
-def test_an_absolute_range_wins_over_a_preset_in_the_address() -> None:
-    assert "range=" not in Question("up", "1h", "2026-11-23 10:00:00", "2026-11-23 11:00:00").to_search()
-
-
-def test_the_picker_asks_the_usual_question_of_each_kind() -> None:
-    assert expression_for("deskvigil_host_cpu_busy_ratio", "") == "deskvigil_host_cpu_busy_ratio"
-    assert (
-        expression_for("deskvigil_host_disk_bytes_total", 'device="sda"')
-        == 'rate(deskvigil_host_disk_bytes_total{device="sda"}[1m])'
-    )
-    assert "histogram_quantile" in expression_for("deskvigil_engine_order_to_fill_seconds", "")
-
-
-@pytest.mark.parametrize("metric", sorted(CATALOGUE))
-def test_the_pickers_question_can_be_parsed(desk_query: Desk, metric: str) -> None:
-    desk_query.query.prepare(expression_for(metric, ""))
-
-
-@pytest.fixture(scope="module")
-def desk_query(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    desk = Desk(tmp_path_factory.mktemp("desk"))
-    yield desk
-    desk.store.close()
-
-
-def test_zooming_asks_again_for_the_stretch_that_was_dragged_open() -> None:
-    shown = Question("up", "1h", "", "", "up", "")
-    zoom = {"xaxis.range[0]": "2026-11-23 10:00:00.123", "xaxis.range[1]": "2026-11-23T10:05:00"}
-    parameters = parameters_of(zoomed_address(zoom, shown))
-    assert parameters == {"expr": "up", "start": "2026-11-23 10:00:00", "end": "2026-11-23 10:05:00", "metric": "up"}
-    assert zoomed_address({"autosize": True}, shown) == ""
-
-
-def test_a_preset_replaces_an_absolute_range() -> None:
-    asked = Question("up", "", "2026-11-23 10:00:00", "")
-    assert parameters_of(next_address({"preset": "6h"}, asked, asked)) == {"expr": "up", "range": "6h"}
-
-
-def test_a_question_without_an_answer_says_why(desk: Desk) -> None:
-    desk.append_now()
-    unknown = ask(desk.services, Question("deskvigil_kpi_slipage_bps"))
-    assert "Nothing called deskvigil_kpi_slipage_bps" in unknown.nothing
-    assert "deskvigil_kpi_slippage_bps" in unknown.nothing
-    then = ask(desk.services, Question("deskvigil_kpi_slippage_bps", "", "2020-01-01 00:00:00", "2020-01-01 01:00:00"))
-    assert "deskvigil_kpi_slippage_bps exists, but no sample" in then.nothing
-    never = ask(desk.services, Question("deskvigil_kpi_slippage_bps > 1e9"))
-    assert "no sample of it fits" in never.nothing
-
-
-@pytest.mark.parametrize("expression", ["sum(", "rate(deskvigil_host_load_average)", "(" * 12_000, ""])
-def test_a_question_with_a_mistake_raises_words(desk: Desk, expression: str) -> None:
-    with pytest.raises(DeskvigilError) as error:
-        ask(desk.services, Question(expression))
-    assert str(error.value)
-
-
-def test_a_table_of_values_is_newest_first_and_bounded(desk: Desk) -> None:
-    for _ in range(3):
-        desk.append_now()
-    answer = ask(desk.services, Question("deskvigil_kpi_order_to_fill_seconds", "15m"))
-    names, rows = value_rows(answer)
-    assert len(names) == 3
-    assert rows == sorted(rows, key=lambda row: row["time"], reverse=True)
-    assert {"time", "c0", "c1", "c2"} == rows[0].keys()
-
-
-def test_the_csv_has_every_point_and_starts_no_formula(desk: Desk, url: str) -> None:
-    desk.append_now()
-    desk.append_now()
-    expression = "deskvigil_kpi_slippage_bps"
-    answer = httpx2.get(f"{url}/api/desk/history.csv", params={"expr": expression, "range": "15m"})
-    lines = answer.text.splitlines()
-    assert lines[0] == "time,t_ms,series,value"
-    assert len(lines) >= 2
-    assert expression in lines[1]
-    assert "attachment" in answer.headers["content-disposition"]
-    bad = httpx2.get(f"{url}/api/desk/history.csv", params={"expr": "sum("})
-    assert bad.status_code == 400
-    assert bad.text.strip()
 
 
 def test_the_live_pages_series_are_in_the_catalogue() -> None:

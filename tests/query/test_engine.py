@@ -104,6 +104,24 @@ def test_time_is_limited():
     assert caught.value.kind == "timeout"
 
 
+def test_a_request_may_ask_for_a_shorter_time_and_loops_look_at_the_clock():
+    class Ticking(ManualClock):
+        asked = 0
+
+        def monotonic_ns(self) -> int:
+            self.asked += 1
+            self.advance(100_000_000)
+            return super().monotonic_ns()
+
+    clock, source = Ticking(), MemorySource()
+    source.put(series("x"), range(0, 2_000_000, 100), [float(i % 7) for i in range(20_000)])
+    engine = QueryEngine(source, QueryOptions(timeout_s=60), clock)
+    assert len(engine.range("mad_over_time(x[5m])", 400_000, 1_900_000, 3_000)) == 1
+    assert clock.asked > 10  # once a block would be three times
+    with pytest.raises(QueryError, match=r"timed out after 0.5 s"):
+        engine.range("mad_over_time(x[5m])", 400_000, 1_900_000, 3_000, timeout_s=0.5)
+
+
 def test_many_threads_may_ask_one_engine():
     source = engine({series("x", i=str(i)): [float(i)] * 50 for i in range(20)})
     wrong: list[object] = []

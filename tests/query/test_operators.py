@@ -152,3 +152,10 @@ def test_equal_values_have_no_deviation():
     source = engine({series("x", i=str(i)): [1.1] for i in range(7)})
     assert at(source, "stddev(x)") == {"": 0.0}
     assert at(source, "stddev_over_time(x[1m])") == {f'{{i="{i}"}}': 0.0 for i in range(7)}
+
+
+def test_or_keeps_apart_what_has_lost_its_name_and_what_has_not():
+    source = engine({series("x"): [-1.0, 1.0]})
+    result = source.range("(x > 0) or abs(x)", 0, 1000, 1000)
+    assert list(result.labels) == [{}, {"__name__": "x"}]
+    assert result.present.tolist() == [[True, False], [False, True]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from metrics.clock import ManualClock
 from metrics.frame import Frame
@@ -84,7 +84,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def own_postgresql_url(postgresql_url: str) -> Iterator[str]:
     """URL of a fresh PostgreSQL database that only this test uses."""
     name = f"test_{uuid.uuid4().hex}"
-    server = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    server = create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with server.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     yield make_url(postgresql_url).set(database=name).render_as_string(hide_password=False)

@@ -1,8 +1,11 @@
+from random import Random
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.columns import decode_into, decode_times, encode, encode_times, pack, unpack
+from storage import packs as packing
+from storage.columns import decode_times, encode_times, pack, unpack
 from storage.stale import STALE_BITS, STALE_NAN, is_stale, mark_missing
 
 floats = st.one_of(
@@ -15,24 +18,53 @@ def bits(values: np.ndarray) -> list[int]:
     return values.view(np.int64).tolist()
 
 
-@given(st.lists(floats, min_size=1, max_size=200))
-def test_a_column_comes_back_bit_for_bit(values: list[float]) -> None:
-    original = np.array(values)
-    column = encode(original)
-    out = np.empty(len(values))
-    decode_into(out, column.last, column.data)
-    assert bits(out) == bits(original)
-    assert column.count == int((~np.isnan(original)).sum())
+columns = st.integers(1, 60).flatmap(
+    lambda n: st.lists(
+        st.one_of(
+            st.lists(floats, min_size=n, max_size=n),
+            st.lists(st.integers(-(2**60), 2**60).map(float), min_size=n, max_size=n),
+            floats.map(lambda value: [value] * n),
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
 
 
-def test_a_constant_column_is_only_its_header() -> None:
-    assert encode(np.full(3600, 7.5)).data is None
-    assert encode(np.full(3600, STALE_NAN)).data is None
+@given(columns, st.randoms())
+def test_columns_of_packs_come_back_bit_for_bit(original: list[list[float]], random: Random) -> None:
+    values = np.array(original)
+    packs = list(packing.pack(values))
+    assert [one.first for one in packs] == np.cumsum([0, *(one.columns for one in packs)])[:-1].tolist()
+    for one in packs:
+        assert packing.check(one.data) is None
+        assert packing.count(one.data) == one.columns
+        wanted = sorted(random.sample(range(one.columns), random.randint(1, one.columns)))
+        out = np.empty((len(wanted), values.shape[1]))
+        packing.unpack_into(one.data, list(zip(wanted, out, strict=True)))
+        for position, row in zip(wanted, out, strict=True):
+            assert bits(row) == bits(values[one.first + position])
 
 
-def test_the_header_leaves_missing_readings_out() -> None:
-    column = encode(np.array([3.0, STALE_NAN, 1.0, 2.0, STALE_NAN]))
-    assert (column.count, column.min, column.max, column.sum, column.last) == (3, 1.0, 3.0, 6.0, 2.0)
+def test_a_constant_column_takes_nine_bytes_and_a_stale_one_one() -> None:
+    (one,) = packing.pack([np.full(3600, 7.5)] * 10 + [np.full(3600, STALE_NAN)] * 10)
+    assert len(one.data) == 2 + 20 + 80 + 4
+
+
+def test_whole_numbers_are_kept_as_such() -> None:
+    assert packing.encode_column(np.array([1.0, 2.0, 3.0]))[0] == packing.WHOLE
+    for values in ([0.0, -0.0], [1.0, 2.0**53], [1.0, np.nan], [1.0, np.inf], [1.0, 1.5]):
+        assert packing.encode_column(np.array(values))[0] == packing.FLOAT
+
+
+@given(st.data())
+def test_no_damaged_pack_passes_for_sound(data: st.DataObject) -> None:
+    (one,) = packing.pack([np.arange(50.0), np.full(50, 3.0), np.sqrt(np.arange(50.0))])
+    place = data.draw(st.integers(0, len(one.data) - 1))
+    damaged = bytearray(one.data)
+    damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+    assert packing.check(bytes(damaged)) is not None
+    assert packing.check(one.data[:place]) is not None
 
 
 @given(st.lists(st.integers(0, 2**53), min_size=1, max_size=200, unique=True))

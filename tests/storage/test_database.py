@@ -106,7 +106,7 @@ def test_the_pragmas_are_in_force(database: Database) -> None:
         "synchronous": 2,
         "auto_vacuum": 2,
         "secure_delete": 0,
-        "page_size": 4096,
+        "page_size": 1024,
         "foreign_keys": 0,
     }
 

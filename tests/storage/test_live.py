@@ -3,7 +3,7 @@ import pytest
 
 from metrics.frame import Frame
 from metrics.series import Series
-from storage.stale import is_stale
+from storage.stale import NORMAL_BITS, STALE_BITS, is_stale, mark_missing
 from storage.store import Store
 from tests.storage.conftest import OpenStore, frame, schema
 
@@ -119,3 +119,33 @@ def test_an_empty_schema_is_no_trouble(store: Store) -> None:
     store.live.append(frame(schema("gpu"), 1000))
     store.archive.flush()
     assert store.seal(everything=True) == 1
+
+
+def test_a_nan_that_is_a_value_is_kept_and_any_other_means_no_reading() -> None:
+    normal = np.array([NORMAL_BITS], np.uint64).view(np.float64)[0]
+    marked = mark_missing(np.array([1.0, np.nan, normal]))
+    assert marked.view(np.uint64).tolist()[1:] == [STALE_BITS, NORMAL_BITS]
+    kept = np.array([1.0, normal])
+    assert mark_missing(kept) is kept
+
+
+def test_frames_refused_for_too_many_series_are_told_by_collector_until_they_are_taken_again(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(max_series=100)
+    store.live.append(frame(HOST, 1000, 1.0, 2.0))
+    many = schema("crowd", *(f"s{n}" for n in range(101)))
+    store.live.append(frame(many, 1000, *range(101)))
+    assert "storage.max_series" in store.live.refused["crowd"]
+    store.live.append(frame(HOST, 2000, 1.0, 2.0))
+    assert list(store.live.refused) == ["crowd"]
+    store.live.append(frame(schema("crowd", "s0"), 2000, 1.0))
+    assert store.live.refused == {}
+
+
+def test_rings_of_many_collectors_share_a_bounded_memory(open_store: OpenStore) -> None:
+    store = open_store(ring_total_bytes=4 << 20, ring_frames=9000)
+    for number in range(50):
+        store.live.append(frame(schema(f"c{number}", *(f"s{n}" for n in range(20))), 1000, *range(20)))
+    assert store.live.bytes < 6 << 20
+    assert min(store.live._current[f"c{number}"].ring.capacity for number in range(50)) == 128

@@ -1,0 +1,1 @@
+"""Stores to measure: captures, a generated store of many days, and the peers."""
