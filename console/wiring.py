@@ -132,6 +132,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             processes=lambda: [process_info(child) for child in children()],
             views=store.saved_views,
             raw_days=settings.storage.raw_days,
+            described=scrape.metadata,
             store_health=lambda: store_health(store),
             remote=lambda: remote_state(store),
             routers=(

@@ -241,6 +241,7 @@ class Services:
     second. gpu answers in words why there is none, or "" where one is read. risk_device says what
     Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are. views keeps the
     History page's named questions. raw_days: how long samples are kept (0: not told).
+    described: what scraped programs say of their metrics, family -> (type, help, unit).
     """
 
     options: WebOptions
@@ -261,4 +262,5 @@ class Services:
     routers: tuple[APIRouter, ...] = ()
     views: SavedViews | None = None
     raw_days: int = 0
+    described: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]] = dict
     risk_device: str = "CPU"

@@ -58,7 +58,7 @@ def history_router(services: Services) -> APIRouter:
 
     @router.get("/vocabulary")
     async def words(request: Request) -> Response:
-        return await threads.json(lambda: vocabulary(services.reader))
+        return await threads.json(lambda: vocabulary(services.reader, services.described()))
 
     @router.get("/views")
     async def views(request: Request) -> Response:

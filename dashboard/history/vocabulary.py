@@ -25,6 +25,7 @@ ROOMS: Mapping[str, str] = {
     "collector": "Collectors",
 }
 _PARTS = ("_bucket", "_sum", "_count")
+_UNDESCRIBED = "Came in from outside; nobody has described it here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +55,68 @@ def room_of(name: str) -> str:
     return words[0]
 
 
-def vocabulary(reader: Reader) -> dict[str, Any]:
+Described = Mapping[str, Sequence[tuple[str, str, str]]]
+"""Metrics of scraped programs: family -> (type, help, unit), as they say of themselves."""
+
+
+def vocabulary(reader: Reader, described: Described) -> dict[str, Any]:
     """{metrics: [Term...], functions, aggregations, keywords}; blocks."""
     return {
-        "metrics": [asdict(term) for term in terms(reader)],
+        "metrics": [asdict(term) for term in terms(reader, described)],
         "functions": [asdict(word) for word in FUNCTIONS],
         "aggregations": [asdict(word) for word in AGGREGATIONS],
         "keywords": [asdict(word) for word in KEYWORDS],
     }
 
 
-def terms(reader: Reader) -> Sequence[Term]:
+def terms(reader: Reader, described: Described) -> Sequence[Term]:
     """Every metric that is stored or in the catalogue, by name."""
     stored = Counter(one.name for one in reader.series())
     whole: dict[str, list[str]] = {}
     for name in stored:
         metric = metric_of(name)
-        whole.setdefault(name if metric is None else metric.name, []).append(name)
-    return [_term(name, whole.get(name, []), stored) for name in sorted({*whole, *CATALOGUE})]
+        whole.setdefault(_family(name, described) if metric is None else metric.name, []).append(name)
+    return [_term(name, whole.get(name, []), stored, described) for name in sorted({*whole, *CATALOGUE})]
 
 
-def _term(name: str, parts: list[str], stored: Counter[str]) -> Term:
+def _family(name: str, described: Described) -> str:
+    """The histogram that a foreign series is a part of, else its own name."""
+    for part in _PARTS:
+        family = name.removesuffix(part)
+        if family != name and any(kind == "histogram" for kind, _, _ in described.get(family, ())):
+            return family
+    return name
+
+
+def _term(name: str, parts: list[str], stored: Counter[str], described: Described) -> Term:
     metric = CATALOGUE.get(name)
+    # OpenMetrics names a counter's family without the suffix of its series.
+    told = described.get(name) or described.get(name.removesuffix("_total")) or [("unknown", _UNDESCRIBED, "")]
+    kind, words, unit = (metric.kind, metric.help, metric.unit) if metric is not None else told[0]
     return Term(
         name=name,
         room=room_of(name),
-        unit=metric.unit if metric is not None else "",
-        kind=metric.kind if metric is not None else "unknown",
-        help=metric.help if metric is not None else "Came in from outside; nobody has described it here.",
+        unit=unit,
+        kind=kind,
+        help=words or _UNDESCRIBED,
         labels=metric.labels if metric is not None else (),
         series=sum(stored[part] for part in parts),
         parts=tuple(sorted(part for part in parts if part != name)),
-        question=expression_for(name, ""),
+        question=_question(name, "", kind),
     )
 
 
 def expression_for(metric: str, labels: str) -> str:
     """The usual question about a metric: its value, a counter's rate, a histogram's 99th percentile."""
     known = CATALOGUE.get(metric)
+    return _question(metric, labels, "unknown" if known is None else known.kind)
+
+
+def _question(metric: str, labels: str, kind: str) -> str:
     inner = labels.strip().strip("{}")
     matchers = f"{{{inner}}}" if inner else ""
-    if (known is not None and known.kind == "counter") or (known is None and metric.endswith("_total")):
+    if kind == "counter" or (kind == "unknown" and metric.endswith("_total")):
         return f"rate({metric}{matchers}[1m])"
-    if known is not None and known.kind == "histogram":
+    if kind == "histogram":
         return f"histogram_quantile(0.99, sum by (le) (rate({metric}_bucket{matchers}[5m])))"
     return f"{metric}{matchers}"

@@ -10,11 +10,12 @@ from dashboard.history.problem import problem_of
 from dashboard.history.question import LETTERS, MAX_QUERIES, USUAL, Question
 from dashboard.history.scale import scale_for
 from dashboard.history.unit import Unit, unit_of
-from dashboard.history.vocabulary import expression_for, room_of
+from dashboard.history.vocabulary import expression_for, room_of, terms
 from dashboard.history.words import AGGREGATIONS, FUNCTIONS
 from dashboard.timerange import PRESETS, spoken
 from metrics.catalogue import CATALOGUE
 from metrics.errors import DeskvigilError
+from metrics.series import Series
 from query.errors import QueryError
 from query.options import QueryOptions
 from query.parse import parse
@@ -81,6 +82,34 @@ def test_hidden_and_empty_queries_are_not_asked_and_keep_their_letters() -> None
 
 
 # --- vocabulary ---
+
+
+class Stored:
+    """A reader that only knows names."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def series(self, matchers=()):
+        return [Series(name) for name in self._names]
+
+    def select(self, matchers, t0_ms, t1_ms):
+        return []
+
+
+def test_scraped_metrics_are_described_as_their_programs_describe_them():
+    described = {
+        "orders": [("counter", "Orders taken", "")],
+        "wait_seconds": [("histogram", "Time in the queue", "seconds")],
+    }
+    stored = Stored("orders_total", "wait_seconds_bucket", "wait_seconds_sum", "wait_seconds_count", "loose_sum")
+    found = {term.name: term for term in terms(stored, described) if term.series}
+    assert set(found) == {"orders_total", "wait_seconds", "loose_sum"}
+    assert (found["orders_total"].kind, found["orders_total"].help) == ("counter", "Orders taken")
+    assert found["wait_seconds"].unit == "seconds"
+    assert found["wait_seconds"].parts == ("wait_seconds_bucket", "wait_seconds_count", "wait_seconds_sum")
+    assert found["wait_seconds"].question.startswith("histogram_quantile(0.99, ")
+    assert found["loose_sum"].kind == "unknown"
 
 
 def test_the_usual_question_fits_the_kind() -> None:
