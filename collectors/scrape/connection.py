@@ -149,10 +149,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         answer, done = self._answer, self._done
-        if answer.status < 200:  # 100 Continue and the like: the answer proper follows
-            head_bytes = self._head_bytes
-            self._begin()
-            self._head_bytes = head_bytes
+        if answer.status < 200:  # 100 Continue and the like: the answer proper follows, in the same parser
+            self._answer = Answer()
             return
         if done is None or self._body is None:
             return

@@ -408,6 +408,21 @@ def test_a_server_that_misbehaves_costs_one_scrape_and_is_named(desk: Any, answe
         assert words in one.state.last_error
 
 
+def test_interim_answers_may_be_cut_anywhere(desk: Any) -> None:
+    whole = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n"
+    for cut in range(1, len(whole), 7):
+        arrived = threading.Event()
+
+        def answer(connection: socket.socket, cut: int = cut, arrived: threading.Event = arrived) -> None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(whole[:cut])
+            arrived.wait(0.002)  # nobody sets it: only that the two parts are likely to be read one by one
+            connection.sendall(whole[cut:])
+
+        with raw_server(answer) as address:
+            assert desk(job(address)).scrape()["a"] == 1
+
+
 def test_a_body_without_length_ends_with_the_connection(desk: Any) -> None:
     with raw_server(_sending(b"HTTP/1.0 200 OK\r\n\r\na 1\n")) as address:
         one = desk(job(address))
