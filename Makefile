@@ -50,7 +50,7 @@ format: $(VENV)/installed-dev  ## Bring the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/warmed  ## Measure and print every published figure
+bench: install-dev  ## Measure and print every published figure
 	@$(BIN)/python app.py bench $(ARGS)
 
 calibrate: $(VENV)/installed  ## Measure the synthetic market's figures on recorded days (DAYS=folder)

@@ -111,7 +111,10 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
 
 
 # Where tests and calibration find recorded data; not part of a running program's settings.
-_NOT_SETTINGS = frozenset({"DESKVIGIL_MARKETDATA", "DESKVIGIL_PROMQLTEST", "DESKVIGIL_METRICSDATA"})
+_NOT_SETTINGS = frozenset(
+    f"DESKVIGIL_{name}"
+    for name in ("MARKETDATA", "PROMQLTEST", "METRICSDATA", "BENCH_DIR", "BENCH_DAYS", "BENCH_SERIES")
+)
 
 
 def _from_text(key: str, text: str, name: str) -> Any:

@@ -31,6 +31,7 @@ class MinuteBlock(Protocol):
     """Series by minutes. t_ms: int64 [n], ascending starts; columns: float64 [5, series, n]: min, max, sum, count, last.
 
     A minute covers its start up to, not including, the next minute's; count 0 where a series has no sample in it.
+    Rows that were not asked for hold anything.
     """
 
     @property
@@ -47,8 +48,8 @@ class MinuteBlock(Protocol):
 class MinuteCursor(Protocol):
     """A cursor that also has minutes."""
 
-    def minutes(self, t0_ms: int, t1_ms: int) -> Sequence[MinuteBlock]:
-        """The minutes that start in t0 <= t <= t1."""
+    def minutes(self, t0_ms: int, t1_ms: int, wanted: Sequence[int]) -> Sequence[MinuteBlock]:
+        """The minutes that start in t0 <= t <= t1; wanted: the rows needed besides COUNT."""
         ...
 
     def series(self) -> Sequence[Series]: ...
@@ -83,13 +84,13 @@ class Minutes:
             return gone
         return len(ends) if span_s * len(self._cursor.series()) > most else gone
 
-    def blocks(self, context: Context, ends: IntArray, reach_ms: int) -> Sequence[MinuteBlock]:
-        """The minutes that the steps see, with one more on each side."""
+    def blocks(self, context: Context, ends: IntArray, reach_ms: int, wanted: Sequence[int]) -> Sequence[MinuteBlock]:
+        """The minutes that the steps see, with one more on each side; wanted: the rows needed besides COUNT."""
         assert self._cursor is not None  # noqa: S101 - steps() has looked
         context.budget.annotations.info(TOLD)
         found = [
             block
-            for block in self._cursor.minutes(int(ends[0]) - reach_ms - MINUTE_MS, int(ends[-1]))
+            for block in self._cursor.minutes(int(ends[0]) - reach_ms - MINUTE_MS, int(ends[-1]), wanted)
             if len(block.t_ms) and len(block.series)
         ]
         context.budget.check_series(sum(len(block.series) for block in found))
@@ -116,6 +117,16 @@ def _zeroed(columns: FloatArray, which: int) -> FloatArray:
     return zeroed
 
 
+READ: dict[str, Sequence[int]] = {
+    "min": (MIN,),
+    "max": (MAX,),
+    "sum": (SUM,),
+    "avg": (SUM,),
+    "count": (),
+    "present": (),
+}
+"""Which rows a reduction reads besides COUNT."""
+COUNTED = (LAST, MIN, MAX)
 REDUCTIONS: dict[str, Reduction] = {
     "min": lambda columns, lo, hi, _: reduce(np.fmin, columns[MIN], lo, hi),
     "max": lambda columns, lo, hi, _: reduce(np.fmax, columns[MAX], lo, hi),

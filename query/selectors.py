@@ -14,7 +14,18 @@ from query.context import Context, times
 from query.labels import EMPTY, Last, Table, dropping, joined, table_of
 from query.matchers import Matcher
 from query.nodes import Node, RangeNode, Selecting, VectorNode
-from query.rollups import COARSE_RANGE_MS, COARSE_STEP_MS, Minutes, beside, newest, reduced, windows_of_lasts
+from query.rollups import (
+    COARSE_RANGE_MS,
+    COARSE_STEP_MS,
+    COUNTED,
+    LAST,
+    READ,
+    Minutes,
+    beside,
+    newest,
+    reduced,
+    windows_of_lasts,
+)
 from query.source import Block, Columns, Cursor
 from query.values import Vector, empty, is_stale, packed
 from query.windows import Window, Windows, locate
@@ -126,7 +137,7 @@ class InstantSelector(VectorNode, Selecting):
         return Vector(self._dropped.of(dropping, vector.table), vector.values, vector.present)
 
     def _from_minutes(self, context: Context, ends: IntArray, lookback: int) -> Vector:
-        blocks = self._minutes.blocks(context, ends, lookback)
+        blocks = self._minutes.blocks(context, ends, lookback, (LAST,))
         context.budget.spend(sum(len(block.series) for block in blocks) * context.steps)
         return newest(blocks, ends, lookback, context, want_time=self._want_time)
 
@@ -194,7 +205,7 @@ class RangeSelector(RangeNode, Selecting):
     def reduced(self, context: Context, kind: str) -> Vector:
         """A reduction of the minutes' columns over each window."""
         ends = self._shift.apply(context)
-        blocks = self._minutes.blocks(context, ends, self.range_ms)
+        blocks = self._minutes.blocks(context, ends, self.range_ms, READ[kind])
         if not blocks:
             return empty(context.steps)
         context.budget.spend(sum(len(block.series) for block in blocks) * context.steps)
@@ -203,7 +214,7 @@ class RangeSelector(RangeNode, Selecting):
     def lasts(self, context: Context, *, counter: bool = False) -> Windows:
         """Windows over the minutes' last samples."""
         ends = self._shift.apply(context)
-        blocks = self._minutes.blocks(context, ends, self.range_ms)
+        blocks = self._minutes.blocks(context, ends, self.range_ms, COUNTED if counter else (LAST,))
         return windows_of_lasts(blocks, ends, context, self.range_ms, counter=counter)
 
     def windows(self, context: Context) -> Windows:

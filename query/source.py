@@ -154,7 +154,7 @@ class MemoryCursor:
     def series(self) -> list[Series]:
         return self._resolved()
 
-    def minutes(self, t0_ms: int, t1_ms: int) -> list[MinuteColumns]:
+    def minutes(self, t0_ms: int, t1_ms: int, wanted: Sequence[int] = ()) -> list[MinuteColumns]:
         """The minutes that start in t0 <= t <= t1, from the samples."""
         found = []
         for series in self._resolved():

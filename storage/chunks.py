@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from storage.stale import STALE_NAN
 _KEYS_PER_STATEMENT = 20_000
 _POSITION = (1 << ID_BITS) - 1
 _ALL_OF_IT = 4
-"""A block of which at least one column in so many is wanted is read from end to end."""
+"""Where at least one column in so many is wanted between the first and the last one, all between them are read."""
 _WORTH_A_THREAD = 250_000
 _OF_IDS = "WHERE id IN (SELECT value FROM json_each(?))"
 _PACKS_BETWEEN = (
@@ -161,10 +162,10 @@ class ChunkReader:
 
     def _plan(self, cursor: Any, one: Wanted, out: FloatArray, axes: dict[int, _Axis], tasks: list[Task]) -> None:
         """Read the rows that hold what is wanted, and add their decoding to `tasks`."""
-        layout = self._layouts.get(one.blocks[0].layout_id)
+        position = self._layouts.get(one.blocks[0].layout_id).position
         ids = one.series_ids.tolist()
-        columns = sorted((layout.position[series_id], row) for row, series_id in enumerate(ids))
-        whole = len(columns) * _ALL_OF_IT >= len(layout.series_ids)
+        columns = sorted((position[series_id], row) for row, series_id in enumerate(ids))
+        whole = len(columns) * _ALL_OF_IT > columns[-1][0] - columns[0][0]
         picked: dict[int, tuple[Block, int]] = {}
         offset = 0
         for block in one.blocks:
@@ -177,7 +178,7 @@ class ChunkReader:
                 if not _plan_whole(cursor, block, columns, out[:, offset : offset + block.n], tasks):
                     del axes[block.id]
             else:
-                picked.update({block.id << ID_BITS | position: (block, offset) for position, _ in columns})
+                picked.update({block.id << ID_BITS | column: (block, offset) for column, _ in columns})
             offset += block.n
         for block_id in _plan_picked(cursor, picked, dict(columns), out, tasks):
             axes.pop(block_id, None)
@@ -198,10 +199,11 @@ class ChunkReader:
         if shares == 1:
             _run_all(tasks)
             return
-        # The caller's thread takes a share too: it would only wait.
-        others = [self._pool.submit(_run_all, tasks[share::shares]) for share in range(1, shares)]
+        # One queue for all, as tasks take unequal times; the caller's thread works too: it would only wait.
+        waiting = deque(tasks)
+        others = [self._pool.submit(_run_waiting, waiting) for _ in range(1, shares)]
         try:
-            _run_all(tasks[::shares])
+            _run_waiting(waiting)
         finally:
             for other in others:
                 other.result()
@@ -209,6 +211,15 @@ class ChunkReader:
 
 def _run_all(tasks: Sequence[Task]) -> None:
     for task in tasks:
+        task.run()
+
+
+def _run_waiting(waiting: deque[Task]) -> None:
+    while True:
+        try:
+            task = waiting.popleft()
+        except IndexError:  # somebody has taken the last one
+            return
         task.run()
 
 

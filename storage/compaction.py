@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,22 +16,29 @@ from storage.chunks import ChunkReader, Wanted
 from storage.database import Database
 from storage.ingest import Ingest
 from storage.layouts import Layout, Layouts
-from storage.merge import merge
+from storage.merge import Piece, merge
 from storage.minutes import Part, join
 from storage.rollups import DAY_MS, Rolled, RollupReader, RollupWriter, encode_rollup, insert_rollup, next_rollup_id
-from storage.sealing import insert_sealed, seal
+from storage.sealing import SealedBlock, insert_sealed, seal
 from storage.tables import block as block_table
 from storage.tables import chunk as chunk_table
 from storage.tables import rollup_block as rollup_block_table
 from storage.tables import rollup_chunk as rollup_chunk_table
 
-_SMALL = 1_800
-_LARGE = 7_200
+_DAY_SAMPLES = 86_400
+_LEAST_LARGE = 7_200
+_BLOCK_SAMPLES = 22_000_000
+"""A joined block holds about so many samples of all series: it is written in one transaction, and others wait for that."""
+_SMALL_SHARE = 4
 _MOST_SAMPLES = 16_000_000
 _WEEK_MS = 8 * DAY_MS
 
 Rewritten = Callable[[Sequence[int], Sequence[int]], None]
 """Told after a commit: the ids of the blocks that are gone, and of those that hold their samples now."""
+
+
+class _GoneError(Exception):
+    """A block was deleted while it was read: retention was faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,8 @@ class Compaction:
         """Join what ends before `before_ms`; returns how many sealed blocks. Raises StorageUnavailable."""
         gone = made = 0
         for layout_id in sorted(self._blocks.layouts()):
-            for group in _small_groups(self._blocks.of_layout(layout_id), before_ms):
+            large = _large(len(self._layouts.get(layout_id).series_ids))
+            for group in _small_groups(self._blocks.of_layout(layout_id), before_ms, large):
                 # Nothing may be sealed meanwhile: it would come before the joined block in the order of writing.
                 with self._rolling, self._archive.sealing, self._ingest.sealing:
                     if self._may_move(self._layouts.get(layout_id), self._blocks, group) and self._join(group):
@@ -115,14 +124,10 @@ class Compaction:
 
     def _join(self, group: Sequence[Block]) -> bool:
         layout = self._layouts.get(group[0].layout_id)
-        t0_ms, t1_ms = min(block.t0_ms for block in group), max(block.t1_ms for block in group)
-        ordered = sorted(group, key=lambda block: block.id)
-        (found,) = self._chunks.read([Wanted(layout.series_ids, ordered, t0_ms, t1_ms)], keep=False)
-        if not found:
+        try:
+            sealed = self._encoded(layout, sorted(group, key=lambda block: block.id))
+        except _GoneError:
             return False
-        pieces = [piece for _, piece in sorted(found, key=lambda one: one[0])]
-        t_ms, values = merge(pieces, len(layout.series_ids))
-        sealed = seal(self._archive.new_block_id(), layout.id, t_ms, values)
         sealed = replace(sealed, header=replace(sealed.header, rolled=group[0].rolled))
         old = [block.id for block in group]
         with self._blocks.publication:
@@ -139,6 +144,24 @@ class Compaction:
             self.on_rewritten(old, [sealed.header.id])
             self._blocks.replace(old, sealed.header)
         return True
+
+    def _encoded(self, layout: Layout, ordered: Sequence[Block]) -> SealedBlock:
+        """The samples of some blocks as one, a part of the series at a time: a day of a thousand would be 700 MB."""
+        columns = self._columns(layout, ordered)
+        t_ms, first = next(columns)
+        rows = itertools.chain(first, *(values for _, values in columns))
+        return seal(self._archive.new_block_id(), layout.id, t_ms, rows)
+
+    def _columns(self, layout: Layout, ordered: Sequence[Block]) -> Iterator[Piece]:
+        t0_ms, t1_ms = min(block.t0_ms for block in ordered), max(block.t1_ms for block in ordered)
+        at_once = max(_MOST_SAMPLES // (4 * sum(block.n for block in ordered)), 1)
+        for start in range(0, len(layout.series_ids), at_once):
+            ids = layout.series_ids[start : start + at_once]
+            wanted = Wanted(ids, ordered, t0_ms, t1_ms)
+            (found,) = self._chunks.read([wanted], keep=False)
+            if not found or wanted.absent:
+                raise _GoneError
+            yield merge([piece for _, piece in sorted(found, key=lambda one: one[0])], len(ids))
 
     def _join_rollups(self, group: Sequence[Block]) -> bool:
         layout = self._layouts.get(group[0].layout_id)
@@ -168,11 +191,16 @@ class Compaction:
         return True
 
 
-def _small_groups(blocks: Sequence[Block], before_ms: int) -> Iterator[list[Block]]:
+def _large(series: int) -> int:
+    """How many instants a block may have: few large blocks are read fastest, up to a day."""
+    return min(max(_BLOCK_SAMPLES // max(series, 1), _LEAST_LARGE), _DAY_SAMPLES)
+
+
+def _small_groups(blocks: Sequence[Block], before_ms: int, large: int) -> Iterator[list[Block]]:
     """Runs of blocks of one day that are small, or that overlap, as far as they fit into one."""
     group: list[Block] = []
     for block in sorted((b for b in blocks if b.t1_ms < before_ms), key=lambda one: (one.t0_ms, one.id)):
-        if group and _fits(group, block):
+        if group and _fits(group, block, large):
             group.append(block)
             continue
         if len(group) > 1:
@@ -182,12 +210,13 @@ def _small_groups(blocks: Sequence[Block], before_ms: int) -> Iterator[list[Bloc
         yield group
 
 
-def _fits(group: Sequence[Block], block: Block) -> bool:
+def _fits(group: Sequence[Block], block: Block, large: int) -> bool:
     samples = sum(one.n for one in group) + block.n
     end_ms = max(one.t1_ms for one in group)
     same = group[0].rolled == block.rolled and group[0].t0_ms // DAY_MS == block.t0_ms // DAY_MS
-    small = block.n < _SMALL or all(one.n < _SMALL for one in group)
-    return same and samples <= _LARGE and (small or block.t0_ms <= end_ms)
+    small = large // _SMALL_SHARE
+    joined = block.n < small or all(one.n < small for one in group)
+    return same and samples <= large and (joined or block.t0_ms <= end_ms)
 
 
 def _spans(blocks: Sequence[Block], span_ms: int, before_ms: int) -> Iterator[list[Block]]:

@@ -13,6 +13,7 @@ from metrics.series import Series
 
 MINUTE_MS = 60_000
 MIN, MAX, SUM, COUNT, LAST = range(5)
+EVERY = (MIN, MAX, SUM, COUNT, LAST)
 """Rows of a table of minutes, in the order of storage.tables.ROLLUP_COLUMNS."""
 
 
@@ -20,7 +21,8 @@ MIN, MAX, SUM, COUNT, LAST = range(5)
 class MinuteBlock:
     """Series by minutes: t_ms int64 [n] ascending starts of minutes, columns float64 [5, series, n].
 
-    columns: min, max, sum, count, last; a minute in which a series has no sample has count 0 and NaN.
+    columns: min, max, sum, count, last; a minute in which a series has no sample has count 0 and NaN. Rows that
+    were not asked for hold anything.
     `series` is the same tuple as long as the set of series has not changed.
     """
 
@@ -67,10 +69,11 @@ def minutes(t_ms: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
     return minute[starts] * MINUTE_MS, out
 
 
-def join(parts: Sequence[Part], series: int) -> tuple[IntArray, FloatArray]:
+def join(parts: Sequence[Part], series: int, wanted: Sequence[int] = EVERY) -> tuple[IntArray, FloatArray]:
     """Lay parts of one group together, in the order of writing: times int64 [n], columns float64 [5, series, n].
 
     A minute that several parts hold becomes one: smallest, largest, sum, number, and the last of the later part.
+    wanted: the columns that matter, COUNT among them.
     """
     parts = [part for part in parts if len(part.t_ms)]
     if not parts:
@@ -80,7 +83,11 @@ def join(parts: Sequence[Part], series: int) -> tuple[IntArray, FloatArray]:
     if apart and all(len(part.rows) == series for part in ordered):
         if len(ordered) == 1:
             return ordered[0].t_ms, ordered[0].columns
-        return np.concatenate([p.t_ms for p in ordered]), np.concatenate([p.columns for p in ordered], axis=2)
+        t_ms = np.concatenate([p.t_ms for p in ordered])
+        out = np.empty((len(EVERY), series, len(t_ms)))
+        for column in wanted:
+            np.concatenate([p.columns[column] for p in ordered], axis=1, out=out[column])
+        return t_ms, out
     t_ms = np.unique(np.concatenate([part.t_ms for part in parts]))
     out = np.full((5, series, len(t_ms)), np.nan)
     out[COUNT] = 0
@@ -90,6 +97,8 @@ def join(parts: Sequence[Part], series: int) -> tuple[IntArray, FloatArray]:
         here = more > 0
         both = here & (count > 0)
         for row, add in ((MIN, np.minimum), (MAX, np.maximum), (SUM, np.add)):
+            if row not in wanted:
+                continue
             held, new = out[row][place], part.columns[row]
             out[row][place] = np.where(both, add(held, new), np.where(here, new, held))
         out[LAST][place] = np.where(here, part.columns[LAST], out[LAST][place])

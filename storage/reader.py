@@ -18,7 +18,7 @@ from storage.ingest import Ingest
 from storage.layouts import Layouts
 from storage.matching import MatcherLike, SeriesIndex
 from storage.merge import Piece, merge
-from storage.minutes import COUNT, MINUTE_MS, MinuteBlock, Part, join, minutes
+from storage.minutes import COUNT, EVERY, MINUTE_MS, MinuteBlock, Part, join, minutes
 from storage.ring import NEVER_MS
 from storage.rollups import RollupData, RollupReader
 
@@ -111,12 +111,13 @@ class Cursor:
             out += [Block(block.series, block.t_ms[-1:], block.values[:, -1:]) for block in blocks]
         return out
 
-    def minutes(self, t0_ms: int, t1_ms: int) -> list[MinuteBlock]:
+    def minutes(self, t0_ms: int, t1_ms: int, wanted: Sequence[int] = EVERY) -> list[MinuteBlock]:
         """Return the minutes that start in t0..t1, up to now: years long, where samples end after some days.
 
-        What is not rolled up yet is computed from its samples; the running minute is not whole.
+        What is not rolled up yet is computed from its samples; the running minute is not whole. wanted: which
+        columns are needed besides COUNT; the others hold anything, and cost nothing.
         """
-        return self._reader.load_minutes(self._resolved(), t0_ms, t1_ms)
+        return self._reader.load_minutes(self._resolved(), t0_ms, t1_ms, sorted({COUNT, *wanted}))
 
     def series(self) -> list[Series]:
         """The series that match, whether they have samples or not."""
@@ -206,17 +207,21 @@ class Reader:
                     out.append(RollupData(series, block.t_ms[held], *block.columns[:, row, held]))
         return out
 
-    def load_minutes(self, groups: Sequence[Group], t0_ms: int, t1_ms: int) -> list[MinuteBlock]:
+    def load_minutes(
+        self, groups: Sequence[Group], t0_ms: int, t1_ms: int, wanted: Sequence[int] = EVERY
+    ) -> list[MinuteBlock]:
         """Read groups by minutes; see Cursor.minutes."""
         first, last = -(-t0_ms // MINUTE_MS) * MINUTE_MS, t1_ms // MINUTE_MS * MINUTE_MS
         out: list[MinuteBlock] = []
         for group in groups:
-            t_ms, columns = self._group_minutes(group, first, last)
+            t_ms, columns = self._group_minutes(group, first, last, wanted)
             if len(t_ms):
                 out.append(MinuteBlock(group.series, t_ms, columns))
         return out
 
-    def _group_minutes(self, group: Group, first_ms: int, last_ms: int) -> tuple[IntArray, FloatArray]:
+    def _group_minutes(
+        self, group: Group, first_ms: int, last_ms: int, wanted: Sequence[int]
+    ) -> tuple[IntArray, FloatArray]:
         rows = {series: row for row, series in enumerate(group.series)}
         for _ in range(_ATTEMPTS):
             version = self._rollups.version
@@ -227,11 +232,11 @@ class Reader:
             parts = [
                 part
                 for layout, _ in group.layouts
-                for part in self._rollups.parts(layout.id, group.ids, first_ms, last_ms)
+                for part in self._rollups.parts(layout.id, group.ids, first_ms, last_ms, wanted)
             ]
             if self._rollups.version == version:  # else a rollup was written meanwhile, and samples may be in twice
                 break
-        return join([*parts, *fresh], len(group.series))
+        return join([*parts, *fresh], len(group.series), wanted)
 
     def load(self, groups: Sequence[Group], t0_ms: int, t1_ms: int, *, unrolled: bool = False) -> list[Block]:
         """Read groups from all places (see Cursor.blocks), or only what is stored and in no rollup yet."""

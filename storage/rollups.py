@@ -20,7 +20,7 @@ from storage.columns import decode_times, encode_times, pack, unpack_into
 from storage.database import Database
 from storage.layouts import Layout, Layouts
 from storage.merge import merge
-from storage.minutes import COUNT, Part, minutes
+from storage.minutes import COUNT, EVERY, Part, minutes
 from storage.tables import ROLLUP_COLUMNS
 from storage.tables import block as block_table
 from storage.tables import rollup_block as rollup_block_table
@@ -62,21 +62,28 @@ class RollupReader:
         with self._blocks.publication:
             return self._blocks.version
 
-    def parts(self, layout_id: int, series_ids: IntArray, t0_ms: int, t1_ms: int) -> list[Part]:
-        """Return the minutes of series of one layout that start in t0..t1, in the order of writing."""
+    def parts(
+        self, layout_id: int, series_ids: IntArray, t0_ms: int, t1_ms: int, wanted: Sequence[int] = EVERY
+    ) -> list[Part]:
+        """Return the minutes of series of one layout that start in t0..t1, in the order of writing.
+
+        wanted: which columns, COUNT among them; the others hold anything.
+        """
         blocks = in_time(self._blocks.overlapping(layout_id, t0_ms, t1_ms))
         if not blocks:
             return []
-        self._chunks.check_size(len(ROLLUP_COLUMNS) * len(series_ids) * sum(block.n for block in blocks))
-        key = (self._chunks.version, "minutes", series_ids.tobytes(), *(block.id for block in blocks))
+        self._chunks.check_size(len(wanted) * len(series_ids) * sum(block.n for block in blocks))
+        key = (self._chunks.version, tuple(wanted), series_ids.tobytes(), *(block.id for block in blocks))
         found = self._chunks.minutes.get(key)
         if found is None:
-            found = self.load(blocks, series_ids)
-            self._chunks.minutes.put(key, found, sum(part.columns.nbytes + part.t_ms.nbytes for part in found))
+            found = self.load(blocks, series_ids, wanted)
+            share = len(wanted) / len(EVERY)  # memory that nobody wrote to is none
+            size = sum(part.columns.nbytes * share + part.t_ms.nbytes for part in found)
+            self._chunks.minutes.put(key, found, round(size))
         return [cut for part in found if len((cut := _cut(part, t0_ms, t1_ms)).t_ms)]
 
-    def load(self, blocks: Sequence[Block], series_ids: IntArray) -> list[Part]:
-        """Decode blocks of one layout anew; without those deleted meanwhile."""
+    def load(self, blocks: Sequence[Block], series_ids: IntArray, wanted: Sequence[int] = EVERY) -> list[Part]:
+        """Decode blocks of one layout anew; without those deleted meanwhile. wanted: see `parts`."""
         samples = sum(block.n for block in blocks)
         out = np.empty((len(ROLLUP_COLUMNS), len(series_ids), samples))
         places: dict[int, tuple[int, int, int]] = {}
@@ -100,8 +107,9 @@ class RollupReader:
                 (json.dumps(sorted(places)),),
             ):
                 row, low, high = places.pop(key)
-                views = list(out[:, row, low:high])
-                tasks.append(Task(lambda d=data, v=views: unpack_into(d, v), 4 * (high - low)))  # type: ignore[misc]
+                views = [out[column, row, low:high] if column in wanted else None for column in EVERY]
+                work = len(wanted) * (high - low)
+                tasks.append(Task(lambda d=data, v=views: unpack_into(d, v), work))  # type: ignore[misc]
             cursor.close()
         for row, low, high in places.values():
             out[:, row, low:high] = np.nan

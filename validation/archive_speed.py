@@ -210,7 +210,7 @@ def _hundred_series(store: Store, shape: Shape) -> list[Figure]:
     cursor = store.reader.cursor([("__name__", "=", "bench_level")])
 
     def read() -> None:
-        (block,) = cursor.minutes(START_MS, shape.end_ms - 1)
+        (block,) = cursor.minutes(START_MS, shape.end_ms - 1, (MAX,))
         if block.columns.shape[1:] != (100, shape.days * 1_440):
             raise RuntimeError(f"{block.columns.shape} were read")
         block.columns[MAX].max(axis=1)

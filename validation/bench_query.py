@@ -43,7 +43,7 @@ class _Held:
     def last(self, t0_ms: int, t1_ms: int) -> Sequence[Columns]:
         return [Columns(one.series, one.t_ms[-1:], one.values[:, -1:]) for one in self.blocks(t0_ms, t1_ms)]
 
-    def minutes(self, t0_ms: int, t1_ms: int) -> Sequence[MinuteColumns]:
+    def minutes(self, t0_ms: int, t1_ms: int, wanted: Sequence[int] = ()) -> Sequence[MinuteColumns]:
         a, b = np.searchsorted(self._minutes.t_ms, [t0_ms, t1_ms + 1])
         return [MinuteColumns(self._minutes.series, self._minutes.t_ms[a:b], self._minutes.columns[:, :, a:b])]
 

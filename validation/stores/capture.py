@@ -51,7 +51,7 @@ class Capture:
 
 
 def read_capture(path: Path) -> Capture:
-    """Read a Parquet file with the columns series (name with labels), ts_ms and value.
+    """Read a Parquet file (or the first one of a folder) with the columns series (name with labels), ts_ms and value.
 
     ConfigError where there is no such file, or arro3-io, which reads it, is not installed.
     """
@@ -59,6 +59,8 @@ def read_capture(path: Path) -> Capture:
         from arro3.io import read_parquet
     except ImportError:
         raise ConfigError("reading a capture needs arro3-io (requirements-dev.txt)") from None
+    if path.is_dir():
+        path = next(iter(sorted(path.glob("*.parquet"))), path)
     if not path.is_file():
         raise ConfigError(f"there is no capture {path}: name one with DESKVIGIL_METRICSDATA=FILE.parquet")
     table = read_parquet(str(path)).read_all()

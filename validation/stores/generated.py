@@ -14,6 +14,7 @@ from metrics.clock import SystemClock
 from metrics.frame import FloatArray, IntArray
 from metrics.paths import RuntimePaths
 from metrics.series import Series, make_labels
+from storage import jobs
 from storage.options import StorageOptions
 from storage.rollups import DAY_MS
 from storage.sealing import SealedBlock
@@ -24,7 +25,7 @@ SECONDS = 3_600
 START_MS = 1_780_272_000_000
 """Midnight (UTC) of the first day."""
 _MODES = ("user", "system", "idle", "iowait", "irq", "softirq")
-_FORMAT = 2
+_FORMAT = 3
 _HOURS_AT_ONCE = 4
 _CONSTANT_SHARE = 0.62  # of recorded host metrics
 
@@ -132,7 +133,9 @@ def _fill(store: Store, shape: Shape, say: Callable[[str], None]) -> None:
             for first in range(24 * day, 24 * day + 24, _HOURS_AT_ONCE):
                 hours = range(first, first + _HOURS_AT_ONCE)
                 store.bulk.store(list(pool.map(encode, hours, [generator.columns() for _ in hours])))
-            store.rollup_writer.run(START_MS + (day + 1) * DAY_MS, START_MS + (day + 1) * DAY_MS)
+            end_ms = START_MS + (day + 1) * DAY_MS
+            store.rollup_writer.run(end_ms, end_ms)
+            jobs.join(store, end_ms + HOUR_MS)  # as every night
             if day % 5 == 4:
                 say(f"archive: {day + 1} of {shape.days} days generated ...")
 
