@@ -13,7 +13,7 @@ _V = TypeVar("_V")
 class Cache(Generic[_V]):
     """Values by key with a size in bytes each, at most `limit_bytes` of them in all. Thread-safe.
 
-    What is larger than half of the limit is not kept: it would drive everything else out.
+    What is larger than four fifths of the limit is not kept: it would drive everything else out.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -39,7 +39,7 @@ class Cache(Generic[_V]):
             return found[0]
 
     def put(self, key: Hashable, value: _V, size: int) -> None:
-        if size > self._limit // 2:
+        if size > self._limit * 4 // 5:
             return
         with self._lock:
             before = self._entries.pop(key, None)

@@ -27,7 +27,7 @@ from storage.tables import rollup_chunk as rollup_chunk_table
 
 _DAY_SAMPLES = 86_400
 _LEAST_LARGE = 7_200
-_BLOCK_SAMPLES = 22_000_000
+_BLOCK_SAMPLES = 11_000_000
 """A joined block holds about so many samples of all series: it is written in one transaction, and others wait for that."""
 _SMALL_SHARE = 4
 _MOST_SAMPLES = 16_000_000
