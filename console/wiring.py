@@ -7,6 +7,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from alerts.service import AlertService
 from alerts.stats import AlertsCollector
@@ -17,7 +18,6 @@ from collectors.gpu import GpuCollector
 from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
-from collectors.scrape.service import ScrapeService
 from console.orders import CommandCopier, order
 from console.schedule import schedule
 from console.views import child_status, engine_info, process_info, remote_state, status_info, store_health
@@ -37,15 +37,14 @@ from engine.commands import CommandClient
 from metrics.clock import Clock, SystemClock
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
-from query.remote import RemoteEngine, RemoteStore
 from resources.process import end_with_parent
 from resources.supervisor import ChildState, read_status
 from settings import Settings
-from storage.remote.client import RemoteClient
-from storage.remote.collector import RemoteCollector
-from storage.remote.options import endpoint
 from storage.stats import StorageCollector
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from collectors.scrape.service import ScrapeService
 
 
 def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket, version: str, *, live: bool) -> None:
@@ -58,22 +57,13 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
         store = Store.open(settings.storage, paths, clock, database=settings.database)
         cleanup.callback(store.close)
         query = QueryEngine(store.reader, settings.query, clock)
-        asked = (
-            _remote_query(store, settings, clock, cleanup) or query
-        )  # by pages and the API; rules ask the local store
+        # Pages and the API ask the remote store where there is one; rules always ask the local one.
+        asked = _remote_query(store, settings, clock, cleanup) or query
         alerts = AlertService(store, query, settings.alerts, clock)
         engine = EngineCollector(paths.engine_block, "engine", clock, settings.collectors.engine_interval_s)
         risk = EngineCollector(paths.risk_block, "risk", clock, settings.collectors.engine_interval_s)
         gpu = GpuCollector(clock, settings.collectors)
-        scrape = ScrapeService(
-            settings.collectors.scrape if live else (),
-            clock,
-            store.live.append,
-            store.ingest,
-            max_series=settings.collectors.scrape_max_series,
-            version=version,
-            refused=lambda: store.live.refused,
-        )
+        scrape = _scraper(store, settings, clock, version) if live and settings.collectors.scrape else None
         meter = ApiMeter(clock)
         gate = Gate(meter)
 
@@ -106,8 +96,8 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 meter,
                 engine,
                 risk,
-                *([scrape] if settings.collectors.scrape else []),
-                *([RemoteCollector(store.remote)] if store.remote is not None else []),
+                *([scrape] if scrape is not None else []),
+                *_forwarding(store),
             ]
             scheduler = schedule(store, clock)
             cleanup.callback(scheduler.shutdown, wait=False)
@@ -132,7 +122,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             processes=lambda: [process_info(child) for child in children()],
             views=store.saved_views,
             raw_days=settings.storage.raw_days,
-            described=scrape.metadata,
+            described=dict if scrape is None else scrape.metadata,
             store_health=lambda: store_health(store),
             remote=lambda: remote_state(store),
             routers=(
@@ -165,9 +155,35 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 thread = CollectorThread(collector, clock, store.live.append)
                 thread.start()
                 cleanup.callback(thread.stop)
-            scrape.start()
-            cleanup.callback(scrape.stop)
+            if scrape is not None:
+                scrape.start()
+                cleanup.callback(scrape.stop)
         asyncio.run(serve(server, settings.web, paths.console_heartbeat, listener))
+
+
+# What few desks have set up is imported where it is needed: each costs everybody's start some hundredths of a second.
+
+
+def _scraper(store: Store, settings: Settings, clock: Clock, version: str) -> ScrapeService:
+    from collectors.scrape.service import ScrapeService
+
+    return ScrapeService(
+        settings.collectors.scrape,
+        clock,
+        store.live.append,
+        store.ingest,
+        max_series=settings.collectors.scrape_max_series,
+        version=version,
+        refused=lambda: store.live.refused,
+    )
+
+
+def _forwarding(store: Store) -> list[Collector]:
+    if store.remote is None:
+        return []
+    from storage.remote.collector import RemoteCollector
+
+    return [RemoteCollector(store.remote)]
 
 
 def _remote_query(store: Store, settings: Settings, clock: Clock, cleanup: ExitStack) -> QueryEngine | None:
@@ -175,6 +191,10 @@ def _remote_query(store: Store, settings: Settings, clock: Clock, cleanup: ExitS
     options = settings.storage
     if not options.url:
         return None
+    from query.remote import RemoteEngine, RemoteStore
+    from storage.remote.client import RemoteClient
+    from storage.remote.options import endpoint
+
     to = endpoint(options.url, options.write_url, options.password, options.bearer_token, options.headers)
     client = RemoteClient(to, options.remote_query_timeout_s, options.ca_file)
     cleanup.callback(client.close)

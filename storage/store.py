@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -35,10 +36,6 @@ from storage.matching import MatcherLike, SeriesIndex
 from storage.migrations import migrate
 from storage.options import DatabaseOptions, StorageOptions
 from storage.reader import Reader
-from storage.remote.client import RemoteClient
-from storage.remote.options import endpoint
-from storage.remote.unsent import Unsent
-from storage.remote.writer import RemoteWriter
 from storage.retention import Retention
 from storage.ring import NEVER_MS
 from storage.rollups import RollupReader, RollupWriter
@@ -46,6 +43,9 @@ from storage.saved_views import SavedViews
 from storage.tables import block as block_table
 from storage.tables import rollup_block as rollup_block_table
 from storage.witness import CommitWitness
+
+if TYPE_CHECKING:
+    from storage.remote.writer import RemoteWriter
 
 log = logging.getLogger(__name__)
 
@@ -340,6 +340,12 @@ class Store:
 
     def _forwarding(self, chunks: ChunkReader) -> RemoteWriter:
         options = self._options
+        # Only where it is set: an HTTP client costs a tenth of a second of everybody's start.
+        from storage.remote.client import RemoteClient
+        from storage.remote.options import endpoint
+        from storage.remote.unsent import Unsent
+        from storage.remote.writer import RemoteWriter
+
         to = endpoint(options.url, options.write_url, options.password, options.bearer_token, options.headers)
         unsent = Unsent(
             self.series_database,
