@@ -7,7 +7,6 @@ over steps in Python.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,14 +170,3 @@ def expanded(lo: IntArray, hi: IntArray) -> tuple[IntArray, IntArray]:
     begins = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)[:-1]])
     positions = np.arange(int(counts.sum()), dtype=np.int64) - np.repeat(begins - lo, counts)
     return positions, begins
-
-
-def batches(window: Window, most: int = 2_000_000) -> list[slice]:
-    """Ranges of steps whose expanded windows stay below `most` values, at least one step each."""
-    weight = np.cumsum(window.count * max(len(window.v), 1))
-    cuts = [0]
-    window.check()
-    while cuts[-1] < window.steps:
-        base = int(weight[cuts[-1] - 1]) if cuts[-1] else 0
-        cuts.append(max(int(np.searchsorted(weight, base + most, side="right")), cuts[-1] + 1))
-    return [slice(a, min(b, window.steps)) for a, b in itertools.pairwise(cuts)]

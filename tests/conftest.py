@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# A slow machine is no failure: how long an example takes is measured by benchmarks, not by tests.
+settings.register_profile("deskvigil", deadline=None)
+settings.load_profile("deskvigil")
 
 
 def _shared(variable: str, folder: str) -> Path:

@@ -14,7 +14,7 @@ from metrics.frame import FloatArray, IntArray
 from query.local import stretches
 from query.order import Order
 from query.values import BoolArray
-from query.windows import CANCELLED, Window, batches, expanded, reduce, sums
+from query.windows import CANCELLED, Window, expanded, reduce, sums
 
 # From this many times the samples on, windows overlap so much that an index of the samples is cheaper than sorting each.
 SORTED_AT_MOST = 20
@@ -214,23 +214,32 @@ def ts_of_first_over_time(window: Window) -> FloatArray:
 
 def ts_of_max_over_time(window: Window) -> FloatArray:
     """When the window's largest value was seen last, in seconds; NaN counts only where nothing else is."""
-    return _time_of(window, max_over_time(window))
+    return _time_of_largest(window, window.v)
 
 
 def ts_of_min_over_time(window: Window) -> FloatArray:
-    return _time_of(window, min_over_time(window))
+    """When the window's smallest value was seen last, in seconds; NaN counts only where nothing else is."""
+    return _time_of_largest(window, -window.v)
 
 
-def _time_of(window: Window, extreme: FloatArray) -> FloatArray:
-    result = np.full(extreme.shape, np.nan)
-    for steps in batches(window):
-        some = steps.start + np.flatnonzero(window.count[steps] > 0)
-        if not len(some):
-            continue
-        positions, begins = expanded(window.lo[some], window.hi[some])
-        wanted = np.repeat(extreme[:, some], window.count[some], axis=1)
-        values = window.v[:, positions]
-        hit = (values == wanted) | (np.isnan(values) & np.isnan(wanted))
-        t = np.where(hit, window.t[positions], np.iinfo(np.int64).min)
-        result[:, some] = np.maximum.reduceat(t, begins, axis=1) / 1000.0
+def _time_of_largest(window: Window, values: FloatArray) -> FloatArray:
+    """The largest rank of a window tells which sample it is: ranks go by value, then by time, NaN before all."""
+    first, last = int(window.lo.min(initial=len(window.t))), int(window.hi.max(initial=0))
+    if last <= first:
+        return np.full((len(values), window.steps), np.nan)
+    values, n = values[:, first:last], last - first
+    result = np.empty((len(values), window.steps))
+    lo, hi = window.lo - first, window.hi - first
+    seconds = window.t[first:last] / 1000.0
+    at_once = max(1, SORTED_AT_ONCE * 10 // n)
+    for start in range(0, len(values), at_once):
+        window.check()
+        some = values[start : start + at_once]
+        by_rank = np.argsort(some, axis=1, kind="stable")  # NaN comes last: turn each row until it comes first
+        turn = n - np.isnan(some).sum(axis=1)[:, None]
+        by_rank = np.take_along_axis(by_rank, (np.arange(n) + turn) % n, axis=1)
+        ranks = np.empty(some.shape)
+        np.put_along_axis(ranks, by_rank, np.arange(n, dtype=np.float64)[None, :], axis=1)
+        largest = np.where(hi > lo, reduce(np.maximum, ranks, lo, hi), 0.0).astype(np.int64)
+        result[start : start + at_once] = seconds[np.take_along_axis(by_rank, largest, axis=1)]
     return result

@@ -102,6 +102,22 @@ def test_minimum_and_maximum_ignore_nan(window):
 
 
 @given(windows())
+def test_the_time_of_an_extreme_is_its_last(window):
+    for function, worst in ((over_time.ts_of_max_over_time, max), (over_time.ts_of_min_over_time, min)):
+        result = function(window)
+        for row in range(len(window.v)):
+            for step in range(window.steps):
+                part = slice(int(window.lo[step]), int(window.hi[step]))
+                seen = list(zip(window.v[row, part].tolist(), window.t[part].tolist(), strict=True))
+                if not seen:
+                    continue
+                numbers = [value for value, _ in seen if not math.isnan(value)]
+                extreme = worst(numbers) if numbers else math.nan
+                times = [t for value, t in seen if value == extreme or (not numbers and math.isnan(value))]
+                assert result[row, step] == times[-1] / 1000.0
+
+
+@given(windows())
 def test_changes_and_resets(window):
     def differs(a, b):
         return a != b and not (math.isnan(a) and math.isnan(b))
