@@ -29,6 +29,7 @@ def numbers(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
+@pytest.mark.prove
 def test_measuring_the_recorded_days_again_gives_the_shipped_figures(marketdata: Path) -> None:
     shipped, again = numbers(orjson.loads(MARKET_FILE.read_bytes())), numbers(measure(marketdata))
     assert again.keys() == shipped.keys()
