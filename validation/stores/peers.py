@@ -10,19 +10,15 @@ import subprocess
 import time
 import urllib.parse
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import cramjam
 import numpy as np
 
-from metrics.frame import FloatArray, IntArray
-from metrics.series import Series
+from validation.remotewrite import write_request
 from validation.stores.capture import Capture
 
 _START_S = 30.0
-_SMALLEST_T_MS, _LARGEST_T_MS = 1 << 35, (1 << 42) - 1
 
 
 class Peer(ABC):
@@ -177,44 +173,6 @@ class VictoriaMetrics(Peer):
 
 
 PEERS: tuple[type[Peer], ...] = (Prometheus, VictoriaMetrics)
-
-
-def write_request(series: Sequence[Series], t_ms: Sequence[IntArray], values: Sequence[FloatArray]) -> bytes:
-    """The body of one remote write 1.0 request; times from 1971 to 2109, whose varints have six bytes."""
-    parts = []
-    for one, times, column in zip(series, t_ms, values, strict=True):
-        labels = b"".join(_label(k, v) for k, v in sorted([("__name__", one.name), *one.labels]))
-        parts.append(_field(1, labels + _samples(times, column)))
-    return bytes(cramjam.snappy.compress_raw(b"".join(parts)))
-
-
-def _samples(t_ms: IntArray, values: FloatArray) -> bytes:
-    if t_ms.min() < _SMALLEST_T_MS or t_ms.max() > _LARGEST_T_MS:
-        raise ValueError("times before 1971 or after 2109 are not made for")
-    out = np.empty((len(t_ms), 18), np.uint8)
-    out[:, :3] = (0x12, 16, 0x09)
-    out[:, 3:11] = values.astype("<f8").view(np.uint8).reshape(-1, 8)
-    out[:, 11] = 0x10
-    for place in range(6):
-        out[:, 12 + place] = (t_ms >> 7 * place) & 0x7F | (0x80 if place < 5 else 0)
-    return out.tobytes()
-
-
-def _label(name: str, value: str) -> bytes:
-    return _field(1, _field(1, name.encode()) + _field(2, value.encode()))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _size(folder: Path) -> int:
