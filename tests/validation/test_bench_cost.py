@@ -27,8 +27,8 @@ def test_a_collectors_time_is_split_by_what_it_was_spent_on() -> None:
         2.0,
     )
     by_name = {figure.what: figure for figure in figures}
-    assert by_name["collectors + storage + rules, no viewer"].value == pytest.approx(1.0)
-    assert by_name["collectors + storage + rules, no viewer"].kept
+    assert by_name["collectors + storage + rules, no viewer, everything at 1 Hz"].value == pytest.approx(1.0)
+    assert by_name["collectors + storage + rules, no viewer, everything at 1 Hz"].kept
     assert "collect 0.300, hand over 0.100, wake and frame 0.100" in by_name["  of it thread collector-host"].peer
     assert by_name["  of it other threads"].value == pytest.approx(0.2)
     assert by_name["ticks late or failed"].value == 3
