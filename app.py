@@ -148,6 +148,9 @@ def _console(pipe: Connection) -> None:
     # Importing makes a million objects that all stay: looking through them for garbage, now or ever,
     # costs half a second of the start and pauses of a tenth of a second later.
     gc.disable()
+    from resources.allocator import few_arenas
+
+    few_arenas()
     from console.wiring import run_console
 
     gc.freeze()

@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
+from resources.allocator import trim
 from storage import jobs
 from storage.store import Store
 
@@ -33,6 +34,7 @@ JOBS = (
     Job("retention", jobs.retention, 3600.0),
     Job("join", jobs.join, 6 * 3600.0),
     Job("compact", lambda store, _: jobs.compact(store), 6 * 3600.0),
+    Job("trim", lambda _, __: "memory given back" if trim() else "nothing to give back", 900.0),
 )
 
 
