@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -170,13 +171,12 @@ def _sorted_present(values: FloatArray, mask: BoolArray) -> FloatArray:
     return ordered
 
 
-class Extremes(VectorNode):
-    """topk and bottomk: the k largest or smallest elements of each group keep their labels."""
+class KOfEachGroup(VectorNode):
+    """An aggregation that keeps some elements of each group, with their labels; k: float64 [steps]."""
 
-    def __init__(self, k: ScalarNode, inner: VectorNode, by: By, *, largest: bool) -> None:
+    def __init__(self, k: ScalarNode, inner: VectorNode, by: By) -> None:
         self.k = k
         self.inner = inner
-        self.largest = largest
         self._grouped = Grouped(by)
 
     def children(self) -> Iterator[Node]:
@@ -190,6 +190,21 @@ class Extremes(VectorNode):
         if not len(vector.table) or k.max() < 1:
             return empty(context.steps)
         grouping, _ = self._grouped.of(vector.table)
+        return self._chosen(k, vector, grouping, context)
+
+    @abstractmethod
+    def _chosen(self, k: FloatArray, vector: Vector, grouping: Grouping, context: Context) -> Vector:
+        """What is kept of a vector that is not empty."""
+
+
+class Extremes(KOfEachGroup):
+    """topk and bottomk: the k largest or smallest elements of each group keep their labels."""
+
+    def __init__(self, k: ScalarNode, inner: VectorNode, by: By, *, largest: bool) -> None:
+        super().__init__(k, inner, by)
+        self.largest = largest
+
+    def _chosen(self, k: FloatArray, vector: Vector, grouping: Grouping, context: Context) -> Vector:
         mask = vector.mask()
         signed = -vector.values if self.largest else vector.values
         kept = np.zeros(mask.shape, dtype=np.bool_)
@@ -224,25 +239,10 @@ def warn_of_quantiles(q: FloatArray, where: str, context: Context) -> None:
         context.budget.annotations.warn(f"{NOT_A_QUANTILE}, got {go_g(float(value))}", where)
 
 
-class LimitK(VectorNode):
+class LimitK(KOfEachGroup):
     """limitk(k, v): k elements of each group, the same ones at every step as far as they are there."""
 
-    def __init__(self, k: ScalarNode, inner: VectorNode, by: By) -> None:
-        self.k = k
-        self.inner = inner
-        self._grouped = Grouped(by)
-
-    def children(self) -> Iterator[Node]:
-        yield self.k
-        yield self.inner
-
-    def evaluate(self, context: Context) -> Vector:
-        k = self.k.evaluate(context)
-        vector = self.inner.evaluate(context)
-        _check_k(k)
-        if not len(vector.table) or k.max() < 1:
-            return empty(context.steps)
-        grouping, _ = self._grouped.of(vector.table)
+    def _chosen(self, k: FloatArray, vector: Vector, grouping: Grouping, context: Context) -> Vector:
         mask = vector.mask()
         ordered = mask[grouping.order]
         counted = np.cumsum(ordered, axis=0)

@@ -5,6 +5,7 @@ Formulas: promql/quantile.go of Prometheus 3, BucketQuantile and BucketFraction.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,9 +144,9 @@ class HistogramFunction(VectorNode):
     def _warn(self, scalars: list[FloatArray], context: Context) -> None:
         """Tell about scalars that make no sense."""
 
+    @abstractmethod
     def _values(self, bounds: FloatArray, counts: FloatArray, scalars: list[FloatArray]) -> FloatArray:
         """float64 [histograms, steps] from counts float64 [histograms, buckets, steps]."""
-        raise NotImplementedError
 
 
 class HistogramQuantile(HistogramFunction):

@@ -128,7 +128,10 @@ def _compare_all(
             wanted = Wanted(part, headers, min(b.t0_ms for b in headers), max(b.t1_ms for b in headers))
             try:
                 found = chunks.read([wanted], keep=False)[0]
-            except Exception:  # noqa: S112 - told where the chunk itself was checked
+            except Exception as error:  # what is wrong with the chunk is told where that was checked
+                report.notes.append(
+                    f"rollup {rollup_id} is not compared with its samples, which cannot be read: {error}"
+                )
                 continue
             t_ms, values = merge([piece for _, piece in sorted(found, key=lambda one: one[0])], len(part))
             if not len(t_ms):
