@@ -146,7 +146,9 @@ class InstantSelector(VectorNode, Selecting):
             end = int(ends[0])
             blocks = self._cursor.last(end - lookback + 1, end)
             return self._once(context, blocks)
-        blocks = self._cursor.blocks(int(ends[0]) - lookback + 1, int(ends[-1]))
+        every_ms = int(ends[1] - ends[0])  # 0 where `@` pins all steps to one instant
+        steps_ms = (int(ends[0]), every_ms) if every_ms > 0 else None
+        blocks = self._cursor.blocks(int(ends[0]) - lookback + 1, int(ends[-1]), steps_ms)
         return self._steps(context, blocks, ends, lookback)
 
     def _once(self, context: Context, blocks: Sequence[Block]) -> Vector:

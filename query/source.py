@@ -43,8 +43,11 @@ class Columns:
 class Cursor(Protocol):
     """The series that match one selector, resolved once and again only when the set of series changed."""
 
-    def blocks(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
-        """Samples with t0 <= t <= t1; series without any may be missing."""
+    def blocks(self, t0_ms: int, t1_ms: int, steps_ms: tuple[int, int] | None = None) -> Sequence[Block]:
+        """Samples with t0 <= t <= t1; series without any may be missing.
+
+        steps_ms: (first, every) step; samples that are not the newest at or before one of the steps may be missing.
+        """
         ...
 
     def last(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
@@ -141,7 +144,7 @@ class MemoryCursor:
             self._generation = self._source.generation
         return self._series
 
-    def blocks(self, t0_ms: int, t1_ms: int) -> Sequence[Block]:
+    def blocks(self, t0_ms: int, t1_ms: int, steps_ms: tuple[int, int] | None = None) -> Sequence[Block]:
         groups: dict[bytes, list[tuple[Series, IntArray, FloatArray]]] = {}
         t0_ms = max(t0_ms, self._source.since_ms if self._source.since_ms is not None else t0_ms)
         for series in self._resolved():

@@ -38,6 +38,10 @@ class Cache(Generic[_V]):
             self._entries.move_to_end(key)
             return found[0]
 
+    def __contains__(self, key: Hashable) -> bool:
+        with self._lock:
+            return key in self._entries
+
     def put(self, key: Hashable, value: _V, size: int) -> None:
         if size > self._limit * 4 // 5:
             return

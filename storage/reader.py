@@ -12,7 +12,7 @@ from metrics.series import Series
 from storage.archive import Archive
 from storage.blocks import Block as SealedHeader
 from storage.blocks import Blocks, in_time
-from storage.chunks import ChunkReader, NumberedPiece, Wanted
+from storage.chunks import ChunkReader, NumberedPiece, Steps, Wanted
 from storage.groups import Group, Groups
 from storage.ingest import Ingest
 from storage.layouts import Layouts
@@ -70,10 +70,11 @@ class Cursor:
         self._generation = -1
         self._groups: list[Group] = []
 
-    def blocks(self, t0_ms: int, t1_ms: int) -> list[Block]:
+    def blocks(self, t0_ms: int, t1_ms: int, steps_ms: tuple[int, int] | None = None) -> list[Block]:
         """Return the samples with t0 <= t <= t1; series without any may be missing.
 
-        Needs neither database nor locks where the ring reaches back to t0.
+        steps_ms: (first, every), for a question at steps: samples that are not the newest ones at or before one
+        of them may be missing. Needs neither database nor locks where the ring reaches back to t0.
         """
         out: list[Block] = []
         rest: list[Group] = []
@@ -87,7 +88,8 @@ class Cursor:
                 rest.append(group)
             elif len(times):
                 out.append(Block(group.series, times, values))
-        return out + self._reader.load(rest, t0_ms, t1_ms) if rest else out
+        steps = None if steps_ms is None else Steps(*steps_ms)
+        return out + self._reader.load(rest, t0_ms, t1_ms, steps=steps) if rest else out
 
     def last(self, t0_ms: int, t1_ms: int) -> list[Block]:
         """Return of each series the newest sample with t0 <= t <= t1, as blocks of one column."""
@@ -238,10 +240,12 @@ class Reader:
                 break
         return join([*parts, *fresh], len(group.series), wanted)
 
-    def load(self, groups: Sequence[Group], t0_ms: int, t1_ms: int, *, unrolled: bool = False) -> list[Block]:
+    def load(
+        self, groups: Sequence[Group], t0_ms: int, t1_ms: int, *, unrolled: bool = False, steps: Steps | None = None
+    ) -> list[Block]:
         """Read groups from all places (see Cursor.blocks), or only what is stored and in no rollup yet."""
         held = [self._in_memory(group, t0_ms, t1_ms, rings=not unrolled) for group in groups]
-        sealed = self._sealed(groups, t0_ms, [one.until_ms for one in held], unrolled)
+        sealed = self._sealed(groups, t0_ms, [one.until_ms for one in held], unrolled, steps)
         out: list[Block] = []
         for group, one, pieces in zip(groups, held, sealed, strict=True):
             out += _with_ingested(group, merge([*pieces, *one.pieces], len(group.series)), one.ingested)
@@ -264,14 +268,14 @@ class Reader:
         return _Held([piece for _, piece in tails] + newest, ingested, until_ms)
 
     def _sealed(
-        self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool
+        self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool, steps: Steps | None
     ) -> list[list[Piece]]:
         """Return each group's pieces from chunks, in the order of writing.
 
         Where blocks were deleted while they were read, others may have taken their place: look again.
         """
         for _ in range(_ATTEMPTS):
-            pieces, absent = self._sealed_now(groups, t0_ms, until_ms, unrolled)
+            pieces, absent = self._sealed_now(groups, t0_ms, until_ms, unrolled, steps)
             if not absent:
                 break
             with self._blocks.publication:
@@ -279,7 +283,7 @@ class Reader:
         return pieces
 
     def _sealed_now(
-        self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool
+        self, groups: Sequence[Group], t0_ms: int, until_ms: Sequence[int], unrolled: bool, steps: Steps | None
     ) -> tuple[list[list[Piece]], bool]:
         plans: list[tuple[int, Sequence[SealedHeader]]] = []
         for position, (group, until) in enumerate(zip(groups, until_ms, strict=True)):
@@ -290,7 +294,7 @@ class Reader:
                 if blocks:
                     plans.append((position, in_time(blocks)))
         self._chunks.check_size(sum(len(groups[i].ids) * sum(b.n for b in blocks) for i, blocks in plans))
-        wanted = [Wanted(groups[i].ids, blocks, t0_ms, until_ms[i]) for i, blocks in plans]
+        wanted = [Wanted(groups[i].ids, blocks, t0_ms, until_ms[i], steps) for i, blocks in plans]
         numbered: list[list[NumberedPiece]] = [[] for _ in groups]
         for (position, _), found in zip(plans, self._chunks.read(wanted), strict=True):
             numbered[position] += found

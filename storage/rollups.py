@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +16,10 @@ from sqlalchemy import Connection, insert, update
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
 from storage.blocks import ID_BITS, Block, Blocks, in_time
-from storage.chunks import ChunkReader, Task, Wanted
+from storage.chunks import ChunkReader, Wanted
 from storage.columns import decode_times, encode_times, pack, unpack_into
 from storage.database import Database
+from storage.decoding import Task
 from storage.layouts import Layout, Layouts
 from storage.merge import merge
 from storage.minutes import COUNT, EVERY, Part, minutes
@@ -92,8 +94,11 @@ class RollupReader:
             for row, series_id in enumerate(series_ids.tolist()):
                 places[block.id << ID_BITS | series_id] = (row, offset, offset + block.n)
             offset += block.n
-        tasks: list[Task] = []
-        with self._database.read() as connection, connection.begin():  # one snapshot for both statements
+        with (
+            self._database.read() as connection,
+            connection.begin(),  # one snapshot for both statements
+            self._chunks.decoders.begin() as work,
+        ):
             cursor: Any = connection.connection.cursor()
             axes = {
                 block_id: decode_times(data)
@@ -108,13 +113,11 @@ class RollupReader:
             ):
                 row, low, high = places.pop(key)
                 views = [out[column, row, low:high] if column in wanted else None for column in EVERY]
-                work = len(wanted) * (high - low)
-                tasks.append(Task(lambda d=data, v=views: unpack_into(d, v), work))  # type: ignore[misc]
+                work.add(Task(partial(unpack_into, data, views), len(wanted) * (high - low)))
             cursor.close()
         for row, low, high in places.values():
             out[:, row, low:high] = np.nan
             out[COUNT, row, low:high] = 0
-        self._chunks.decode(tasks)
         out.setflags(write=False)
         return list(_split(blocks, axes, out))
 

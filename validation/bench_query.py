@@ -36,7 +36,7 @@ class _Held:
         self._block = block
         self._minutes = minutes
 
-    def blocks(self, t0_ms: int, t1_ms: int) -> Sequence[Columns]:
+    def blocks(self, t0_ms: int, t1_ms: int, steps_ms: tuple[int, int] | None = None) -> Sequence[Columns]:
         a, b = np.searchsorted(self._block.t_ms, [t0_ms, t1_ms + 1])
         return [Columns(self._block.series, self._block.t_ms[a:b], self._block.values[:, a:b])] if b > a else []
 

@@ -307,7 +307,7 @@ def test_a_query_stops_when_its_client_goes_away(monkeypatch):
             def __init__(self, matchers):
                 self.inner = original(matchers)
 
-            def blocks(self, t0_ms, t1_ms):
+            def blocks(self, t0_ms, t1_ms, steps_ms=None):
                 asked.set()
                 released.wait(30)
                 return self.inner.blocks(t0_ms, t1_ms)

@@ -16,6 +16,7 @@ from metrics.clock import ManualClock
 from metrics.errors import DeskvigilError
 from metrics.paths import RuntimePaths
 from metrics.series import Series
+from storage import chunks
 from storage.options import StorageOptions
 from storage.stale import STALE_NAN, is_stale
 from storage.store import Store
@@ -102,6 +103,29 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self._open()
         self.restarted = True  # schemas that alternated before are only followed from the next frame on
+
+    @rule(
+        at_s=st.integers(-20, 300),
+        every_ms=st.sampled_from([1_000, 3_000, 7_500, 60_000, 3_600_000]),
+        count=st.integers(2, 40),
+    )
+    def ask_at_steps(self, at_s: int, every_ms: int, count: int) -> None:
+        """Samples that no step sees may be missing, the others not."""
+        steps = [T0_MS + at_s * 1000 + number * every_ms for number in range(count)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(chunks, "_THIN", 0)  # also where it would save nothing
+            found = {
+                series: (block.t_ms, _bits(row))
+                for block in self.cursor.blocks(steps[0] - 299_999, steps[-1], (steps[0], every_ms))
+                for series, row in zip(block.series, block.values, strict=True)
+            }
+        for series, samples in self.expected.items():
+            times, bits = found.get(series, (np.empty(0, np.int64), []))
+            for step in steps:
+                newest = max((t for t in samples if steps[0] - 299_999 <= t <= step), default=None)
+                at = int(np.searchsorted(times, step, side="right")) - 1
+                assert (int(times[at]) if at >= 0 else None) == newest, (series, step)
+                assert newest is None or bits[at] == _bits(np.array([samples[newest]]))[0], (series, step)
 
     @invariant()
     def everything_reads_the_same(self) -> None:
