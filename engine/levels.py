@@ -10,6 +10,8 @@ not known is estimated:
   proportion, ahead of us and behind us alike (rounded against us). What is added stands behind us.
 - A recorded level of the other side that appears at or beyond our price would have met our order:
   it fills it, up to its size.
+- After a halt our own orders meet the recorded levels that they cross by then; where our own bid and
+  ask cross each other the older one (ids of ours fall) is cancelled.
 - Our own aggressors take visible size level by level. The recording does not react, but what they
   took (and what was printed) is not there again before the level's next update.
 """
@@ -17,9 +19,9 @@ not known is estimated:
 from __future__ import annotations
 
 from engine import ladder
-from engine.events import FillArray
+from engine.events import SELF_CANCEL, FillArray
 from engine.jit import inline_kernel, kernel
-from engine.layout import BEST, EXTRA, FREE, HALTED, ID, LEVEL_ID, NO_KEY, OWN_ORDERS, QTY
+from engine.layout import BEST, EXTRA, FREE, HALTED, ID, KEY, LEVEL_ID, NO_KEY, OWN_ORDERS, QTY
 from engine.matching import drop, emit, following, leading, take_off
 from engine.pool import find, instrument_at, side_at, take_slot
 from metrics.frame import IntArray
@@ -70,6 +72,39 @@ def _meet(w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: in
                 take_off(w, opposite, slot, taken)
             slot = after
         key = below
+
+
+@inline_kernel
+def _best_own(w: IntArray, ladder_side: int) -> int:
+    """Slot of the first of our own orders on a side, 0 where there is none."""
+    key = w[ladder_side + BEST]
+    while key != NO_KEY and ladder.level_own(w, ladder_side, key) == 0:
+        key = ladder.next_key(w, ladder_side, key)
+    slot = leading(w, ladder_side, key) if key != NO_KEY else 0
+    while slot != 0 and w[slot + ID] > 0:
+        slot = following(w, ladder_side, slot, key)
+    return int(slot)
+
+
+@kernel
+def meet_all(w: IntArray, fills: FillArray, t_ns: int, i: int) -> None:
+    """What crossed while matching was halted: recorded levels fill our orders, best first."""
+    for side in (1, -1):
+        ladder_side, opposite = side_at(w, i, side), side_at(w, i, -side)
+        key = w[ladder_side + BEST]
+        while key != NO_KEY and w[opposite + BEST] != NO_KEY and key + w[opposite + BEST] >= 0:
+            slot = find(w, i, level_id(side, side * key))
+            if slot != 0:
+                _meet(w, fills, t_ns, i, side, side * key, slot)
+            key = ladder.next_key(w, ladder_side, key)
+    bid, ask = side_at(w, i, 1), side_at(w, i, -1)
+    buy, sell = _best_own(w, bid), _best_own(w, ask)
+    while buy != 0 and sell != 0 and w[buy + KEY] + w[sell + KEY] >= 0:
+        older, younger = (buy, sell) if w[buy + ID] > w[sell + ID] else (sell, buy)
+        ladder_side, side = (bid, -1) if older == buy else (ask, 1)
+        emit(w, fills, t_ns, i, side, abs(w[older + KEY]), w[older + QTY], w[older + ID], w[younger + ID], SELF_CANCEL)
+        drop(w, ladder_side, older)
+        buy, sell = _best_own(w, bid), _best_own(w, ask)
 
 
 @kernel
