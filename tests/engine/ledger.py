@@ -89,6 +89,7 @@ class Ledger:
     def _fill(self, fill: Fill, aggressor: Line | None) -> None:
         maker_id, taker_id, price, qty, side, flags = fill
         assert qty > 0
+        assert flags == 0 or max(maker_id, taker_id) < 0, "only our own orders are kept from each other"
         maker, taker = self.lines[maker_id], aggressor or self.lines.get(taker_id)
         if flags == 0:
             assert price == maker.limit
@@ -99,11 +100,10 @@ class Ledger:
                 self.cash -= side * price * qty
             self.bought += qty
         elif flags == SELF_CANCEL:
-            assert maker_id < 0 and taker_id < 0
             maker.cancelled += qty
         else:
             assert flags == TAKER_CANCEL
-            assert maker_id < 0 and taker_id < 0 and taker is not None
+            assert taker is not None
             taker.cancelled += qty
 
     def _check(self) -> None:

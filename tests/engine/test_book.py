@@ -173,15 +173,17 @@ def long_run(events: int, seed: int) -> Counter[int]:
     price, last_id = 50_000, 0
     recent: list[int] = [1]
     for _ in range(events):
-        kind = KINDS[int(random.integers(len(KINDS) - 4))]  # halts and clearings below, less often
-        if random.random() < 0.004:
-            kind = (HALT, RESUME, RESUME, CLEAR)[int(random.integers(4))]
         i, side = int(random.integers(INSTRUMENTS)), 1 - 2 * int(random.integers(2))
+        kind = KINDS[int(random.integers(len(KINDS) - 4))]  # halts and clearings less often than there
+        if random.random() < 0.01:
+            kind = RESUME if twins.references[i].halted else (HALT, CLEAR)[int(random.integers(2))]
         if random.random() < 0.01:
             price += int(random.integers(-3_000, 3_001))
         limit = max(price + int(random.normal() * (4 if random.random() < 0.97 else 4_000)), 1)
         flags = FLAGS.get(kind, [0])[int(random.integers(len(FLAGS.get(kind, [0]))))]
         order_id = recent[int(random.integers(len(recent)))]
+        if twins.references[i].orders and random.random() < 0.5:
+            order_id = twins.references[i].orders[int(random.integers(len(twins.references[i].orders)))].order_id
         if kind == LIMIT:
             last_id += 1
             order_id = -last_id if random.random() < 0.3 else last_id
@@ -189,8 +191,6 @@ def long_run(events: int, seed: int) -> Counter[int]:
         elif kind == IOC:
             order_id = -(1 << 40) if random.random() < 0.4 else 0
             limit = limit if random.random() < 0.7 else 0
-        elif kind == HALT and sum(reference.halted for reference in twins.references):
-            kind = RESUME
         outcome = twins.apply(i, kind, order_id, side, limit, int(random.integers(1, 30)), flags)
         outcomes[kind if isinstance(outcome, list) else outcome] += 1
     twins.compare_counters()
