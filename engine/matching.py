@@ -28,7 +28,7 @@ from engine.pool import give_slot, instrument_at, side_at
 from metrics.frame import IntArray
 
 
-@kernel
+@inline_kernel
 def emit(
     w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: int, qty: int, maker_id: int, taker_id: int,
     flags: int,
@@ -55,7 +55,7 @@ def emit(
         w[at + TRADED] += qty
 
 
-@kernel
+@inline_kernel
 def drop(w: IntArray, ladder_side: int, slot: int) -> None:
     """Remove an order from its queue and from the pool."""
     ladder.remove(w, ladder_side, slot)
