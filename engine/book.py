@@ -144,12 +144,17 @@ def apply_event(books: Books, event: Any) -> int:
 @kernel
 def apply_all(books: Books, events: EventArray, fills: FillArray) -> int:
     """Apply many events; returns how many fills they gave. Those beyond len(fills) are not written."""
+    w, made = borrowed(books.words), borrowed(books.fills)
     written = 0
     for k in range(len(events)):
-        count = apply_event(books, events[k])
+        event = events[k]
+        count = dispatch(
+            w, made, event.t_ns, event.order_id, event.price, event.qty, event.instrument + 0, event.kind + 0,
+            event.side + 0, event.flags + 0,
+        )  # fmt: skip
         for j in range(max(count, 0)):
             if written < len(fills):
-                fills[written] = books.fills[j]
+                fills[written] = made[j]
             written += 1
     return written
 

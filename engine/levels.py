@@ -21,7 +21,23 @@ from __future__ import annotations
 from engine import ladder
 from engine.events import SELF_CANCEL, FillArray
 from engine.jit import inline_kernel, kernel
-from engine.layout import BEST, EXTRA, FREE, HALTED, ID, KEY, LEVEL_ID, NO_KEY, OWN_ORDERS, QTY
+from engine.layout import (
+    BASE,
+    BEST,
+    EXTRA,
+    FAR_COUNT,
+    FREE,
+    HALTED,
+    HEAD,
+    ID,
+    KEY,
+    LEVEL_ID,
+    NEXT,
+    NO_KEY,
+    OWN_ORDERS,
+    QTY,
+    WINDOW,
+)
 from engine.matching import drop, emit, following, leading, take_off
 from engine.pool import find, instrument_at, side_at, take_slot
 from metrics.frame import IntArray
@@ -34,9 +50,24 @@ def level_id(side: int, price: int) -> int:
 
 
 @inline_kernel
+def recorded(w: IntArray, i: int, side: int, price: int) -> int:
+    """Slot of a recorded level, 0 where there is none. In the window it is seen without asking the hash."""
+    ladder_side = side_at(w, i, side)
+    index = side * price - w[ladder_side + BASE]
+    slot = 0
+    if 0 <= index < WINDOW:
+        slot = w[ladder.level_at(ladder_side, index) + HEAD]
+        while slot != 0 and w[slot + ID] < 0:
+            slot = w[slot + NEXT]
+    elif w[ladder_side + FAR_COUNT] > 0:
+        slot = find(w, i, level_id(side, price))
+    return int(slot)
+
+
+@inline_kernel
 def visible_at(w: IntArray, i: int, side: int, price: int) -> int:
     """Lots of a recorded level that prints and our own aggressors have left."""
-    slot = find(w, i, level_id(side, price))
+    slot = recorded(w, i, side, price)
     if slot == 0:
         return 0
     return int(w[slot + QTY] - w[slot + EXTRA])
@@ -93,7 +124,7 @@ def meet_all(w: IntArray, fills: FillArray, t_ns: int, i: int) -> None:
         ladder_side, opposite = side_at(w, i, side), side_at(w, i, -side)
         key = w[ladder_side + BEST]
         while key != NO_KEY and w[opposite + BEST] != NO_KEY and key + w[opposite + BEST] >= 0:
-            slot = find(w, i, level_id(side, side * key))
+            slot = recorded(w, i, side, side * key)
             if slot != 0:
                 _meet(w, fills, t_ns, i, side, side * key, slot)
             key = ladder.next_key(w, ladder_side, key)
@@ -111,7 +142,7 @@ def meet_all(w: IntArray, fills: FillArray, t_ns: int, i: int) -> None:
 def set_level(w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: int, qty: int) -> int:
     """The recorded size at a price is now qty (0: none). Returns 0, or -1 where no slot is free."""
     at, ladder_side = instrument_at(w, i), side_at(w, i, side)
-    slot = find(w, i, level_id(side, price))
+    slot = recorded(w, i, side, price)
     if slot == 0 and qty == 0:
         return 0
     if slot == 0:
@@ -138,7 +169,7 @@ def print_trade(w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, pri
     """A recorded print: the market's own fill, and what it would have filled of our resting orders."""
     resting = side_at(w, i, -side)
     emit(w, fills, t_ns, i, side, price, qty, 0, 0, 0)
-    slot = find(w, i, level_id(-side, price))
+    slot = recorded(w, i, -side, price)
     if slot != 0:
         w[slot + EXTRA] = min(w[slot + EXTRA] + qty, w[slot + QTY])
     if w[instrument_at(w, i) + OWN_ORDERS] == 0:

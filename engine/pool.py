@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.jit import inline_kernel, kernel
+from engine.jit import inline_kernel
 from engine.layout import (
     EXTRA,
     FREE,
