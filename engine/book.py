@@ -144,6 +144,7 @@ def apply_event(books: Books, event: Any) -> int:
 @kernel
 def apply_all(books: Books, events: EventArray, fills: FillArray) -> int:
     """Apply many events; returns how many fills they gave. Those beyond len(fills) are not written."""
+    # Not by `apply`: a call that hands over two arrays costs a fifth of an event.
     w, made = borrowed(books.words), borrowed(books.fills)
     written = 0
     for k in range(len(events)):
