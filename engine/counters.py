@@ -14,7 +14,7 @@ from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
 
 EVENT_OF_KIND = 0  # one for each event kind
-REJECTED_FOR = 12  # one for each Reason
+REJECTED_FOR = len(KIND_NAMES)  # one for each Reason
 (
     MARKET_ORDERS,
     LATE_EVENTS,

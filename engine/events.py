@@ -38,14 +38,23 @@ HIDDEN: Final = 8  # an execution against undisplayed interest: changes no book
 CLEAR: Final = 9  # the venue's whole book is void; our own orders stay unless EVERYTHING is set
 HALT: Final = 10  # no matching until RESUME; orders may still come to rest and be cancelled
 RESUME: Final = 11  # matching again; what crossed meanwhile trades at the older order's price
+# A resting order gets a new price and qty, its new *remaining* size (what has traded already does not count).
+# The same price and not more lots: it keeps its place; anything else: it arrives anew and may match. Its side stays.
+REPLACE: Final = 12
 KIND_NAMES: Final = (
     "none", "limit", "reduce", "cancel", "ioc", "level", "trade", "execute", "hidden", "clear", "halt", "resume",
+    "replace",
 )  # fmt: skip
 
-REST_ONLY: Final = 1  # LIMIT: rest without matching (replay of a venue that has matched already)
-POST_ONLY: Final = 2  # LIMIT: refused where it would match
+REST_ONLY: Final = 1  # LIMIT, REPLACE: rest without matching (replay of a venue that has matched already)
+POST_ONLY: Final = 2  # LIMIT, REPLACE: refused where it would match
 EVERYTHING: Final = 4  # CLEAR: our own orders too
 WRAP: Final = 8  # first event of a repeated session
+FOK: Final = 16  # IOC: refused unless all of it trades at once
+# IOC, LIMIT, REPLACE: what happens where our aggressor meets our own resting order. With neither flag the
+# resting order is cancelled and the aggressor goes on.
+STP_TAKER: Final = 32  # the aggressor's rest is cancelled
+STP_BOTH: Final = 64  # both are
 
 FILL: Final = np.dtype(
     [
@@ -57,11 +66,25 @@ FILL: Final = np.dtype(
         ("qty", np.int64),  # lots
         ("instrument", np.int32),
         ("side", np.int8),  # the aggressor's side
-        ("flags", np.uint8),  # 0: a trade; SELF_CANCEL: no trade
+        ("flags", np.uint8),  # 0: a trade; SELF_CANCEL, TAKER_CANCEL: no trade
     ],
     align=True,
 )
-SELF_CANCEL: Final = 1  # our aggressor met our own resting order: qty of maker_id was cancelled, nothing traded
+# Our aggressor met our own resting order, nothing traded:
+SELF_CANCEL: Final = 1  # qty of maker_id was cancelled
+TAKER_CANCEL: Final = 2  # qty of taker_id was cancelled, all that was left of it
+
+# Why an event was refused; a refused event is counted and changes nothing else.
+UNKNOWN_ORDER: Final = -1  # no order rests under that id (it may have just been filled)
+DUPLICATE_ID: Final = -2  # an order rests under that id
+BOOK_FULL: Final = -3
+INVALID: Final = -4  # a field is outside what its kind allows
+WOULD_MATCH: Final = -5  # POST_ONLY
+VENUE_HALTED: Final = -6  # an IOC while there is no matching
+UNFILLABLE: Final = -7  # FOK, and not all of it can trade now
+REFUSAL_NAMES: Final = (
+    "unknown_order", "duplicate_id", "book_full", "invalid", "would_match", "venue_halted", "unfillable",
+)  # fmt: skip
 
 MAX_VENUE_ID: Final = (1 << 61) - 1
 MAX_PRICE_TICKS: Final = (1 << 48) - 1

@@ -159,7 +159,7 @@ def move_window(w: IntArray, side: int, best: int) -> None:
         slot = following
 
 
-@kernel
+@inline_kernel
 def insert(w: IntArray, side: int, slot: int) -> None:
     """Let a slot (ID, KEY and QTY set) join the end of its price's queue."""
     key = w[slot + KEY]

@@ -10,6 +10,8 @@ not known is estimated:
   proportion, ahead of us and behind us alike (rounded against us). What is added stands behind us.
 - A recorded level of the other side that appears at or beyond our price would have met our order:
   it fills it, up to its size.
+- After a halt our own orders meet the recorded levels that they cross by then; where our own bid and
+  ask cross each other the older one (ids of ours fall) is cancelled.
 - Our own aggressors take visible size level by level. The recording does not react, but what they
   took (and what was printed) is not there again before the level's next update.
 """
@@ -17,9 +19,25 @@ not known is estimated:
 from __future__ import annotations
 
 from engine import ladder
-from engine.events import FillArray
+from engine.events import SELF_CANCEL, FillArray
 from engine.jit import inline_kernel, kernel
-from engine.layout import BEST, EXTRA, FREE, HALTED, ID, LEVEL_ID, NO_KEY, OWN_ORDERS, QTY
+from engine.layout import (
+    BASE,
+    BEST,
+    EXTRA,
+    FAR_COUNT,
+    FREE,
+    HALTED,
+    HEAD,
+    ID,
+    KEY,
+    LEVEL_ID,
+    NEXT,
+    NO_KEY,
+    OWN_ORDERS,
+    QTY,
+    WINDOW,
+)
 from engine.matching import drop, emit, following, leading, take_off
 from engine.pool import find, instrument_at, side_at, take_slot
 from metrics.frame import IntArray
@@ -32,9 +50,24 @@ def level_id(side: int, price: int) -> int:
 
 
 @inline_kernel
+def recorded(w: IntArray, i: int, side: int, price: int) -> int:
+    """Slot of a recorded level, 0 where there is none. In the window it is seen without asking the hash."""
+    ladder_side = side_at(w, i, side)
+    index = side * price - w[ladder_side + BASE]
+    slot = 0
+    if 0 <= index < WINDOW:
+        slot = w[ladder.level_at(ladder_side, index) + HEAD]
+        while slot != 0 and w[slot + ID] < 0:
+            slot = w[slot + NEXT]
+    elif w[ladder_side + FAR_COUNT] > 0:
+        slot = find(w, i, level_id(side, price))
+    return int(slot)
+
+
+@inline_kernel
 def visible_at(w: IntArray, i: int, side: int, price: int) -> int:
     """Lots of a recorded level that prints and our own aggressors have left."""
-    slot = find(w, i, level_id(side, price))
+    slot = recorded(w, i, side, price)
     if slot == 0:
         return 0
     return int(w[slot + QTY] - w[slot + EXTRA])
@@ -72,11 +105,44 @@ def _meet(w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: in
         key = below
 
 
+@inline_kernel
+def _best_own(w: IntArray, ladder_side: int) -> int:
+    """Slot of the first of our own orders on a side, 0 where there is none."""
+    key = w[ladder_side + BEST]
+    while key != NO_KEY and ladder.level_own(w, ladder_side, key) == 0:
+        key = ladder.next_key(w, ladder_side, key)
+    slot = leading(w, ladder_side, key) if key != NO_KEY else 0
+    while slot != 0 and w[slot + ID] > 0:
+        slot = following(w, ladder_side, slot, key)
+    return int(slot)
+
+
+@kernel
+def meet_all(w: IntArray, fills: FillArray, t_ns: int, i: int) -> None:
+    """What crossed while matching was halted: recorded levels fill our orders, best first."""
+    for side in (1, -1):
+        ladder_side, opposite = side_at(w, i, side), side_at(w, i, -side)
+        key = w[ladder_side + BEST]
+        while key != NO_KEY and w[opposite + BEST] != NO_KEY and key + w[opposite + BEST] >= 0:
+            slot = recorded(w, i, side, side * key)
+            if slot != 0:
+                _meet(w, fills, t_ns, i, side, side * key, slot)
+            key = ladder.next_key(w, ladder_side, key)
+    bid, ask = side_at(w, i, 1), side_at(w, i, -1)
+    buy, sell = _best_own(w, bid), _best_own(w, ask)
+    while buy != 0 and sell != 0 and w[buy + KEY] + w[sell + KEY] >= 0:
+        older, younger = (buy, sell) if w[buy + ID] > w[sell + ID] else (sell, buy)
+        ladder_side, side = (bid, -1) if older == buy else (ask, 1)
+        emit(w, fills, t_ns, i, side, abs(w[older + KEY]), w[older + QTY], w[older + ID], w[younger + ID], SELF_CANCEL)
+        drop(w, ladder_side, older)
+        buy, sell = _best_own(w, bid), _best_own(w, ask)
+
+
 @kernel
 def set_level(w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: int, qty: int) -> int:
     """The recorded size at a price is now qty (0: none). Returns 0, or -1 where no slot is free."""
     at, ladder_side = instrument_at(w, i), side_at(w, i, side)
-    slot = find(w, i, level_id(side, price))
+    slot = recorded(w, i, side, price)
     if slot == 0 and qty == 0:
         return 0
     if slot == 0:
@@ -103,7 +169,7 @@ def print_trade(w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, pri
     """A recorded print: the market's own fill, and what it would have filled of our resting orders."""
     resting = side_at(w, i, -side)
     emit(w, fills, t_ns, i, side, price, qty, 0, 0, 0)
-    slot = find(w, i, level_id(-side, price))
+    slot = recorded(w, i, -side, price)
     if slot != 0:
         w[slot + EXTRA] = min(w[slot + EXTRA] + qty, w[slot + QTY])
     if w[instrument_at(w, i) + OWN_ORDERS] == 0:

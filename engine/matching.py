@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine import ladder
-from engine.events import SELF_CANCEL, FillArray
+from engine.events import SELF_CANCEL, STP_BOTH, STP_TAKER, TAKER_CANCEL, FillArray
 from engine.jit import inline_kernel, kernel
 from engine.layout import (
     BASE,
@@ -28,7 +28,7 @@ from engine.pool import give_slot, instrument_at, side_at
 from metrics.frame import IntArray
 
 
-@kernel
+@inline_kernel
 def emit(
     w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, price: int, qty: int, maker_id: int, taker_id: int,
     flags: int,
@@ -55,7 +55,7 @@ def emit(
         w[at + TRADED] += qty
 
 
-@kernel
+@inline_kernel
 def drop(w: IntArray, ladder_side: int, slot: int) -> None:
     """Remove an order from its queue and from the pool."""
     ladder.remove(w, ladder_side, slot)
@@ -89,13 +89,13 @@ def leading(w: IntArray, ladder_side: int, key: int) -> int:
 
 @kernel
 def match(
-    w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, worst: int, qty: int, taker_id: int,
+    w: IntArray, fills: FillArray, t_ns: int, i: int, side: int, worst: int, qty: int, taker_id: int, flags: int,
 ) -> int:  # fmt: skip
     """Trade an aggressor against the other side, best price first, oldest order first; returns the lots left.
 
     worst: the lowest key of the other side that it accepts (-limit for a buy, +limit for a sell, as
     `-side * limit`). A recorded level gives what is visible and stays: the recording does not react.
-    An own order met by our own aggressor is cancelled, nothing trades (SELF_CANCEL).
+    Our own aggressor does not trade with our own order: one of them or both are cancelled, as flags say.
     """
     opposite = side_at(w, i, -side)
     in_levels = w[instrument_at(w, i) + LEVEL_BOOK] != 0
@@ -114,8 +114,12 @@ def match(
                     left -= taken
                     emit(w, fills, t_ns, i, side, price, taken, 0, taker_id, 0)
             elif maker_id < 0 and taker_id < 0:
-                emit(w, fills, t_ns, i, side, price, w[slot + QTY], maker_id, taker_id, SELF_CANCEL)
-                drop(w, opposite, slot)
+                if flags & STP_TAKER == 0:
+                    emit(w, fills, t_ns, i, side, price, w[slot + QTY], maker_id, taker_id, SELF_CANCEL)
+                    drop(w, opposite, slot)
+                if flags & (STP_TAKER | STP_BOTH) != 0:
+                    emit(w, fills, t_ns, i, side, price, left, maker_id, taker_id, TAKER_CANCEL)
+                    left = 0
             else:
                 taken = min(left, w[slot + QTY])
                 left -= taken
@@ -124,6 +128,31 @@ def match(
             slot = after
         key = ladder.next_key(w, opposite, key) if in_levels else w[opposite + BEST]
     return left
+
+
+@kernel
+def fillable(w: IntArray, i: int, side: int, worst: int, qty: int, taker_id: int, flags: int) -> bool:
+    """Whether `match` with these arguments would trade all of qty.
+
+    It walks the way `match` walks. Own orders that self-trade prevention would cancel do not count,
+    and what stands behind one that would stop our aggressor does not either.
+    """
+    opposite = side_at(w, i, -side)
+    left = qty
+    key = w[opposite + BEST]
+    while left > 0 and key != NO_KEY and key >= worst:
+        slot = leading(w, opposite, key)
+        while left > 0 and slot != 0:
+            maker_id = w[slot + ID]
+            if maker_id >= LEVEL_ID:
+                left -= w[slot + QTY] - w[slot + EXTRA]
+            elif maker_id >= 0 or taker_id >= 0:
+                left -= w[slot + QTY]
+            elif flags & (STP_TAKER | STP_BOTH) != 0:
+                return False
+            slot = following(w, opposite, slot, key)
+        key = ladder.next_key(w, opposite, key)
+    return bool(left <= 0)
 
 
 @kernel

@@ -14,7 +14,7 @@ from engine import account as acc
 from engine import counters as at
 from engine.book import Books, apply
 from engine.buckets import bucket_of
-from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
+from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, TAKER_CANCEL, FillArray
 from engine.gates import Reason, check_order
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
@@ -134,9 +134,10 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
     for k in range(count):
         fill = fills[k]
         i, side = word(fill.instrument), word(fill.side)
-        if fill.flags & SELF_CANCEL:
-            place = (-fill.maker_id) & 3
-            if desk.own[i, place, ID] == fill.maker_id:
+        if fill.flags & (SELF_CANCEL | TAKER_CANCEL):
+            cancelled_id = fill.maker_id if fill.flags & SELF_CANCEL else fill.taker_id
+            place = (-cancelled_id) & 3
+            if desk.own[i, place, ID] == cancelled_id:
                 desk.own[i, place, LEFT] -= fill.qty
                 if desk.own[i, place, LEFT] <= 0:
                     desk.own[i, place, ID] = 0

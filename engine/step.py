@@ -14,7 +14,7 @@ from engine import counters as at
 from engine import strategy as plan
 from engine.book import Books, apply, best_price, others_price
 from engine.decide import decide_parent, decide_quotes
-from engine.events import CLEAR, HALT, HIDDEN, RESUME, EventArray
+from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
 from engine.gates import TradingState
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
@@ -60,7 +60,7 @@ def count_event(desk: Desk, i: int, kind: int, t_ns: int, lag_ns: int, late_ns: 
     """Count one market event that has just been applied."""
     record(desk, at.LATENCY_MARKET_DATA, lag_ns)
     desk.counts[at.EVENT_OF_KIND + kind] += 1
-    if kind < CLEAR and kind != HIDDEN:
+    if (kind < CLEAR and kind != HIDDEN) or kind == REPLACE:
         desk.counts[at.MARKET_ORDERS] += 1
     elif kind == HALT:
         desk.status[i, VENUE_HALTED] = 1

@@ -1,10 +1,11 @@
-"""The order book: price-time priority, checked event by event against a slow reference."""
+"""The order book: price-time priority, checked event by event against a slow reference and a ledger."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.book import (
-    BOOK_FULL,
-    INVALID,
+    Books,
     apply,
     apply_all,
     best_price,
-    best_qty,
     counters,
     depth,
+    is_halted,
+    last_trade_price,
     make_books,
     others_price,
     own_orders,
@@ -30,145 +31,194 @@ from engine.book import (
 from engine.events import (
     CANCEL,
     CLEAR,
+    EVERYTHING,
     EXECUTE,
+    FOK,
     HALT,
     IOC,
-    LEVEL,
     LIMIT,
     POST_ONLY,
     REDUCE,
+    REFUSAL_NAMES,
+    REPLACE,
     REST_ONLY,
     RESUME,
+    STP_BOTH,
+    STP_TAKER,
     empty_events,
     empty_fills,
 )
 from engine.feeds.tape import load_tape
-from tests.engine.reference_book import ReferenceBook
+from tests.engine.ledger import Ledger
+from tests.engine.reference_book import Fill, ReferenceBook
 
-BOOKS = make_books(3, max_orders=256, max_fills=256)
+INSTRUMENTS = 3
+BOOKS = make_books(INSTRUMENTS, max_orders=256, max_fills=256)
 FIELDS = ("maker_id", "taker_id", "price", "qty", "side", "flags")
-KINDS = [LIMIT] * 8 + [IOC] * 2 + [CANCEL] * 3 + [REDUCE] * 2 + [EXECUTE] * 2 + [CLEAR, HALT, RESUME, RESUME]
+KINDS = (
+    [LIMIT] * 8 + [IOC] * 4 + [CANCEL] * 3 + [REDUCE] * 2 + [REPLACE] * 4 + [EXECUTE] * 2 + [CLEAR, HALT, RESUME, RESUME]
+)  # fmt: skip
+FLAGS = {
+    LIMIT: [0, 0, 0, 0, REST_ONLY, POST_ONLY, STP_TAKER, STP_BOTH],
+    REPLACE: [0, 0, 0, 0, REST_ONLY, POST_ONLY, STP_TAKER, STP_BOTH],
+    IOC: [0, 0, STP_TAKER, STP_BOTH, FOK, FOK, FOK | STP_TAKER, FOK | STP_BOTH],
+    CLEAR: [0, EVERYTHING],
+}
+IDS = [*range(1, 12), -1, -2, -3, -4, -5]
 
 near = st.integers(95, 105)
 anywhere = st.one_of(near, near, near, st.integers(1, 20_000), st.integers(1, 1 << 40))
-event = st.tuples(
-    st.sampled_from(KINDS),
-    st.sampled_from([*range(1, 12), -1, -2, -3]),
-    st.sampled_from([1, -1]),
-    anywhere,
-    st.integers(1, 9),
-    st.sampled_from([0, 0, 0, REST_ONLY, POST_ONLY]),
-)
 
 
-def levels(books, i: int, side: int) -> list[tuple[int, int]]:
+@st.composite
+def some_event(draw: st.DrawFn) -> tuple[int, int, int, int, int, int, int]:
+    """(instrument, kind, order_id, side, price, qty, flags); few ids, so that orders are met again and again."""
+    kind = draw(st.sampled_from(KINDS))
+    price = draw(anywhere)
+    if kind == IOC and draw(st.booleans()):
+        price = 0  # a market order
+    flags = draw(st.sampled_from(FLAGS.get(kind, [0])))
+    return (
+        draw(st.sampled_from([0, 1, 1, 1, 2])), kind, draw(st.sampled_from(IDS)), draw(st.sampled_from([1, -1])), price,
+        draw(st.integers(1, 9)), flags,
+    )  # fmt: skip
+
+
+def levels(books: Books, i: int, side: int) -> list[tuple[int, int]]:
     prices, quantities = np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int64)
     count = depth(books, i, side, prices, quantities)
     return list(zip(prices[:count].tolist(), quantities[:count].tolist(), strict=True))
 
 
-def play(books, i: int, kind: int, order_id: int, side: int, price: int, qty: int, flags: int):
+def play(books: Books, i: int, kind: int, order_id: int, side: int, price: int, qty: int, flags: int):
     """Apply one event; a list of its fills or the refusal."""
     count = apply(books, 7, order_id, price, qty, i, kind, side, flags)
-    return count if count < 0 else [tuple(int(fill[name]) for name in FIELDS) for fill in books.fills[:count]]
+    if count < 0:
+        return count
+    columns = [books.fills[:count][name].tolist() for name in FIELDS]
+    return list(zip(*columns, strict=True))
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.lists(event, max_size=60))
+class Twins:
+    """The compiled books beside their references, and a ledger for each instrument."""
+
+    def __init__(self, books: Books, instruments: int = INSTRUMENTS) -> None:
+        reset(books)
+        self.books = books
+        self.references = [ReferenceBook() for _ in range(instruments)]
+        self.ledgers = [Ledger(books, i) for i in range(instruments)]
+        self.events = 0
+
+    def apply(self, i: int, *event: int) -> int | list[Fill]:
+        """Apply an event to both; they agree in its outcome and in the whole instrument, and nothing is lost."""
+        self.events += 1
+        outcome = play(self.books, i, *event)
+        assert outcome == self.references[i].apply(*event)
+        self.ledgers[i].follow(*event, outcome)
+        self.compare(i)
+        return outcome
+
+    def compare(self, i: int) -> None:
+        books, reference = self.books, self.references[i]
+        for side in (1, -1):
+            queue = reference.queue(side)
+            assert levels(books, i, side) == reference.depth(side)[:64]
+            assert best_price(books, i, side) == (queue[0].price if queue else 0)
+            assert others_price(books, i, side) == next((o.price for o in queue if o.order_id > 0), 0)
+            ahead: Counter[int] = Counter()
+            for order in queue:
+                assert qty_ahead(books, i, order.order_id) == ahead[order.price]
+                ahead[order.price] += order.qty
+        assert own_orders(books, i) == sum(order.order_id < 0 for order in reference.orders)
+        assert is_halted(books, i) == reference.halted
+        assert last_trade_price(books, i) == reference.last_price
+
+    def compare_counters(self) -> None:
+        counted = counters(self.books)
+        refused = sum((reference.refused for reference in self.references), Counter[str]())
+        assert {name: counted[f"refused_{name}"] for name in REFUSAL_NAMES} == {n: refused[n] for n in REFUSAL_NAMES}
+        assert counted["events"] == self.events
+        assert counted["resting"] == sum(len(reference.orders) for reference in self.references)
+        assert counted["resting_peak"] >= counted["resting"]
+        assert counted["lost_fills"] == 0
+
+
+def run_streams(events: list[tuple[int, ...]]) -> None:
+    twins = Twins(BOOKS)
+    for i, *event in events:
+        twins.apply(i, *event)
+        twins.compare_counters()
+    for i in range(INSTRUMENTS):
+        twins.compare(i)
+
+
+@settings(max_examples=400)
+@given(st.lists(some_event(), max_size=50))
 def test_every_event_gives_the_fills_and_the_book_that_the_reference_gives(events) -> None:
-    reset(BOOKS)
-    reference = ReferenceBook()
-    apply(BOOKS, 0, 5, 100, 1, 0, LIMIT, 1, 0)  # a neighbour with the same id: books do not mix
-    for kind, order_id, side, price, qty, flags in events:
-        if kind == CLEAR:
-            flags &= 4
-        arguments = (kind, order_id, side, price, qty, flags)
-        assert play(BOOKS, 1, *arguments) == reference.apply(*arguments)
-        for s in (1, -1):
-            assert levels(BOOKS, 1, s) == reference.depth(s)[:64]
-            queue = reference.queue(s)
-            assert best_price(BOOKS, 1, s) == (queue[0].price if queue else 0)
-            others = [order.price for order in queue if order.order_id > 0]
-            assert others_price(BOOKS, 1, s) == (others[0] if others else 0)
-        for order in reference.orders:
-            ahead = [
-                o.qty
-                for o in reference.orders
-                if (o.side, o.price) == (order.side, order.price) and o.came < order.came
-            ]
-            assert qty_ahead(BOOKS, 1, order.order_id) == sum(ahead)
-        assert own_orders(BOOKS, 1) == sum(order.order_id < 0 for order in reference.orders)
-    assert levels(BOOKS, 0, 1) == [(100, 1)]
-    assert counters(BOOKS)["resting"] == 1 + len(reference.orders)
+    run_streams(events)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(event, min_size=1, max_size=60))
+@pytest.mark.prove
+@settings(max_examples=8_000)
+@given(st.lists(some_event(), max_size=70))
+def test_thousands_of_streams_give_what_the_reference_gives(events) -> None:
+    run_streams(events)
+
+
+def long_run(events: int, seed: int) -> Counter[int]:
+    """A seeded stream around a wandering price, most of it about orders that rest or have just gone."""
+    random = np.random.default_rng(seed)
+    twins = Twins(BOOKS)
+    outcomes: Counter[int] = Counter()
+    price, last_id = 50_000, 0
+    recent: list[int] = [1]
+    for _ in range(events):
+        i, side = int(random.integers(INSTRUMENTS)), 1 - 2 * int(random.integers(2))
+        kind = KINDS[int(random.integers(len(KINDS) - 4))]  # halts and clearings less often than there
+        if random.random() < 0.01:
+            kind = RESUME if twins.references[i].halted else (HALT, CLEAR)[int(random.integers(2))]
+        if random.random() < 0.01:
+            price += int(random.integers(-3_000, 3_001))
+        limit = max(price + int(random.normal() * (4 if random.random() < 0.97 else 4_000)), 1)
+        flags = FLAGS.get(kind, [0])[int(random.integers(len(FLAGS.get(kind, [0]))))]
+        order_id = recent[int(random.integers(len(recent)))]
+        if twins.references[i].orders and random.random() < 0.5:
+            order_id = twins.references[i].orders[int(random.integers(len(twins.references[i].orders)))].order_id
+        if kind == LIMIT:
+            last_id += 1
+            order_id = -last_id if random.random() < 0.3 else last_id
+            recent = [*recent[-60:], order_id]
+        elif kind == IOC:
+            order_id = -(1 << 40) if random.random() < 0.4 else 0
+            limit = limit if random.random() < 0.7 else 0
+        outcome = twins.apply(i, kind, order_id, side, limit, int(random.integers(1, 30)), flags)
+        outcomes[kind if isinstance(outcome, list) else outcome] += 1
+    twins.compare_counters()
+    return outcomes
+
+
+def test_a_long_stream_gives_what_the_reference_gives() -> None:
+    outcomes = long_run(4_000, seed=20)
+    assert all(outcomes[-1 - k] > 0 for k in (0, 4, 5, 6)), "the stream does not reach what it is to try"
+    assert all(outcomes[kind] > 0 for kind in set(KINDS))
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("seed", range(5))
+def test_long_streams_give_what_the_reference_gives(seed) -> None:
+    long_run(40_000, seed)
+
+
+@settings(max_examples=40)
+@given(st.lists(some_event(), min_size=1, max_size=60))
 def test_the_same_events_give_the_same_state_to_the_last_bit(events) -> None:
     states = []
     for _ in range(2):
-        books = make_books(2, max_orders=64, max_fills=64)
-        for kind, order_id, side, price, qty, flags in events:
-            apply(books, 7, order_id, price, qty, 0, kind, side, flags)
+        books = make_books(INSTRUMENTS, max_orders=64, max_fills=64)
+        for i, kind, order_id, side, price, qty, flags in events:
+            apply(books, 7, order_id, price, qty, i, kind, side, flags)
         states.append((books.words.tobytes(), books.fills.tobytes()))
     assert states[0] == states[1]
-
-
-def test_a_book_whose_touch_wanders_far_keeps_every_order_in_its_queue() -> None:
-    reset(BOOKS)
-    reference = ReferenceBook()
-    random = np.random.default_rng(5)
-    price = 50_000
-    for step in range(4_000):
-        price += int(random.integers(-900, 901))
-        kind = (LIMIT, LIMIT, IOC, CANCEL)[int(random.integers(4))]
-        side = 1 - 2 * int(random.integers(2))
-        order_id = step + 1
-        if kind == CANCEL and reference.orders:
-            order_id = reference.orders[int(random.integers(len(reference.orders)))].order_id
-        limit = max(price - side * int(random.integers(0, 9_000)), 1)
-        arguments = (kind, order_id, side, limit, int(random.integers(1, 9)), 0)
-        assert play(BOOKS, 2, *arguments) == reference.apply(*arguments)
-        if len(reference.orders) > 200:
-            for order in reference.orders[:100]:
-                apply(BOOKS, 7, order.order_id, 0, 0, 2, CANCEL, order.side, 0)
-            reference.orders = reference.orders[100:]
-        assert levels(BOOKS, 2, side) == reference.depth(side)[:64]
-    assert counters(BOOKS)["rebases"] > 10
-
-
-def test_a_full_book_refuses_the_next_order_and_goes_on() -> None:
-    books = make_books(1, max_orders=2)
-    assert play(books, 0, LIMIT, 1, 1, 10, 5, 0) == []
-    assert play(books, 0, LIMIT, 2, 1, 11, 5, 0) == []
-    assert play(books, 0, LIMIT, 3, 1, 12, 5, 0) == BOOK_FULL
-    assert play(books, 0, CANCEL, 1, 1, 0, 0, 0) == []
-    assert play(books, 0, LIMIT, 3, 1, 12, 5, 0) == []
-    assert best_qty(books, 0, 1) == 5
-    assert counters(books)["refused_book_full"] == 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "order_id", "side", "price", "qty"),
-    [
-        (LIMIT, 0, 1, 10, 5), (LIMIT, 1, 0, 10, 5), (LIMIT, 1, 1, 0, 5), (LIMIT, 1, 1, 10, 0), (LIMIT, 1, 1, -3, 5),
-        (LIMIT, 1 << 62, 1, 10, 5), (LIMIT, 1, 1, 1 << 60, 5), (IOC, 0, 1, 10, 0), (LEVEL, 0, 1, 10, 5), (99, 1, 1, 10, 5),
-    ],
-)  # fmt: skip
-def test_events_that_mean_nothing_are_refused(kind, order_id, side, price, qty) -> None:
-    books = make_books(1, max_orders=2)
-    assert apply(books, 1, order_id, price, qty, 0, kind, side, 0) == INVALID
-    assert apply(books, 1, 1, 10, 5, 9, LIMIT, 1, 0) == INVALID
-    assert counters(books)["resting"] == 0
-
-
-def test_fills_beyond_the_room_are_counted() -> None:
-    books = make_books(1, max_orders=8, max_fills=2)
-    for order_id in (1, 2, 3):
-        apply(books, 1, order_id, 10, 1, 0, LIMIT, -1, 0)
-    assert apply(books, 1, 0, 0, 3, 0, IOC, 1, 0) == 2
-    assert counters(books)["lost_fills"] == 1
-    assert best_price(books, 0, -1) == 0
 
 
 def test_the_recorded_order_flow_twice_gives_the_same_fills(marketdata) -> None:
@@ -187,30 +237,35 @@ def random_events(n: int):
     """A stream over three instruments that fills, empties and moves the books; for the checked build too."""
     random = np.random.default_rng(11)
     events = empty_events(n)
-    events["kind"] = random.choice(KINDS, n)
-    events["kind"][events["kind"] == CLEAR] = LIMIT
+    events["kind"] = random.choice([kind for kind in KINDS if kind != CLEAR], n)
     events["order_id"] = random.choice([*range(1, 90), *range(-9, 0)], n)
-    events["instrument"] = random.integers(0, 3, n)
+    events["instrument"] = random.integers(0, INSTRUMENTS, n)
     events["side"] = random.choice([1, -1], n)
     events["price"] = np.where(
         random.random(n) < 0.1, random.integers(1, 60_000, n), 20_000 + random.integers(-9, 10, n)
     )
     events["qty"] = random.integers(1, 20, n)
+    events["flags"] = [random.choice(FLAGS.get(int(kind), [0])) for kind in events["kind"]]
     return events
+
+
+def checked_build(events: int, folder: Path) -> list[int]:
+    """How many fills the streams gave in books that were compiled with every index checked."""
+    program = (
+        "from tests.engine.test_book import *\n"
+        "books = make_books(3, max_orders=100, max_fills=16)\n"
+        f"print(apply_all(books, random_events({events}), empty_fills(10)))\n"
+        "from tests.engine.test_levels import random_levels\n"
+        "books = make_books(1, max_orders=50, max_fills=16, level_book=True)\n"
+        f"print(apply_all(books, random_levels({events}), empty_fills(10)))\n"
+    )
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(folder)}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(count) for count in done.stdout.split()]
 
 
 @pytest.mark.prove
 def test_the_books_touch_nothing_outside_their_arrays(tmp_path) -> None:
-    program = (
-        "from tests.engine.test_book import *\n"
-        "books = make_books(3, max_orders=100, max_fills=16)\n"
-        "print(apply_all(books, random_events(20_000), empty_fills(10)))\n"
-        "from tests.engine.test_levels import random_levels\n"
-        "books = make_books(1, max_orders=50, max_fills=16, level_book=True)\n"
-        "print(apply_all(books, random_levels(20_000), empty_fills(10)))\n"
-    )
-    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(int(count) > 1000 for count in done.stdout.split())
+    assert all(count > 1_000 for count in checked_build(20_000, tmp_path))

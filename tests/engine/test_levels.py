@@ -14,14 +14,34 @@ from engine.book import (
     best_price,
     best_qty,
     counters,
-    level_qty,
     make_books,
     order_qty,
     others_price,
     qty_ahead,
     reset,
 )
-from engine.events import CANCEL, CLEAR, EVERYTHING, IOC, LEVEL, LIMIT, POST_ONLY, TRADE, empty_events
+from engine.events import (
+    CANCEL,
+    CLEAR,
+    EVERYTHING,
+    FOK,
+    HALT,
+    IOC,
+    LEVEL,
+    LIMIT,
+    POST_ONLY,
+    REDUCE,
+    REPLACE,
+    REST_ONLY,
+    RESUME,
+    STP_BOTH,
+    STP_TAKER,
+    TRADE,
+    UNFILLABLE,
+    empty_events,
+)
+from tests.engine.reference_levels import ReferenceLevels
+from tests.engine.test_book import levels, play
 
 BID, ASK = 1, -1
 BOOKS = make_books(1, max_orders=512, max_fills=256, level_book=True)
@@ -140,11 +160,41 @@ def test_orders_of_others_do_not_belong_in_a_level_book(market) -> None:
     assert market.send(IOC, 0, BID, 100, 10) == INVALID
 
 
+def test_a_replaced_order_keeps_its_estimated_place_only_where_it_shrinks(market) -> None:
+    market.send(LIMIT, -1, BID, 100, 10)
+    market.trade(ASK, 100, 30)
+    assert market.send(REPLACE, -1, BID, 100, 4) == []
+    assert (order_qty(market.books, 0, -1), qty_ahead(market.books, 0, -1)) == (4, 20)
+    market.level(BID, 100, 70)
+    assert market.send(REPLACE, -1, BID, 100, 5) == []
+    assert qty_ahead(market.books, 0, -1) == 70
+    assert market.send(REPLACE, -1, BID, 102, 45) == [(102, 40, BID)]
+    assert order_qty(market.books, 0, -1) == 5
+
+
+def test_fill_or_kill_counts_what_is_visible_and_not_what_was_used_up(market) -> None:
+    assert market.send(IOC, -1, BID, 103, 101, FOK) == UNFILLABLE
+    market.trade(BID, 102, 30)
+    assert market.send(IOC, -1, BID, 103, 71, FOK) == UNFILLABLE
+    assert market.send(IOC, -1, BID, 103, 70, FOK) == [(102, 10, BID), (103, 60, BID)]
+
+
+def test_after_a_halt_our_orders_meet_the_levels_that_they_cross(market) -> None:
+    market.send(HALT, 0, 0, 0, 0)
+    market.send(LIMIT, -1, BID, 102, 50)
+    market.send(LIMIT, -2, ASK, 101, 3)
+    assert market.level(ASK, 101, 8) == []
+    fills = market.send(RESUME, 0, 0, 0, 0)
+    assert fills == [(102, 8, ASK), (102, 40, ASK), (102, 2, ASK)]  # the last one is the cancelled rest
+    assert (order_qty(market.books, 0, -1), order_qty(market.books, 0, -2)) == (0, 3)
+
+
 def random_levels(n: int):
     """A stream of levels, prints and own orders; for the checked build too."""
     random = np.random.default_rng(3)
     events = empty_events(n)
-    events["kind"] = random.choice([LEVEL, LEVEL, LEVEL, LEVEL, TRADE, LIMIT, IOC, CANCEL], n)
+    kinds = [LEVEL, LEVEL, LEVEL, LEVEL, TRADE, LIMIT, IOC, CANCEL, REPLACE]
+    events["kind"] = random.choice(kinds, n)
     events["order_id"] = -random.integers(1, 9, n)
     events["side"] = random.choice([1, -1], n)
     far = random.random(n) < 0.1
@@ -153,50 +203,59 @@ def random_levels(n: int):
     return events
 
 
-action = st.tuples(
-    st.sampled_from([LEVEL, LEVEL, LEVEL, TRADE, LIMIT, IOC, CANCEL]),
-    st.integers(-4, -1),
-    st.sampled_from([1, -1]),
-    st.one_of(st.integers(98, 104), st.integers(1, 30_000)),
-    st.integers(0, 30),
-)
+OWN_FLAGS = [0, 0, 0, 0, REST_ONLY, POST_ONLY, STP_TAKER, STP_BOTH]
+FLAGS = {
+    LIMIT: OWN_FLAGS,
+    REPLACE: OWN_FLAGS,
+    IOC: [0, 0, STP_TAKER, STP_BOTH, FOK, FOK | STP_TAKER, FOK | STP_BOTH],
+    CLEAR: [0, 0, EVERYTHING],
+}
+KINDS = (
+    [LEVEL] * 8 + [TRADE] * 4 + [LIMIT] * 5 + [REPLACE] * 3 + [IOC] * 3 + [CANCEL, REDUCE, CLEAR, HALT, RESUME, RESUME]
+)  # fmt: skip
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.lists(action, max_size=60))
-def test_levels_are_as_recorded_and_no_own_order_trades_more_than_it_has(actions) -> None:
+@st.composite
+def some_event(draw: st.DrawFn) -> tuple[int, int, int, int, int, int]:
+    """(kind, order_id, side, price, qty, flags) of a sound event."""
+    kind = draw(st.sampled_from(KINDS))
+    price = draw(st.one_of(st.integers(98, 104), st.integers(98, 104), st.integers(1, 30_000)))
+    qty = draw(st.integers(0 if kind == LEVEL else 1, 30))
+    if kind == IOC and draw(st.booleans()):
+        price = 0
+    flags = draw(st.sampled_from(FLAGS.get(kind, [0])))
+    order_id = 0 if kind in (LEVEL, TRADE) else draw(st.integers(-5, -1))
+    return kind, order_id, draw(st.sampled_from([1, -1])), price, qty, flags
+
+
+def compare_with_reference(events) -> None:
     reset(BOOKS)
-    recorded: dict[tuple[int, int], int] = {}
-    ours: dict[int, tuple[int, int, int]] = {}  # id: side, price, left
-    for kind, order_id, side, price, qty in actions:
-        resting = dict(ours)
-        count = apply(BOOKS, 1, order_id if kind in (LIMIT, IOC, CANCEL) else 0, price, qty, 0, kind, side, 0)
-        if kind == LEVEL:
-            recorded[side, price] = qty
-        if count >= 0 and kind == LIMIT:
-            ours[order_id] = (side, price, qty)
-        if count >= 0 and kind == CANCEL:
-            del ours[order_id]
-        sent = qty
-        for fill in BOOKS.fills[: max(count, 0)]:
-            maker, taker, lots = int(fill["maker_id"]), int(fill["taker_id"]), int(fill["qty"])
-            assert lots > 0
-            if maker < 0:
-                s, at, left = resting[maker]
-                assert int(fill["price"]) == at
-                assert left >= lots
-                resting[maker] = ours[maker] = (s, at, left - lots)
-            if taker < 0 and not fill["flags"]:
-                assert side * (price - int(fill["price"])) >= 0
-                sent -= lots
-                assert sent >= 0
-                if kind == LIMIT:
-                    ours[taker] = (side, price, sent)
-        ours = {key: value for key, value in ours.items() if value[2] > 0}
-        for key, (_, _, left) in ours.items():
-            assert order_qty(BOOKS, 0, key) == left
-            assert qty_ahead(BOOKS, 0, key) >= 0
-        for (s, p), size in recorded.items():
-            own = sum(left for (o_side, o_price, left) in ours.values() if (o_side, o_price) == (s, p))
-            assert level_qty(BOOKS, 0, s, p) == size + own
-    assert counters(BOOKS)["resting"] == len(ours) + sum(size > 0 for size in recorded.values())
+    reference = ReferenceLevels()
+    for event in events:
+        assert play(BOOKS, 0, *event) == reference.apply(*event)
+        for side in (1, -1):
+            totals: dict[int, int] = {}
+            for entry in reference.queue(side):
+                totals[entry.price] = totals.get(entry.price, 0) + entry.qty
+            assert levels(BOOKS, 0, side) == list(totals.items())[:64]
+            for order in reference.own(side):
+                assert order_qty(BOOKS, 0, order.order_id) == order.qty > 0
+                assert qty_ahead(BOOKS, 0, order.order_id) == order.mark >= 0
+            assert others_price(BOOKS, 0, side) == next((e.price for e in reference.queue(side) if e.order_id == 0), 0)
+        buys, sells = reference.own(1), reference.own(-1)
+        if not reference.halted and not any(event[-1] & REST_ONLY for event in events):
+            assert not buys or not sells or buys[0].price < sells[0].price, "our own orders cross each other"
+    assert counters(BOOKS)["resting"] == len(reference.entries)
+
+
+@settings(max_examples=400)
+@given(st.lists(some_event(), max_size=50))
+def test_levels_and_own_orders_are_what_the_reference_gives(events) -> None:
+    compare_with_reference(events)
+
+
+@pytest.mark.prove
+@settings(max_examples=8_000)
+@given(st.lists(some_event(), max_size=70))
+def test_thousands_of_level_streams_give_what_the_reference_gives(events) -> None:
+    compare_with_reference(events)
