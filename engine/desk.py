@@ -12,6 +12,7 @@ from engine import orders, step, strategy
 from engine.account import Account
 from engine.book import make_books, order_qty, reset
 from engine.events import empty_events
+from engine.executions import Executions
 from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
 from engine.market import Market
 from engine.options import EngineOptions
@@ -31,12 +32,16 @@ class TradingDesk:
     The publisher lends the arrays that kernels write directly (histograms, ring of fills).
     """
 
-    def __init__(self, options: EngineOptions, market: Market, publisher: Publisher) -> None:
+    def __init__(
+        self, options: EngineOptions, market: Market, publisher: Publisher, executions: Executions | None = None
+    ) -> None:
+        """executions: where fills are recorded, ours to close; without them they are not kept."""
         n = len(market.instruments)
         units = np.array([[row.tick_size_usd, row.lot_size] for row in market.instruments])
         self._options = options
         self._market = market
         self._account = Account.empty(units[:, 0] * units[:, 1])
+        self.executions = executions or Executions(None, market.instruments, 0)
         self._books = make_books(n, level_book=market.level_book)
         self._desk = Desk(
             own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
@@ -49,7 +54,13 @@ class TradingDesk:
             limits=limits_of(options.gates, n),
             bucket=bucket_of_options(options.gates),
             settings=strategy.settings_of(options, n),
-            fees=np.array([options.maker_fee_bps, options.taker_fee_bps]),
+            fees=acc.fees_of(
+                units[:, 1],
+                options.maker_fee_bps,
+                options.taker_fee_bps,
+                options.fee_per_unit_usd,
+                options.fee_least_usd,
+            ),
             units=units,
             counts=at.empty_counts(),
             sums=at.empty_sums(),
@@ -60,6 +71,9 @@ class TradingDesk:
             fills_written=publisher.fills_written,
             clockwork=np.zeros(4, dtype=np.int64),
             requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
+            ledger=self._account.ledger,
+            executions=self.executions.own.words,
+            dropcopy=self.executions.copy.words,
         )
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
@@ -85,6 +99,7 @@ class TradingDesk:
             desk.status[:, orders.VENUE_HALTED] = 0
             desk.status[:, orders.LAST_EVENT_NS] = -1
         self.sessions += 1
+        self.executions.begin_session(self.sessions)
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
         self._events, self._cursor, self._known_until_ns = _NO_EVENTS, 0, market.start_ns
@@ -124,6 +139,9 @@ class TradingDesk:
                 self._late_ns,
                 until_ns,
             )
+            if self.executions.roll():
+                words = self.executions.own.words, self.executions.copy.words
+                self._desk = desk = desk._replace(executions=words[0], dropcopy=words[1])
             if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
                 break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
