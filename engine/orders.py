@@ -13,13 +13,13 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine.book import Books, apply
-from engine.buckets import bucket_of
 from engine.dropcopy import execution_id, send_drop_copy
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
 from engine.executions import record_execution
 from engine.gates import Reason, check_order
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
+from engine.recorder import LAST, note_order, put
 from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
 from metrics.frame import FloatArray, IntArray
 
@@ -50,7 +50,7 @@ class Desk(NamedTuple):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
     (4,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
-    own record of fills and of the venue's, see recordfile.
+    own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder.
     """
 
     own: IntArray
@@ -77,14 +77,27 @@ class Desk(NamedTuple):
     ledger: IntArray
     executions: IntArray
     dropcopy: IntArray
+    stages: IntArray
+    slowest: IntArray
 
 
 @kernel
 def record(desk: Desk, which: int, duration_ns: int) -> None:
     """Count one duration in one of the latency histograms."""
-    duration = max(duration_ns, 0)
-    desk.latencies[which, bucket_of(duration)] += 1
-    desk.latency_sums[which] += duration
+    put(desk.latencies, desk.latency_sums, desk.stages, which, duration_ns)
+
+
+@inline_kernel
+def record_order(desk: Desk, i: int, order_id: int, total_ns: int, filled: int, t_ns: int) -> None:
+    """Count an accepted order's time from its intended instant, with the stages that it has just gone through."""
+    record(desk, at.LATENCY_ACK, total_ns)
+    if filled:
+        record(desk, at.LATENCY_FILL, total_ns)
+    last = desk.stages[LAST]
+    note_order(
+        desk.slowest, desk.stages, total_ns, last[at.LATENCY_MARKET_DATA], last[at.LATENCY_DECISION],
+        last[at.LATENCY_GATE], t_ns, order_id, i, filled,
+    )  # fmt: skip
 
 
 @inline_kernel
@@ -228,9 +241,8 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             desk.own[i, place, ID] = 0
             continue
         desk.counts[at.ACKED] += 1
-        record(desk, at.LATENCY_ACK, latency_ns)
-        if book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS:
-            record(desk, at.LATENCY_FILL, latency_ns)
+        filled = book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS
+        record_order(desk, i, order_id, latency_ns, 1 if filled else 0, t_ns)
         if action == CROSS and desk.own[i, place, ID] == order_id:  # what did not fill at once has lapsed
             desk.own[i, place, ID] = 0
             desk.counts[at.CANCELLED] += 1

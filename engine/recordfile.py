@@ -178,13 +178,16 @@ class RecordFile:
     def roll(self) -> bool:
         """Make room if there is little; True where `words` is another array now."""
         w = self.words
-        if w[CAPACITY] - w[WRITTEN] >= ROOM or self._map is None:
-            if self._folder is None and w[CAPACITY] - w[WRITTEN] < ROOM:  # memory only: begin at its start again
-                w[FIRST] += w[WRITTEN]
-                w[WRITTEN] = 0
+        if w[CAPACITY] - w[WRITTEN] >= ROOM:
+            return False
+        if self._folder is None:  # memory only: begin at its start again
+            w[FIRST] += w[WRITTEN]
+            w[WRITTEN] = 0
+            return False
+        if self._map is None:  # it could not be opened: everything is counted as lost
             return False
         try:
-            self._follow(w)
+            self.words = self._make(self._folder, int(w[FIRST] + w[WRITTEN]), w)
         except OSError as error:
             if w[WRITTEN] >= w[CAPACITY] and w[LOST] == 0:
                 LOG.error("no room for further executions in %s: %s", self._folder, error)
@@ -286,7 +289,3 @@ class RecordFile:
         for _, oldest in segments_of(folder)[:-KEPT_SEGMENTS]:
             oldest.unlink(missing_ok=True)
         return np.frombuffer(mapped, dtype=np.int64)
-
-    def _follow(self, w: IntArray) -> None:
-        assert self._folder is not None
-        self.words = self._make(self._folder, int(w[FIRST] + w[WRITTEN]), w)

@@ -63,7 +63,8 @@ def test_both_streams_of_a_trading_desk_agree_and_add_up_to_its_account(tmp_path
     own, copy = (RecordTail(tmp_path / name).read(0) for name in (OWN_FOLDER, DROP_COPY_FOLDER))
     assert len(own.records) == desk._desk.counts[[at.FILLS_MAKER, at.FILLS_TAKER]].sum() > 10
     np.testing.assert_array_equal(own.records[FIELDS], copy.records[FIELDS])
-    assert own.damaged == copy.damaged == [] and own.missing == copy.missing == 0
+    assert own.damaged == copy.damaged == []
+    assert own.missing == copy.missing == 0
     assert own.symbols == tuple(row.symbol for row in desk._market.instruments)
     np.testing.assert_array_equal(own.records["sequence"], np.arange(1, len(own.records) + 1))
     for i in range(len(own.symbols)):
@@ -160,7 +161,8 @@ def test_a_full_segment_is_followed_by_the_next_and_the_oldest_goes(tmp_path: Pa
     assert reading.places == list(range(reading.missing + 1, 31))
     assert reading.records["position"].tolist() == [5 * place for place in reading.places]
     some = RecordTail(tmp_path).read(20, limit=7)
-    assert some.places == list(range(21, 28)) and some.upto == 27
+    assert some.places == list(range(21, 28))
+    assert some.upto == 27
 
 
 def test_records_without_room_are_counted_and_hurt_nothing(tmp_path: Path, monkeypatch) -> None:
@@ -186,7 +188,9 @@ def test_a_damaged_record_is_found_and_the_others_are_read(tmp_path: Path) -> No
         trade(file, sequence)
     file.words[int(file.words[RECORDS_AT]) + 2 * 16 + 8] ^= 1
     reading = RecordTail(tmp_path).read(0)
-    assert reading.damaged == [3] and reading.places == [1, 2, 4, 5] and reading.upto == 5
+    assert reading.damaged == [3]
+    assert reading.places == [1, 2, 4, 5]
+    assert reading.upto == 5
 
 
 def test_the_newest_record_is_doubted_once_before_it_counts_as_damaged(tmp_path: Path) -> None:
