@@ -71,8 +71,11 @@ class RecordTail:
     def read(self, after: int, limit: int = 10_000) -> Reading:
         """The records after place `after`, `limit` at most. Raises RecordFileError where a file cannot be read."""
         segments = segments_of(self._folder)
-        records, places, damaged = [], [], []
-        missing, upto, symbols = 0, after, ()
+        records: list[RecordArray] = []
+        places: list[int] = []
+        damaged: list[int] = []
+        symbols: tuple[str, ...] = ()
+        missing, upto = 0, after
         for k, (_, path) in enumerate(segments):
             last = k == len(segments) - 1
             if not last and segments[k + 1][0] <= upto + 1:
