@@ -165,12 +165,12 @@ class Publisher:
 
     def _publish_stages(self, now_ns: int) -> None:
         longest_ns = self.stages[LONGEST]
-        self._longest[:] = np.maximum(longest_ns, self._longest_before_ns) / 1e9
         second, window = now_ns // 1_000_000_000, now_ns // SLOWEST_WINDOW_NS
         if second != self._second:
             self._second = second
             self._longest_before_ns[:] = longest_ns
             longest_ns[:] = 0
+        self._longest[:] = np.maximum(longest_ns, self._longest_before_ns) / 1e9
         if window != self._window:
             if self._window:
                 begin_window(self.slowest, self.stages)
