@@ -63,6 +63,7 @@ class Reconciliation:
             self.name,
             (*(series(_R + "breaks_total", kind=kind) for kind in KINDS), *(series(_R + what) for what in _GAUGES)),
         )
+        self._offset = 0  # of the settlement file
         self._begin_anew()
         self._held: list[Settlement] = []  # read, but their session's executions are not all taken in yet
         self._rows: list[Settlement] = []  # to be kept
@@ -121,9 +122,10 @@ class Reconciliation:
     def _compare(self, now_ns: int) -> bool:
         """Take in what is new; False where there was more than fits into one tick."""
         # Settlements first: what a session did was recorded before it was settled, so it is in the streams by now.
-        settlements, malformed, self._offset = read_settlements(self._settlements_path, self._offset)
-        for offset in malformed:
-            log.warning("%s: the line at byte %d is no settlement and is skipped", self._settlements_path, offset)
+        settlements, malformed, offset = read_settlements(self._settlements_path, self._offset)
+        self._offset = offset
+        for byte in malformed:
+            log.warning("%s: the line at byte %d is no settlement and is skipped", self._settlements_path, byte)
         self._malformed += len(malformed)
         self._rows += settlements
         self._held += settlements

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerts.options import DEFAULT_RULES
+from alerts.rules import load_rules
 from console.comparison import COMPARED, COPY, OWN, Comparison, Execution
 from console.reconciliation import Reconciliation
 from engine.account import Account, book_fill, fees_of
@@ -20,6 +22,8 @@ from engine.recordfile import RECORD, RECORD_WORDS, RECORDS_AT, WRITTEN, RecordF
 from engine.settlement import SettlementFile, settle
 from metrics.clock import ManualClock
 from metrics.paths import RuntimePaths
+from query.engine import QueryEngine
+from query.options import QueryOptions
 from storage.breaks import BreakError, FillBreak
 from storage.options import StorageOptions
 from storage.store import Store
@@ -311,6 +315,25 @@ def test_while_a_file_cannot_be_read_the_lag_grows_and_then_all_is_caught_up(rig
     rig.executions.own.words[0] = magic
     figures = rig.tick()
     assert (figures["lag_seconds"], figures["executions_equal_total"]) == (0, 3)
+
+
+def test_the_shipped_rule_fires_on_a_break_and_rests_when_it_is_closed(rig: Rig) -> None:
+    (rule,) = [r for group in load_rules(DEFAULT_RULES) for r in group.rules if r.name == "ReconciliationBreak"]
+    query = QueryEngine(rig.store.reader, QueryOptions(), rig.clock)
+
+    def fires() -> bool:
+        rig.clock.advance(500_000_000)
+        rig.store.live.append(rig.console.collect(rig.clock.now_ns()))
+        return bool(query.instant(rule.expression.text, rig.clock.now_ns() // 1_000_000).present.any())
+
+    rig.trade(5)
+    assert not fires()
+    rig.trade(5)
+    drop(rig.executions.own, 7)
+    seen = [fires() for _ in range(4)]
+    assert seen[-1]  # two seconds after it happened at the latest
+    rig.store.breaks.close(rig.breaks()[0].id, "anna", "booked by hand")
+    assert not fires()
 
 
 # The comparison alone, against the obvious: sets.
