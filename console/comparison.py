@@ -126,15 +126,15 @@ class Comparison:
                 self._add(execution)
             self._take_one(name, stream, execution, now_ns)
 
-    def note_damage(self, name: str, places: Sequence[int], wall_ns: int) -> None:
-        """Records of a stream whose checksum is wrong."""
-        for place in places:
-            self._report("damaged", f"damaged/{name}/{place}", None, wall_ns, {"stream": name, "place": place})
+    def note_damage(self, name: str, places: Sequence[tuple[int, int]], wall_ns: int) -> None:
+        """Records of a stream whose checksum is wrong: place and run of each."""
+        for place, run in places:
+            self._report("damaged", f"damaged/{name}/{run}/{place}", None, wall_ns, {"stream": name, "place": place})
 
-    def note_gap(self, name: str, first: int, count: int, wall_ns: int) -> None:
-        """Records of a stream that are not there (any more): `count` from place `first` on."""
+    def note_gap(self, name: str, run: int, first: int, count: int, wall_ns: int) -> None:
+        """Records of a stream that are not there (any more): `count` from place `first` on; run: of what follows."""
         detail = {"stream": name, "first": first, "records": count}
-        self._report("gap", f"gap/{name}/{first}", None, wall_ns, detail)
+        self._report("gap", f"gap/{name}/{run}/{first}", None, wall_ns, detail)
         self._partial.update(self._sums)
 
     def expire(self, now_ns: int) -> None:

@@ -146,11 +146,14 @@ class Reconciliation:
         reading: Reading = self._tails[name].read(self._places[name], READ_AT_ONCE)
         first = self._places[name] + 1
         if reading.missing:
-            self._comparison.note_gap(name, first, reading.missing, now_ns)
+            self._comparison.note_gap(name, reading.run, first, reading.missing, now_ns)
         self._comparison.note_damage(name, reading.damaged, now_ns)
-        for place, sequence in zip(reading.places, reading.records["sequence"].tolist(), strict=True):
+        numbers = zip(
+            reading.places, reading.records["sequence"].tolist(), reading.records["run"].tolist(), strict=True
+        )
+        for place, sequence, run in numbers:
             if sequence - place > self._shifts[name]:  # somebody took records out
-                self._comparison.note_gap(name, place, sequence - place - self._shifts[name], now_ns)
+                self._comparison.note_gap(name, run, place, sequence - place - self._shifts[name], now_ns)
             self._shifts[name] = sequence - place
         self._comparison.take(name, executions_of(reading.records), self._clock.monotonic_ns())
         self._places[name] = reading.upto

@@ -17,6 +17,7 @@ from engine.recordfile import (
     RECORD,
     RECORD_WORDS,
     RECORDS_AT,
+    RUN,
     TEXT_AT,
     TEXT_BYTES,
     WRITTEN,
@@ -34,23 +35,26 @@ class Reading:
     """What came after `after` in a stream.
 
     records: whole ones, dtype RECORD, in order of their places; places: the place of each (its number
-    by position, which is its sequence unless somebody altered the file), int64; damaged: places whose
-    checksum is wrong; missing: how many places are not there any more (older segments are deleted);
-    upto: the last place read; symbols: of the newest segment read.
+    by position, which is its sequence unless somebody altered the file); damaged: places whose checksum
+    is wrong, each with its segment's run; missing: how many places before the first segment read are
+    not there any more (older ones are deleted), and run: that segment's; upto: the last place read;
+    symbols: of the newest segment read.
     """
 
     records: RecordArray
     places: list[int]
-    damaged: list[int]
+    damaged: list[tuple[int, int]]
     missing: int
+    run: int
     upto: int
     symbols: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
 class _Segment:
-    """The header of a segment: first and written records, where they begin (bytes), and its instruments."""
+    """The header of a segment: its run, first and written records, where they begin (bytes), and its instruments."""
 
+    run: int
     first: int
     written: int
     offset: int
@@ -73,9 +77,9 @@ class RecordTail:
         segments = segments_of(self._folder)
         records: list[RecordArray] = []
         places: list[int] = []
-        damaged: list[int] = []
+        damaged: list[tuple[int, int]] = []
         symbols: tuple[str, ...] = ()
-        missing, upto = 0, after
+        missing, run, upto = 0, 0, after
         for k, (_, path) in enumerate(segments):
             last = k == len(segments) - 1
             if not last and segments[k + 1][0] <= upto + 1:
@@ -85,6 +89,7 @@ class RecordTail:
                 continue
             segment, whole = found
             symbols = segment.symbols
+            run = run or segment.run
             start = max(upto + 1, segment.first)
             missing += start - (upto + 1)
             upto = start - 1
@@ -94,13 +99,16 @@ class RecordTail:
                 if not fine and newest and self._doubted != place:
                     self._doubted = place
                     break
-                (places if fine else damaged).append(place)
+                if fine:
+                    places.append(place)
+                else:
+                    damaged.append((place, segment.run))
                 upto = place
             records.append(whole[: upto - start + 1][good[: upto - start + 1]])
             if len(places) + len(damaged) >= limit:
                 break
         together = np.concatenate(records) if records else np.zeros(0, dtype=RECORD)
-        return Reading(together, places, damaged, missing, upto, symbols)
+        return Reading(together, places, damaged, missing, run, upto, symbols)
 
     def end(self) -> int:
         """The place of the newest record; 0 where there is none."""
@@ -140,4 +148,4 @@ def _header(path: Path, descriptor: int) -> _Segment:
         symbols = tuple(str(row[0]) for row in json.loads(text))
     except (ValueError, TypeError, IndexError) as error:
         raise RecordFileError(f"{path}: its list of instruments is damaged: {error}") from error
-    return _Segment(int(words[FIRST]), int(words[WRITTEN]), int(words[RECORDS_AT]) * 8, symbols)
+    return _Segment(int(words[RUN]), int(words[FIRST]), int(words[WRITTEN]), int(words[RECORDS_AT]) * 8, symbols)

@@ -188,7 +188,7 @@ def test_a_damaged_record_is_found_and_the_others_are_read(tmp_path: Path) -> No
         trade(file, sequence)
     file.words[int(file.words[RECORDS_AT]) + 2 * 16 + 8] ^= 1
     reading = RecordTail(tmp_path).read(0)
-    assert reading.damaged == [3]
+    assert reading.damaged == [(3, 7)]
     assert reading.places == [1, 2, 4, 5]
     assert reading.upto == 5
 
@@ -200,7 +200,7 @@ def test_the_newest_record_is_doubted_once_before_it_counts_as_damaged(tmp_path:
     trade(file, 2)
     file.words[int(file.words[RECORDS_AT]) + 16 + 8] ^= 1
     tail = RecordTail(tmp_path)
-    assert (tail.read(0).damaged, tail.read(0).damaged) == ([], [2])
+    assert (tail.read(0).damaged, tail.read(0).damaged) == ([], [(2, 7)])
 
 
 def test_a_file_that_is_no_segment_is_put_aside(tmp_path: Path) -> None:
