@@ -71,6 +71,7 @@ class Reconciliation:
         self._symbols: tuple[str, ...] = ()
         self._counts: Counter[str] = Counter()
         self._open = 0
+        self._changes = self._counted_ns = 0
         self._settled = self._malformed = 0
         self._kept: str | None = None  # the cursor as it lies in the database; None: not looked yet
         self._kept_ns = 0
@@ -217,7 +218,14 @@ class Reconciliation:
             self._settled += len(self._rows)
             self._unkept, self._rows, comparison.arrived = [], [], []
             self._kept, self._kept_ns = cursor, self._clock.monotonic_ns()
-        self._open = self._store.breaks.count_open()
+        self._count_open(news)
+
+    def _count_open(self, news: bool) -> None:
+        """Ask the database where something may have changed; now and then for what another program did."""
+        changes, now_ns = self._store.breaks.changes, self._clock.monotonic_ns()
+        if news or changes != self._changes or now_ns - self._counted_ns >= KEEP_NS:
+            self._open = self._store.breaks.count_open()
+            self._changes, self._counted_ns = changes, now_ns
 
     def _write(self, connection: Connection, cursor: str, now_ns: int) -> None:
         now_ms = now_ns // 1_000_000

@@ -74,6 +74,7 @@ class Breaks:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self.changes = 0  # made through this object: who counts the open ones need not ask the database all the time
 
     def list(self, state: str | None = None, limit: int = 200) -> list[FillBreak]:
         """The newest breaks, those in one state or all."""
@@ -115,4 +116,6 @@ class Breaks:
                 )
             detail = {"key": changed.key, "state": state, "comment": comment}
             record(connection, t_ms=now_ms, who=who, action=f"break_{state}", object_="reconciliation", detail=detail)
-            return FillBreak(**changed._mapping)
+            found = FillBreak(**changed._mapping)
+        self.changes += 1
+        return found
