@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from collectors.kpi import KpiBoard
+from collectors.latency import LatencyBoard
 from engine.histogram import EDGES_NS
 from engine.telemetry import BlockReader, BlockSpec, Snapshot
 from metrics.clock import Clock, SystemClock
@@ -17,6 +18,7 @@ from metrics.frame import FloatArray, Frame
 from metrics.series import Schema, Series, make_labels
 
 FRESH_NS = 1_000_000_000
+WORST_ORDERS = 20
 # Upper bounds of the published buckets: fine edges, so that the counts are exact. Powers of two up
 # to a millisecond, of four up to the last ones: 256 ns to 8.6 s.
 _EXPONENTS = (*range(8, 21), 22, 24, 26, 28, 30, 32, 33)
@@ -52,6 +54,7 @@ class EngineCollector:
         self._reader = BlockReader(path)
         self._clock: Clock = SystemClock() if clock is None else clock
         self._kpis = KpiBoard(interval_s) if name == "engine" else None
+        self._latency = LatencyBoard(interval_s) if name == "engine" else None
         self._snapshot: Snapshot | None = None
         self._heartbeat_ns = 0
         self._moved_ns: int | None = None  # monotonic; None until the heartbeat was seen alive
@@ -98,6 +101,15 @@ class EngineCollector:
             return np.zeros(0)
         return snapshot.tables["fills"]
 
+    def slowest_orders(self) -> npt.NDArray[Any]:
+        """The slowest orders of this minute and the one before, the slowest first (see `engine.recorder.SLOWEST`)."""
+        snapshot = self._snapshot
+        if snapshot is None or "slowest" not in snapshot.tables:
+            return np.zeros(0)
+        rows = snapshot.tables["slowest"]
+        rows = rows[rows["total_ns"] > 0]
+        return rows[np.argsort(-rows["total_ns"], kind="stable")][:WORST_ORDERS]
+
     def _plan(self, spec: BlockSpec | None) -> Schema:
         """Lay out the values for blocks of this spec: own, scalars, histograms, key figures."""
         self._spec = spec
@@ -111,6 +123,9 @@ class EngineCollector:
             series.extend(self._kpis.series)
             if spec is not None:
                 self._kpis.plan(spec)
+        if self._latency is not None and spec is not None:
+            self._latency.plan(spec)
+            series.extend(self._latency.series)
         return Schema(self.name, tuple(series))
 
     def _read(self, now_ns: int) -> Snapshot | None:
@@ -148,4 +163,8 @@ class EngineCollector:
             parts[:, bounds] = parts[:, bounds + 2] = cumulative[:, -1]
             parts[:, bounds + 1] = snapshot.sums_ns / 1e9
         if self._kpis is not None:
-            values[self._histograms.stop :] = self._kpis.update(self._clock.monotonic_ns(), snapshot)
+            first = self._histograms.stop
+            stop = first + len(self._kpis.series)
+            values[first:stop] = self._kpis.update(self._clock.monotonic_ns(), snapshot)
+            if self._latency is not None:
+                values[stop:] = self._latency.update(self._clock.monotonic_ns(), snapshot)

@@ -19,6 +19,7 @@ from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
 from console.orders import CommandCopier, order
+from console.reconciliation import Reconciliation
 from console.schedule import schedule
 from console.views import child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
@@ -96,6 +97,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 meter,
                 engine,
                 risk,
+                Reconciliation(paths, store, clock),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),
             ]

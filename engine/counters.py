@@ -39,10 +39,8 @@ SUMS = 6
 
 # Latency histograms, in the order in which they lie in the block.
 LATENCY_MARKET_DATA, LATENCY_DECISION, LATENCY_GATE, LATENCY_ACK, LATENCY_FILL, LATENCY_STEP = range(6)
-HISTOGRAMS: tuple[Series, ...] = tuple(
-    series(f"deskvigil_engine_{what}_seconds")
-    for what in ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step")
-)
+STAGES = ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step")
+HISTOGRAMS: tuple[Series, ...] = tuple(series(f"deskvigil_engine_{what}_seconds") for what in STAGES)
 
 
 def _name(what: str, **labels: str) -> Series:

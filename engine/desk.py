@@ -10,13 +10,17 @@ from engine import account as acc
 from engine import counters as at
 from engine import orders, step, strategy
 from engine.account import Account
-from engine.book import make_books, order_qty, reset
+from engine.book import last_trade_price, make_books, order_qty, reset
 from engine.events import empty_events
+from engine.executions import Executions
 from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
+from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.market import Market
 from engine.options import EngineOptions
 from engine.orders import Desk
 from engine.publisher import Gauges, Publisher
+from engine.recorder import LONGEST
+from engine.settlement import Settlement, settle
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
 
 NS = 1_000_000_000
@@ -31,12 +35,16 @@ class TradingDesk:
     The publisher lends the arrays that kernels write directly (histograms, ring of fills).
     """
 
-    def __init__(self, options: EngineOptions, market: Market, publisher: Publisher) -> None:
+    def __init__(
+        self, options: EngineOptions, market: Market, publisher: Publisher, executions: Executions | None = None
+    ) -> None:
+        """executions: where fills are recorded, ours to close; without them they are not kept."""
         n = len(market.instruments)
         units = np.array([[row.tick_size_usd, row.lot_size] for row in market.instruments])
         self._options = options
         self._market = market
         self._account = Account.empty(units[:, 0] * units[:, 1])
+        self.executions = executions or Executions(None, market.instruments, 0)
         self._books = make_books(n, level_book=market.level_book)
         self._desk = Desk(
             own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
@@ -49,7 +57,13 @@ class TradingDesk:
             limits=limits_of(options.gates, n),
             bucket=bucket_of_options(options.gates),
             settings=strategy.settings_of(options, n),
-            fees=np.array([options.maker_fee_bps, options.taker_fee_bps]),
+            fees=acc.fees_of(
+                units[:, 1],
+                options.maker_fee_bps,
+                options.taker_fee_bps,
+                options.fee_per_unit_usd,
+                options.fee_least_usd,
+            ),
             units=units,
             counts=at.empty_counts(),
             sums=at.empty_sums(),
@@ -60,6 +74,11 @@ class TradingDesk:
             fills_written=publisher.fills_written,
             clockwork=np.zeros(4, dtype=np.int64),
             requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
+            ledger=self._account.ledger,
+            executions=self.executions.own.words,
+            dropcopy=self.executions.copy.words,
+            stages=publisher.stages,
+            slowest=publisher.slowest,
         )
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
@@ -69,6 +88,7 @@ class TradingDesk:
         self._known_until_ns = 0  # every event before this has been taken from the market
         self._session_wall_ns = 0
         self._settled_usd = 0.0
+        self.settlements: list[Settlement] = []
         self.sessions = 0
 
     @property
@@ -85,6 +105,7 @@ class TradingDesk:
             desk.status[:, orders.VENUE_HALTED] = 0
             desk.status[:, orders.LAST_EVENT_NS] = -1
         self.sessions += 1
+        self.executions.begin_session(self.sessions)
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
         self._events, self._cursor, self._known_until_ns = _NO_EVENTS, 0, market.start_ns
@@ -96,10 +117,25 @@ class TradingDesk:
         desk.bucket[BUCKET_TIME_NS] = market.start_ns
         desk.clockwork[orders.LATEST_NS] = market.start_ns
 
-    def end_session(self) -> float:
-        """Cancel own orders, close all positions at the last mid, settle; returns the session's P&L in USD."""
+    def end_session(self, wall_ns: int = 0) -> float:
+        """Cancel own orders, close all positions at the mark, settle; returns the session's P&L in USD.
+
+        What each instrument came to lies in `settlements` until the next session ends.
+        """
         self.cancel_all()
-        settled_usd = self._account.settle()
+        instruments, books = self._market.instruments, self._books
+        self.settlements = settle(
+            self._account,
+            instruments,
+            [not np.isnan(spread) for spread in self._desk.spread],
+            [int(last_trade_price(books, i)) for i in range(len(instruments))],
+            self.executions.copy.totals(),
+            run_ns=self.executions.run_ns,
+            session=self.sessions,
+            t_ns=wall_ns,
+            engine_ns=self._latest_ns,
+        )
+        settled_usd = sum(record.pnl_usd for record in self.settlements)
         self._settled_usd += settled_usd
         return settled_usd
 
@@ -124,6 +160,9 @@ class TradingDesk:
                 self._late_ns,
                 until_ns,
             )
+            if self.executions.roll():
+                words = self.executions.own.words, self.executions.copy.words
+                self._desk = desk = desk._replace(executions=words[0], dropcopy=words[1])
             if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
                 break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
@@ -182,6 +221,8 @@ class TradingDesk:
             "pnl_usd": float(totals[acc.T_PNL]),
             "drawdown_usd": float(totals[acc.T_DRAWDOWN]),
             "settled_pnl_usd": self._settled_usd,
+            "account_error_usd": self._account.error_usd(),
+            "executions_unrecorded_total": float(self.executions.own.lost + self.executions.copy.lost),
         }
 
     def publish(self, publisher: Publisher, wall_ns: int, gauges: Gauges, commands: tuple[int, ...]) -> None:
@@ -201,6 +242,7 @@ class TradingDesk:
             "working_orders": self.working_orders(),
             "positions": positions,
             "pnl_usd": self.pnl_usd,
+            "settled": {record.symbol: record.pnl_usd for record in self.settlements},
         }
 
     @property
@@ -221,10 +263,28 @@ class TradingDesk:
             self._known_until_ns = int(events["t_ns"][-1]) if len(events) else until_ns
 
     def _rebase_if_far_behind(self, now_ns: int) -> None:
-        """After a standstill (a stopped process, a starved machine) go on from where we are, without a rush."""
+        """After a standstill (a stopped process, a starved machine) go on from where we are, without a rush.
+
+        The events that were due in it are due anew, but their wait so far is recorded: a standstill
+        that moved the timeline and left no trace in the latencies would be coordinated omission.
+        """
         if self._cursor == len(self._events):
             return
         behind_ns = now_ns - self._due_ns(int(self._events["t_ns"][self._cursor]))
         if behind_ns > self._rebase_ns:
+            self._record_standstill(now_ns, behind_ns)
             self._timeline[ORIGIN_MONOTONIC] += behind_ns
             self._desk.counts[at.REBASES] += 1
+
+    def _record_standstill(self, now_ns: int, behind_ns: int) -> None:
+        """Record how long each event that is due by now has waited already; the first one the whole standstill."""
+        desk, options = self._desk, self._options
+        due = self._events["t_ns"][self._cursor :]
+        due = due[: max(int(np.searchsorted(due, self.engine_ns(now_ns), side="right")), 1)]
+        waits_ns = np.maximum(behind_ns - ((due - due[0]) / options.speed).astype(np.int64), 0)
+        which = at.LATENCY_MARKET_DATA
+        bucket = np.searchsorted(EDGES_NS, np.minimum(waits_ns, MAX_NS), side="right") - 1
+        desk.latencies[which] += np.bincount(bucket, minlength=BUCKETS)
+        desk.latency_sums[which] += float(waits_ns.sum())
+        desk.stages[LONGEST, which] = max(int(desk.stages[LONGEST, which]), behind_ns)
+        desk.clockwork[orders.WORST_LAG_NS] = max(int(desk.clockwork[orders.WORST_LAG_NS]), behind_ns)

@@ -79,6 +79,8 @@ class EngineOptions:
     console for this long the engine goes to REDUCING. late_after_s: an event applied later than
     this after its due time counts as late; rebase_after_s: lag at which the timeline moves to now.
     hang_after_s: a heartbeat older than this makes the supervisor restart the engine.
+    Fees of a fill: bps of its value (negative: a rebate) plus fee_per_unit_usd a share, coin or
+    contract, at least fee_least_usd.
     """
 
     tape: Path | None = None
@@ -91,6 +93,8 @@ class EngineOptions:
     hang_after_s: Annotated[float, Ge(1), Le(600)] = 5.0
     maker_fee_bps: Annotated[float, Ge(-100), Le(100)] = 0.0
     taker_fee_bps: Annotated[float, Ge(-100), Le(100)] = 0.0
+    fee_per_unit_usd: Annotated[float, Ge(-1000), Le(1000)] = 0.0
+    fee_least_usd: Annotated[float, Ge(0), Le(1e6)] = 0.0
     gates: GateOptions = field(default_factory=GateOptions)
     maker: MakerOptions = field(default_factory=MakerOptions)
     parents: ParentOptions = field(default_factory=ParentOptions)

@@ -13,11 +13,13 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine.book import Books, apply
-from engine.buckets import bucket_of
+from engine.dropcopy import execution_id, send_drop_copy
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, TAKER_CANCEL, FillArray
+from engine.executions import record_execution
 from engine.gates import Reason, check_order
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
+from engine.recorder import LAST, note_order, put
 from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
 from metrics.frame import FloatArray, IntArray
 
@@ -28,7 +30,6 @@ COLUMNS = 5
 OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
 STATE, VENUE_HALTED, LAST_EVENT_NS = range(3)  # columns of `status`
 LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS = range(4)  # `clockwork`
-MAKER_FEE, TAKER_FEE = 0, 1
 # What strategies ask for, int64 (MAX_REQUESTS, 6): cancel what rests at a place, rest an order there, or cross with one.
 R_INSTRUMENT, R_PLACE, R_ACTION, R_SIDE, R_TICKS, R_LOTS = range(6)
 WITHDRAW, REST, CROSS = range(3)
@@ -45,10 +46,11 @@ class Desk(NamedTuple):
     own int64 (n, PLACES, COLUMNS); parents int64 (n, PARENTS), arrival float64 (n,): their arrival
     mids in ticks; account float64 (n, acc.COLUMNS); maker_lots float64 (n,): the maker's part of
     the position; status int64 (n, 3); spread float64 (n,) in ticks, NaN where a side is empty;
-    limits, bucket: see gates; settings: see strategy; fees float64 (2,) in bps; units float64 (n, 2):
+    limits, bucket: see gates; settings: see strategy; fees, ledger: see account; units float64 (n, 2):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
-    (4,); requests int64 (MAX_REQUESTS, 6).
+    (4,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
+    own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder.
     """
 
     own: IntArray
@@ -72,14 +74,30 @@ class Desk(NamedTuple):
     fills_written: IntArray
     clockwork: IntArray
     requests: IntArray
+    ledger: IntArray
+    executions: IntArray
+    dropcopy: IntArray
+    stages: IntArray
+    slowest: IntArray
 
 
 @kernel
 def record(desk: Desk, which: int, duration_ns: int) -> None:
     """Count one duration in one of the latency histograms."""
-    duration = max(duration_ns, 0)
-    desk.latencies[which, bucket_of(duration)] += 1
-    desk.latency_sums[which] += duration
+    put(desk.latencies, desk.latency_sums, desk.stages, which, duration_ns)
+
+
+@inline_kernel
+def record_order(desk: Desk, i: int, order_id: int, total_ns: int, filled: int, t_ns: int) -> None:
+    """Count an accepted order's time from its intended instant, with the stages that it has just gone through."""
+    record(desk, at.LATENCY_ACK, total_ns)
+    if filled:
+        record(desk, at.LATENCY_FILL, total_ns)
+    last = desk.stages[LAST]
+    note_order(
+        desk.slowest, desk.stages, total_ns, last[at.LATENCY_MARKET_DATA], last[at.LATENCY_DECISION],
+        last[at.LATENCY_GATE], t_ns, order_id, i, filled,
+    )  # fmt: skip
 
 
 @inline_kernel
@@ -93,8 +111,10 @@ def working_lots(desk: Desk, i: int, side: int) -> int:
 
 
 @inline_kernel
-def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int) -> None:
-    """Put one own fill where it belongs: order, parent, account, counters, ring."""
+def book_own_fill(
+    desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int, execution: int
+) -> None:
+    """Put one own fill where it belongs: order, parent, account, counters, record, ring."""
     place = (-order_id) & 3
     if desk.own[i, place, ID] == order_id:
         desk.own[i, place, LEFT] -= lots
@@ -102,9 +122,9 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
             desk.own[i, place, ID] = 0
             desk.counts[at.FILLED] += 1
     usd = desk.account[i, acc.USD]
-    acc.book_fill(desk.account, i, side, float(lots), float(ticks), desk.fees[TAKER_FEE if taker else MAKER_FEE])
+    acc.book_fill(desk.account, desk.ledger, desk.fees, i, side, lots, ticks, taker)
     desk.counts[at.FILLS_TAKER if taker else at.FILLS_MAKER] += 1
-    desk.sums[at.TRADED_VALUE] += lots * ticks * usd
+    desk.sums[at.TRADED_VALUE] += float(lots) * ticks * usd
     desk.volumes[OWN_FILLED, i] += lots
     if place == CHILD:
         desk.parents[i, P_FILLED] += lots
@@ -114,8 +134,12 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
             desk.parents[i, P_NEXT_NS] = t_ns  # nothing left to wait for
     else:
         desk.maker_lots[i] += side * lots
+    wall_ns = clock_ns(CLOCK_REALTIME)
+    record_execution(
+        desk.executions, desk.ledger, execution, order_id, i, side, ticks, lots, taker, t_ns, wall_ns
+    )  # fmt: skip
     out = desk.fills[desk.fills_written[0] % len(desk.fills)]
-    out.t_ns = clock_ns(CLOCK_REALTIME)
+    out.t_ns = wall_ns
     out.engine_ns = t_ns
     out.order_id = order_id
     out.price_usd = ticks * desk.units[i, 0]
@@ -130,6 +154,7 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
 @kernel
 def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
     """Go through the fills of one event; returns how many were our own aggressor's."""
+    send_drop_copy(desk.dropcopy, fills, count)
     taken = 0
     for k in range(count):
         fill = fills[k]
@@ -146,7 +171,8 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
             taker = 1 if fill.taker_id < 0 else 0
             taken += taker
             own_id, own_side = (fill.taker_id, side) if taker else (fill.maker_id, -side)
-            book_own_fill(desk, i, own_side, own_id, fill.qty, fill.price, taker, t_ns)
+            execution = execution_id(fill.sequence, k, taker)
+            book_own_fill(desk, i, own_side, own_id, fill.qty, fill.price, taker, t_ns, execution)
         else:
             desk.volumes[TRADED_BY_OTHERS, i] += fill.qty
     return taken
@@ -216,9 +242,8 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             desk.own[i, place, ID] = 0
             continue
         desk.counts[at.ACKED] += 1
-        record(desk, at.LATENCY_ACK, latency_ns)
-        if book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS:
-            record(desk, at.LATENCY_FILL, latency_ns)
+        filled = book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS
+        record_order(desk, i, order_id, latency_ns, 1 if filled else 0, t_ns)
         if action == CROSS and desk.own[i, place, ID] == order_id:  # what did not fill at once has lapsed
             desk.own[i, place, ID] = 0
             desk.counts[at.CANCELLED] += 1

@@ -11,14 +11,16 @@ import numpy.typing as npt
 
 from engine import account as acc
 from engine.commands import CommandName
-from engine.counters import COUNT_SERIES, HISTOGRAMS, SUM_SERIES
+from engine.counters import COUNT_SERIES, HISTOGRAMS, STAGES, SUM_SERIES
 from engine.events import Instrument
+from engine.recorder import LONGEST, SLOWEST, SLOWEST_KEPT, STAGE_ROWS, begin_window, cost_s
 from engine.telemetry import BlockSpec, BlockWriter, TableSpec
 from metrics.catalogue import series
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
 
 FILLS_KEPT = 64
+SLOWEST_WINDOW_NS = 60_000_000_000
 # One own fill: wall-clock time, engine time, own order id (negative), instrument index, +1 bought or
 # -1 sold, 1 where we were the aggressor, 0 maker or 1 parent order, USD a unit, units.
 FILLS = np.dtype(
@@ -55,6 +57,8 @@ class Gauges(NamedTuple):
     pnl_usd: float
     drawdown_usd: float
     settled_pnl_usd: float
+    account_error_usd: float
+    executions_unrecorded_total: float
     trading_state: float
     halted_instruments: float
     console_seen: float
@@ -71,6 +75,8 @@ def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, An
     scalars: list[Series] = [name for name, _ in (*COUNT_SERIES, *SUM_SERIES)]
     scalars += [series(f"deskvigil_engine_{field}") for field in Gauges._fields]
     scalars += [series("deskvigil_engine_commands_total", command=name.value) for name in CommandName]
+    scalars += [series("deskvigil_engine_recorder_cost_seconds", part=part) for part in ("record", "clock")]
+    scalars += [series("deskvigil_engine_latency_max_seconds", stage=stage) for stage in STAGES]
     for what in _PER_SYMBOL:
         scalars += [series(f"deskvigil_engine_{what}", symbol=instrument.symbol) for instrument in instruments]
     return BlockSpec(
@@ -80,6 +86,7 @@ def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, An
         {
             "fills": TableSpec(FILLS.descr, FILLS_KEPT),
             "positions": TableSpec(POSITIONS.descr, len(instruments)),
+            "slowest": TableSpec(SLOWEST.descr, 2 * SLOWEST_KEPT),
         },
         {"instruments": [instrument.symbol for instrument in instruments], **info},
     )
@@ -89,7 +96,10 @@ class Publisher:
     """Copies the engine's state into its block.
 
     The latency histograms (`latencies`, `latency_sums_ns`), the ring of fills (`fills`) and its
-    count (`fills_written`, shape (1,)) are the block's own working arrays: kernels write them directly.
+    count (`fills_written`, shape (1,)) and the slowest orders (`slowest`, int64, two windows of
+    SLOWEST_KEPT rows) are the block's own working arrays: kernels write them directly, and so they do
+    `stages` (see recorder). The longest time of a stage is that of the running second and the one
+    before it, so that no reader who looks once a second misses one.
     """
 
     def __init__(self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> None:
@@ -99,8 +109,10 @@ class Publisher:
         self._counts_at = np.array([position for _, position in COUNT_SERIES])
         self._sums_at = np.array([position for _, position in SUM_SERIES])
         scalars = self._block.scalars
-        ends = np.cumsum([len(COUNT_SERIES), len(SUM_SERIES), len(Gauges._fields), len(CommandName)])
-        self._counts, self._sums, self._gauges, self._commands, symbols = np.split(scalars, ends)
+        ends = np.cumsum([len(COUNT_SERIES), len(SUM_SERIES), len(Gauges._fields), len(CommandName), 2, len(STAGES)])
+        parts = np.split(scalars, ends)
+        self._counts, self._sums, self._gauges, self._commands, recorder_cost, self._longest, symbols = parts
+        recorder_cost[:] = cost_s()
         self._symbols = symbols.reshape(len(_PER_SYMBOL), len(instruments))
         self.latencies: IntArray = self._block.counts
         self.latency_sums_ns: FloatArray = self._block.sums_ns
@@ -109,6 +121,13 @@ class Publisher:
         self._positions: npt.NDArray[Any] = self._block.tables["positions"].view(POSITIONS)
         self._positions["instrument"] = np.arange(len(instruments))
         self._block.written[1] = len(instruments)
+        words = self._block.tables["slowest"].view(np.int64)
+        self.slowest: IntArray = words.reshape(2 * SLOWEST_KEPT, len(SLOWEST.names or ()))
+        self._block.written[2] = 2 * SLOWEST_KEPT
+        self.stages: IntArray = np.zeros((STAGE_ROWS, len(HISTOGRAMS)), dtype=np.int64)
+        self._longest_before_ns: IntArray = np.zeros(len(HISTOGRAMS), dtype=np.int64)
+        self._second = self._window = 0
+        begin_window(self.slowest, self.stages)
 
     def publish(
         self,
@@ -126,6 +145,7 @@ class Publisher:
         rows: the account's, (instruments, COLUMNS); spread_ticks float64 (instruments,), NaN where a side
         is empty; volumes_lots float64 (2, instruments): own filled, and traded between others.
         """
+        self._publish_stages(now_ns)
         self._counts[:] = counts[self._counts_at]
         self._sums[:] = sums[self._sums_at]
         self._gauges[:] = gauges
@@ -142,3 +162,16 @@ class Publisher:
         self._positions["mark_usd"] = view[1]
         self._positions["avg_usd"] = average * self._tick_usd
         self._block.publish(now_ns)
+
+    def _publish_stages(self, now_ns: int) -> None:
+        longest_ns = self.stages[LONGEST]
+        second, window = now_ns // 1_000_000_000, now_ns // SLOWEST_WINDOW_NS
+        if second != self._second:
+            self._second = second
+            self._longest_before_ns[:] = longest_ns
+            longest_ns[:] = 0
+        self._longest[:] = np.maximum(longest_ns, self._longest_before_ns) / 1e9
+        if window != self._window:
+            if self._window:
+                begin_window(self.slowest, self.stages)
+            self._window = window

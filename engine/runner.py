@@ -17,10 +17,12 @@ from engine.commands import ALL, Command, CommandName, CommandRefusedError, Comm
 from engine.consolewatch import ConsoleWatch
 from engine.control import CONSOLE, LOSS, OPERATOR, Cause, StateFileError, TradingControl
 from engine.desk import TradingDesk
+from engine.executions import Executions
 from engine.gates import TradingState
 from engine.market import Market, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
+from engine.settlement import SettlementFile
 from metrics.paths import RuntimePaths
 from resources.process import end_with_parent, sleep_exactly
 
@@ -52,7 +54,9 @@ class Engine:
             "order_book": "levels" if market.level_book else "orders",
         }
         self._publisher = Publisher(paths.engine_block, market.instruments, info)
-        self._desk = TradingDesk(options, market, self._publisher)
+        executions = Executions(paths.executions_dir, market.instruments, time.time_ns())
+        self._desk = TradingDesk(options, market, self._publisher, executions)
+        self._settlements = SettlementFile(paths.settlements)
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._log = CommandLog(paths.command_log)
         self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)
@@ -102,6 +106,7 @@ class Engine:
         """Let go of the socket and the log."""
         self._server.stop()
         self._log.close()
+        self._desk.executions.close()
         self._wake.close()
         self._waker.close()
 
@@ -169,7 +174,8 @@ class Engine:
         return True
 
     def _next_session(self, now_ns: int) -> None:
-        settled_usd = self._desk.end_session()
+        settled_usd = self._desk.end_session(time.time_ns())
+        self._settlements.write(self._desk.settlements)
         LOG.info("session %d settled at %.2f USD", self._desk.sessions, settled_usd)
         self._market.restart()
         self._desk.start_session(now_ns, time.time_ns())

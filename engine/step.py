@@ -37,6 +37,7 @@ from engine.orders import (
     record,
     word,
 )
+from engine.recorder import LAST
 from engine.timeline import due_ns
 from metrics.frame import IntArray
 
@@ -118,6 +119,7 @@ def step(
             mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
             requests = decide_quotes(desk, i, others_price(books, i, 1), others_price(books, i, -1), t_ns)
         else:
+            desk.stages[LAST, at.LATENCY_MARKET_DATA] = max(lag_ns, 0)  # a timer's lateness, for its orders' account
             mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
             side = desk.parents[i, plan.P_SIDE]
             requests = decide_parent(desk, i, others_price(books, i, side), best_price(books, i, -side), t_ns)

@@ -37,6 +37,16 @@ class RuntimePaths:
         return self.data_dir / "commands.jsonl"
 
     @property
+    def executions_dir(self) -> Path:
+        """Folder of both streams of executions: our own record of fills and the drop copy."""
+        return self.data_dir / "fills"
+
+    @property
+    def settlements(self) -> Path:
+        """What each instrument came to at the end of each session: JSON lines, copied into its table by the console."""
+        return self.data_dir / "settlements.jsonl"
+
+    @property
     def block_dir(self) -> Path:
         """Folder of the telemetry blocks: memory-backed where the system has /dev/shm."""
         digest = hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:12]

@@ -19,6 +19,7 @@ from storage.annotations import Annotations
 from storage.archive import Archive
 from storage.audit import Audit
 from storage.blocks import Blocks
+from storage.breaks import Breaks
 from storage.bulk import Bulk
 from storage.chunks import ChunkReader
 from storage.compaction import Compaction, Rewritten
@@ -40,6 +41,7 @@ from storage.retention import Retention
 from storage.ring import NEVER_MS
 from storage.rollups import RollupReader, RollupWriter
 from storage.saved_views import SavedViews
+from storage.settlements import Settlements
 from storage.tables import block as block_table
 from storage.tables import rollup_block as rollup_block_table
 from storage.witness import CommitWitness
@@ -152,6 +154,8 @@ class Store:
             clock,
         )
         self.saved_views = SavedViews(database, clock)
+        self.breaks = Breaks(database, clock)
+        self.settlements = Settlements(database)
         self.job_runs = JobRuns(database, clock, self.deferred)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []

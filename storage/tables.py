@@ -305,6 +305,49 @@ saved_view = Table(
     UniqueConstraint("page", "name"),
 )
 
+fill_break = Table(
+    "fill_break",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("key", Words, nullable=False, unique=True, comment="the same however often the break is found"),
+    Column("kind", String(16), nullable=False),
+    Column("t_ms", BigInteger, nullable=False, comment="wall clock of the execution"),
+    Column("found_ms", BigInteger, nullable=False),
+    Column("run_ns", BigInteger, nullable=False, comment="the books' life; 0 where it is not about one execution"),
+    Column("session", BigInteger, nullable=False),
+    Column("execution", BigInteger, nullable=False),
+    Column("symbol", Words, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("state", String(16), nullable=False, comment="open, explained or closed"),
+    Column("who", Words, nullable=False, default="", server_default=""),
+    Column("comment", Words, nullable=False, default="", server_default=""),
+    Column("changed_ms", BigInteger, nullable=False),
+    Index(None, "state"),
+    Index(None, "t_ms"),
+    comment="where our record of executions and the drop copy do not agree",
+)
+
+settlement = Table(
+    "settlement",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("run_ns", BigInteger, nullable=False),
+    Column("session", BigInteger, nullable=False),
+    Column("symbol", Words, nullable=False),
+    Column("t_ms", BigInteger, nullable=False),
+    Column("mark_usd", Double, nullable=False),
+    Column("mark_from", String(16), nullable=False, comment="mid, last_mid, last_trade or none"),
+    Column("position", BigInteger, nullable=False, comment="lots, before it was closed at the mark"),
+    Column("realised_usd", Double, nullable=False),
+    Column("unrealised_usd", Double, nullable=False),
+    Column("fees_usd", Double, nullable=False),
+    Column("pnl_usd", Double, nullable=False, comment="after fees"),
+    Column("detail", JSON, nullable=False, comment="all of the engine's record"),
+    UniqueConstraint("run_ns", "session", "symbol"),
+    Index(None, "t_ms"),
+    comment="what each instrument came to at the end of each session",
+)
+
 meta = Table(
     "meta",
     METADATA,
@@ -328,6 +371,7 @@ __all__ = [
     "block",
     "chunk",
     "clean",
+    "fill_break",
     "frame",
     "ingest",
     "job_run",
@@ -339,5 +383,6 @@ __all__ = [
     "rollup_chunk",
     "saved_view",
     "series_page",
+    "settlement",
     "silence",
 ]

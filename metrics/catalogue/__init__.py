@@ -8,7 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from metrics.catalogue import alerts, engine, gpu, host, kpi, live, process, remote, risk, scrape, storage, web
+from metrics.catalogue import (
+    alerts,
+    engine,
+    gpu,
+    host,
+    kpi,
+    live,
+    process,
+    reconciliation,
+    remote,
+    risk,
+    scrape,
+    storage,
+    web,
+)
 from metrics.catalogue.metric import Metric
 from metrics.series import Series, make_labels
 
@@ -26,7 +40,22 @@ def _merge(parts: Iterable[tuple[Metric, ...]]) -> dict[str, Metric]:
 
 CATALOGUE = MappingProxyType(
     _merge(
-        module.METRICS for module in (host, process, scrape, gpu, engine, kpi, risk, storage, remote, alerts, web, live)
+        module.METRICS
+        for module in (
+            host,
+            process,
+            scrape,
+            gpu,
+            engine,
+            kpi,
+            risk,
+            reconciliation,
+            storage,
+            remote,
+            alerts,
+            web,
+            live,
+        )
     )
 )
 _HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")

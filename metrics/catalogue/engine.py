@@ -56,6 +56,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "pnl_usd", "usd", "gauge", "Session P&L after fees."),
     Metric(_E + "drawdown_usd", "usd", "gauge", "Distance of the session's P&L from its highest value so far."),
     Metric(_E + "settled_pnl_usd", "usd", "gauge", "P&L of the sessions that this process has already settled."),
+    Metric(_E + "account_error_usd", "usd", "gauge", "Distance of the account's P&L from its ledger of whole numbers; rounding only, anything more is a fault."),
+    Metric(_E + "executions_unrecorded_total", "", "counter", "Executions that found no room in the drop copy or in our own record; anything but 0 is a fault."),
     # Control.
     Metric(_E + "trading_state", "", "gauge", "0 active, 1 reducing, 2 halted (the whole engine)."),
     Metric(_E + "halted_instruments", "", "gauge", "Instruments halted by themselves."),
@@ -69,4 +71,6 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "order_to_ack_seconds", "seconds", "histogram", "Intended time of an order to its acceptance by the book."),
     Metric(_E + "order_to_fill_seconds", "seconds", "histogram", "Intended time of a marketable order to its first fill."),
     Metric(_E + "step_seconds", "seconds", "histogram", "One run of the engine's loop over the events that were due."),
+    Metric(_E + "latency_max_seconds", "seconds", "gauge", "Longest time of a stage in the running second and the one before, exactly.", ("stage",)),
+    Metric(_E + "recorder_cost_seconds", "seconds", "gauge", "What recording itself costs, measured at the start: one record, one look at the clock.", ("part",)),
 )  # fmt: skip

@@ -25,6 +25,13 @@ METRICS: tuple[Metric, ...] = (
         ("quantile",),
     ),
     Metric(
+        "deskvigil_kpi_latency_seconds",
+        "seconds",
+        "gauge",
+        "Latency of each stage of the engine in the last minute, by quantile; from the intended time.",
+        ("stage", "quantile"),
+    ),
+    Metric(
         "deskvigil_kpi_impact_bps",
         "bps",
         "gauge",

@@ -18,6 +18,7 @@ from engine.account import COLUMNS, MARK
 from engine.buckets import bucket_of
 from engine.events import Instrument
 from engine.publisher import FILLS, FILLS_KEPT, Gauges, Publisher
+from engine.recorder import note_order
 from engine.telemetry import BlockSpec, BlockWriter
 from metrics.catalogue import metric_of
 from metrics.clock import ManualClock
@@ -319,3 +320,36 @@ def test_reading_a_block_is_cheap(desk: Desk) -> None:
         durations.append(time.thread_time_ns() - before)
     median_us = float(np.median(durations)) / 1e3
     assert median_us < 1000, f"{median_us:.0f} us"  # the aim is 150; ten times slower machines must still pass
+
+
+def test_every_stages_quantiles_are_those_of_the_last_minute(desk: Desk) -> None:
+    name = 'deskvigil_kpi_latency_seconds{quantile="%s",stage="%s"}'
+    desk.tick()
+    for _ in range(100):
+        desk.publisher.latencies[at.LATENCY_GATE, bucket_of.py_func(1_000)] += 1
+    for _ in range(11):
+        values = desk.tick()
+    assert values[name % ("0.5", "gate")] == pytest.approx(1e-6, rel=0.125)
+    assert np.isnan(values[name % ("0.5", "decision")])
+    desk.publisher.latencies[at.LATENCY_GATE, bucket_of.py_func(1_000_000)] += 2
+    for _ in range(11):
+        values = desk.tick()
+    assert values[name % ("0.95", "gate")] == pytest.approx(1e-6, rel=0.125)
+    assert values[name % ("0.99", "gate")] == pytest.approx(1e-3, rel=0.125)
+    assert values[name % ("0.999", "gate")] == pytest.approx(1e-3, rel=0.125)
+    desk.start()  # a new engine counts from 0; what the one before had recorded stays in the window
+    for _ in range(11):
+        values = desk.tick()
+    assert values[name % ("0.5", "gate")] == pytest.approx(1e-6, rel=0.125)
+    for _ in range(620):
+        values = desk.tick()
+    assert np.isnan(values[name % ("0.5", "gate")])
+
+
+def test_the_slowest_orders_come_slowest_first(desk: Desk) -> None:
+    for k in range(30):
+        note_order(desk.publisher.slowest, desk.publisher.stages, 100 + 7 * k % 50, 1, 1, 1, k, -k - 4, 0, 0)
+    desk.tick()
+    rows = desk.collector.slowest_orders()
+    assert len(rows) == 20
+    assert rows["total_ns"].tolist() == sorted((100 + 7 * k % 50 for k in range(30)), reverse=True)[:20]

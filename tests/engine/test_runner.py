@@ -16,7 +16,9 @@ import pytest
 
 from collectors.engine import EngineCollector
 from engine.commands import CommandClient, CommandError
+from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.options import EngineOptions, ParentOptions
+from engine.recordtail import RecordTail
 from engine.runner import run_engine
 from engine.telemetry import BlockReader, Snapshot
 from metrics.catalogue import series
@@ -248,3 +250,17 @@ def test_a_killed_engine_is_soon_replaced(paths: RuntimePaths) -> None:
     with running(OPTIONS, paths) as (probe, _):
         wait_for(lambda: probe.value("working_orders") > 0)
         assert probe.client.send({"command": "ping"})["ok"]
+
+
+def test_a_killed_engine_leaves_both_records_of_its_fills_whole_and_the_next_goes_on(paths: RuntimePaths) -> None:
+    tails = [RecordTail(paths.executions_dir / name) for name in (OWN_FOLDER, DROP_COPY_FOLDER)]
+    for life in (1, 2):
+        with running(OPTIONS, paths) as (_, process):
+            wait_for(lambda: tails[0].end() > 10 * life)  # noqa: B023
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        own, copy = (tail.read(0) for tail in tails)
+        fields = [name for name in own.records.dtype.names if name not in ("wall_ns", "checksum")]
+        np.testing.assert_array_equal(own.records[fields], copy.records[fields])
+        assert own.damaged == copy.damaged == []
+        assert len(np.unique(own.records["run"])) == life

@@ -1,0 +1,220 @@
+"""Both streams of executions: written by the engine, read by a tail, equal to the account, safe over restarts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import account as acc
+from engine import counters as at
+from engine import recordfile
+from engine.desk import TradingDesk
+from engine.dropcopy import send_drop_copy
+from engine.events import SELF_CANCEL, Instrument, empty_fills
+from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER, Executions
+from engine.figures import load_market
+from engine.jit import kernel
+from engine.market import SyntheticFeed
+from engine.options import EngineOptions, ParentOptions
+from engine.publisher import Publisher
+from engine.recordfile import CAPACITY, LOST, RECORD, RECORDS_AT, WRITTEN, RecordFile, checksums, segments_of
+from engine.recordtail import RecordTail
+from engine.synthetic import SyntheticMarket
+
+ORIGIN_NS = 1 << 60
+SECOND = 1_000_000_000
+OPTIONS = EngineOptions(parents=ParentOptions(shortest_s=1.0, longest_s=3.0, period_s=5.0))
+INSTRUMENTS = (Instrument("AAA", 0.01), Instrument("BBB", 0.25, 0.1))
+FIELDS = [name for name in RECORD.names or () if name not in ("wall_ns", "checksum")]
+
+
+def make_desk(folder: Path, run_ns: int = 7) -> TradingDesk:
+    market = SyntheticFeed(SyntheticMarket(load_market(), seed=5))
+    executions = Executions(folder, market.instruments, run_ns)
+    desk = TradingDesk(OPTIONS, market, Publisher(folder / "engine.block", market.instruments, {}), executions)
+    desk.start_session(ORIGIN_NS, 0)
+    return desk
+
+
+def play(desk: TradingDesk, to_s: float) -> None:
+    for elapsed_ns in range(0, round(to_s * SECOND) + 1, SECOND // 10):
+        desk.step(ORIGIN_NS + elapsed_ns)
+
+
+@kernel
+def report(w, fills, count):
+    send_drop_copy(w, fills, count)
+
+
+def trade(file: RecordFile, sequence: int, qty: int = 5, price: int = 100, taker: bool = True, i: int = 0) -> None:
+    fills = empty_fills(1)
+    fills[0] = (
+        (sequence * 10, sequence, 3, -6, price, qty, i, 1, 0) if taker else (1, sequence, -4, 9, price, qty, i, 1, 0)
+    )
+    report(file.words, fills, 1)
+
+
+def test_both_streams_of_a_trading_desk_agree_and_add_up_to_its_account(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    play(desk, 20)
+    own, copy = (RecordTail(tmp_path / name).read(0) for name in (OWN_FOLDER, DROP_COPY_FOLDER))
+    assert len(own.records) == desk._desk.counts[[at.FILLS_MAKER, at.FILLS_TAKER]].sum() > 10
+    np.testing.assert_array_equal(own.records[FIELDS], copy.records[FIELDS])
+    assert own.damaged == copy.damaged == []
+    assert own.missing == copy.missing == 0
+    assert own.symbols == tuple(row.symbol for row in desk._market.instruments)
+    np.testing.assert_array_equal(own.records["sequence"], np.arange(1, len(own.records) + 1))
+    for i in range(len(own.symbols)):
+        mine = copy.records[copy.records["instrument"] == i]
+        assert (mine["side"] * mine["qty"]).sum() == desk._account.ledger[i, acc.HELD]
+        assert -(mine["side"] * mine["qty"] * mine["price"]).sum() == desk._account.cash(i)
+    # The venue's totals are its own; the account's error is rounding.
+    np.testing.assert_array_equal(desk.executions.copy.totals()[:, :3], desk._account.ledger)
+    assert desk._account.error_usd() < 1e-6
+    desk.executions.close()
+
+
+@dataclass
+class Slow:
+    """What the venue's totals must be, in Python's whole numbers."""
+
+    position: int = 0
+    cash: int = 0
+
+
+def test_totals_hold_any_quantity_and_price_exactly(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path, INSTRUMENTS, 1)
+    file.begin_session(1)
+    slow = Slow()
+    rng = np.random.default_rng(3)
+    for sequence in range(1, 200):
+        bits = int(rng.integers(1, 48))
+        qty, price = (int(rng.integers(1, 1 << bits)) for _ in range(2))
+        taker = bool(rng.integers(0, 2))
+        trade(file, sequence, qty, price, taker)
+        side = 1 if taker else -1
+        slow.position += side * qty
+        slow.cash -= side * qty * price
+        position, high, low, count = file.totals()[0].tolist()
+        assert (position, high * (1 << 48) + low, count) == (slow.position, slow.cash, sequence)
+        assert 0 <= low < 1 << 48
+
+
+def test_what_traded_with_nobody_of_ours_or_was_only_cancelled_is_not_in_the_drop_copy(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path, INSTRUMENTS, 1)
+    file.begin_session(1)
+    fills = empty_fills(2)
+    fills[0] = (1, 1, 3, 4, 100, 5, 0, 1, 0)
+    fills[1] = (1, 1, -4, -8, 100, 5, 0, 1, SELF_CANCEL)
+    report(file.words, fills, 2)
+    assert file.words[WRITTEN] == 0
+
+
+def test_a_run_that_goes_on_leaves_out_what_is_there_already(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    for sequence in (1, 2, 3):
+        trade(file, sequence)
+    file.close()
+    again = RecordFile(tmp_path, INSTRUMENTS, 7)
+    again.begin_session(1)
+    for sequence in (1, 2, 3, 4):  # a recovery does everything once more
+        trade(again, sequence)
+    again.close()
+    reading = RecordTail(tmp_path).read(0)
+    assert [int(e) >> 21 for e in reading.records["execution"]] == [1, 2, 3, 4]
+    assert reading.records["position"].tolist() == [5, 10, 15, 20]
+    assert len(segments_of(tmp_path)) == 1
+
+
+def test_another_run_numbers_on_and_begins_with_nothing(tmp_path: Path) -> None:
+    for run in (7, 8):
+        file = RecordFile(tmp_path, INSTRUMENTS, run)
+        file.begin_session(1)
+        trade(file, 1)
+        trade(file, 2)
+        file.close()
+    reading = RecordTail(tmp_path).read(0)
+    assert reading.records["run"].tolist() == [7, 7, 8, 8]
+    assert reading.records["sequence"].tolist() == [1, 2, 3, 4]
+    assert reading.records["position"].tolist() == [5, 10, 5, 10]
+    first, second = (path.stat().st_size for _, path in segments_of(tmp_path))
+    assert first < second  # the room that was not used is given back
+    assert RecordTail(tmp_path).end() == 4
+
+
+def test_a_full_segment_is_followed_by_the_next_and_the_oldest_goes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(recordfile, "SEGMENT_RECORDS", 8)
+    monkeypatch.setattr(recordfile, "ROOM", 4)
+    monkeypatch.setattr(recordfile, "KEPT_SEGMENTS", 3)
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    for sequence in range(1, 31):
+        trade(file, sequence)
+        file.roll()
+    assert len(segments_of(tmp_path)) == 3
+    reading = RecordTail(tmp_path).read(0)
+    assert reading.missing == segments_of(tmp_path)[0][0] - 1 > 0
+    assert reading.places == list(range(reading.missing + 1, 31))
+    assert reading.records["position"].tolist() == [5 * place for place in reading.places]
+    some = RecordTail(tmp_path).read(20, limit=7)
+    assert some.places == list(range(21, 28))
+    assert some.upto == 27
+
+
+def test_records_without_room_are_counted_and_hurt_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(recordfile, "SEGMENT_RECORDS", 4)
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    for sequence in range(1, 10):
+        trade(file, sequence)
+    assert file.words[WRITTEN] == file.words[CAPACITY] == 4
+    assert file.lost == file.words[LOST] == 5
+    folder = tmp_path / "a file"
+    folder.write_text("where the folder should be")
+    nowhere = RecordFile(folder, INSTRUMENTS, 7)
+    nowhere.begin_session(1)
+    trade(nowhere, 1)
+    assert nowhere.lost == 1
+
+
+def test_a_damaged_record_is_found_and_the_others_are_read(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    for sequence in range(1, 6):
+        trade(file, sequence)
+    file.words[int(file.words[RECORDS_AT]) + 2 * 16 + 8] ^= 1
+    reading = RecordTail(tmp_path).read(0)
+    assert reading.damaged == [(3, 7)]
+    assert reading.places == [1, 2, 4, 5]
+    assert reading.upto == 5
+
+
+def test_the_newest_record_is_doubted_once_before_it_counts_as_damaged(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    trade(file, 1)
+    trade(file, 2)
+    file.words[int(file.words[RECORDS_AT]) + 16 + 8] ^= 1
+    tail = RecordTail(tmp_path)
+    assert (tail.read(0).damaged, tail.read(0).damaged) == ([], [(2, 7)])
+
+
+def test_a_file_that_is_no_segment_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / f"{1:020}.seg").write_bytes(b"\0" * 4096)
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    trade(file, 1)
+    assert [path.suffix[:9] for path in tmp_path.iterdir() if not path.name.endswith(".seg")] == [".damaged-"]
+    assert RecordTail(tmp_path).read(0).missing == recordfile.SEGMENT_RECORDS
+
+
+@pytest.mark.parametrize("position", range(15))
+def test_the_checksum_covers_every_word(position: int) -> None:
+    record = np.zeros(1, dtype=RECORD)
+    before = checksums(record)[0]
+    record.view(np.int64)[position] = 1
+    assert checksums(record)[0] != before
