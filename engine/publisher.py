@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import account as acc
+from engine.algos.finished import FINISHED
+from engine.algos.finished import KEPT as PARENTS_KEPT
 from engine.commands import CommandName
 from engine.counters import COUNT_SERIES, HISTOGRAMS, SUM_SERIES
 from engine.events import Instrument
@@ -80,6 +82,7 @@ def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, An
         {
             "fills": TableSpec(FILLS.descr, FILLS_KEPT),
             "positions": TableSpec(POSITIONS.descr, len(instruments)),
+            "parents": TableSpec(FINISHED.descr, PARENTS_KEPT),
         },
         {"instruments": [instrument.symbol for instrument in instruments], **info},
     )
@@ -89,7 +92,8 @@ class Publisher:
     """Copies the engine's state into its block.
 
     The latency histograms (`latencies`, `latency_sums_ns`), the ring of fills (`fills`) and its
-    count (`fills_written`, shape (1,)) are the block's own working arrays: kernels write them directly.
+    count (`fills_written`, shape (1,)), and the same of finished parents (`parents`, `parents_written`)
+    are the block's own working arrays: kernels write them directly.
     """
 
     def __init__(self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> None:
@@ -109,6 +113,8 @@ class Publisher:
         self._positions: npt.NDArray[Any] = self._block.tables["positions"].view(POSITIONS)
         self._positions["instrument"] = np.arange(len(instruments))
         self._block.written[1] = len(instruments)
+        self.parents: npt.NDArray[Any] = self._block.tables["parents"].view(FINISHED)
+        self.parents_written: IntArray = self._block.written[2:3]
 
     def publish(
         self,
