@@ -64,25 +64,26 @@ class ParentOptions:
     slices: of twap and vwap. look_s: how often pov and peg look. pov_rate: the share of the others'
     volume that pov keeps up with by crossing, pov_cap the one that it does not pass by resting.
     peg_patience, peg_urgency: what crossing may cost, in usual half-spreads, at the start, and how
-    much more at the end (engine/algos/peg.py).
+    much more at the end; peg_hold: pressure its way at which the peg rests nothing (engine/algos/peg.py).
     """
 
     enabled: bool = True
     order_usd: Annotated[float, Gt(0)] = 10_000.0
-    shortest_s: Annotated[float, Ge(0.1), Le(3600)] = 4.0
-    longest_s: Annotated[float, Ge(0.1), Le(3600)] = 12.0
+    shortest_s: Annotated[float, Ge(0.1), Le(3600)] = 8.0
+    longest_s: Annotated[float, Ge(0.1), Le(3600)] = 30.0
     algo: Literal["peg", "twap", "vwap", "pov", "market", "mix"] = "peg"
     control_share: Annotated[float, Ge(0), Le(1)] = 0.1
     limit_ratio: Annotated[float, Gt(0), Le(1)] = 0.01
     slices: Annotated[int, Ge(1), Le(100)] = 2
-    look_s: Annotated[float, Ge(0.01), Le(60)] = 0.1
+    look_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
     pov_rate: Annotated[float, Gt(0), Le(1)] = 0.1
     pov_cap: Annotated[float, Gt(0), Le(1)] = 0.3
-    peg_patience: Annotated[float, Ge(0), Le(100)] = 0.2
-    peg_urgency: Annotated[float, Ge(0), Le(100)] = 0.5
+    peg_patience: Annotated[float, Ge(0), Le(100)] = 0.05
+    peg_urgency: Annotated[float, Ge(0), Le(100)] = 0.3
+    peg_hold: Annotated[float, Ge(0), Le(1)] = 0.9
     improve_ticks: Annotated[int, Ge(0), Le(1000)] = 1
     follow_s: Annotated[float, Ge(0), Le(60)] = 0.2
-    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 20.0
+    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 32.0
     first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.3
     reach_ratio: Annotated[float, Ge(0), Le(1)] = 0.01
     grace_s: Annotated[float, Ge(0), Le(60)] = 1.0

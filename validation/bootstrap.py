@@ -37,7 +37,7 @@ def drawn_blocks(count: int, seed: int) -> IntArray:
 
 def ratio(part: FloatArray, whole: FloatArray, drawn: IntArray) -> Estimate:
     """Sum of part over sum of whole. part, whole: block sums, float64 (blocks,); drawn from `drawn_blocks`."""
-    return _estimate(_ratio(part.sum(), whole.sum()), _ratios(part, whole, drawn))
+    return _estimate(_ratio(part.sum(), whole.sum()), _ratios(part, whole, drawn), len(part))
 
 
 def difference(
@@ -45,7 +45,7 @@ def difference(
 ) -> Estimate:
     """The first ratio less the second, over the same blocks."""
     value = _ratio(part.sum(), whole.sum()) - _ratio(other_part.sum(), other_whole.sum())
-    return _estimate(value, _ratios(part, whole, drawn) - _ratios(other_part, other_whole, drawn))
+    return _estimate(value, _ratios(part, whole, drawn) - _ratios(other_part, other_whole, drawn), len(part))
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -58,9 +58,9 @@ def _ratios(part: FloatArray, whole: FloatArray, drawn: IntArray) -> FloatArray:
     return ratios
 
 
-def _estimate(value: float, draws: FloatArray) -> Estimate:
+def _estimate(value: float, draws: FloatArray, blocks: int) -> Estimate:
     known = draws[~np.isnan(draws)]
-    if len(known) < DRAWS // 2 or len(draws[0:1]) == 0:
+    if blocks < 2 or len(known) < DRAWS // 2:
         return Estimate(value, float("nan"), float("nan"))
     low, high = np.quantile(known, LEVELS)
     return Estimate(value, float(low), float(high))

@@ -55,7 +55,9 @@ def run(market: Market, options: EngineOptions, seconds: float) -> Run:
                 pass
             written = int(publisher.parents_written[0])
             if written - read > len(publisher.parents):
-                raise DeskvigilError(f"{written - read} parents finished in one step, the ring keeps {len(publisher.parents)}")
+                raise DeskvigilError(
+                    f"{written - read} parents finished in one step, the ring keeps {len(publisher.parents)}"
+                )
             parts.append(publisher.parents[np.arange(read, written) % len(publisher.parents)].copy())
             read = written
         counts = desk.counts

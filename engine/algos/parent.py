@@ -13,7 +13,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
 from engine.algos.choice import MARKET, PEG, POV, TWAP, VWAP, algo_of, duration_ns, is_control
-from engine.algos.peg import is_worth_crossing, pressure_of
+from engine.algos.peg import is_worth_crossing, is_worth_waiting, pressure_of
 from engine.algos.pov import lots_by_participation
 from engine.algos.twap import lots_by_slice, slices_over
 from engine.algos.vwap import lots_by_volume
@@ -64,7 +64,7 @@ def within(side: int, ticks: int, limit: int) -> int:
 def child_price(desk: Desk, i: int, side: int, touch: int, opposite: int) -> int:
     """Where a parent's child should rest, in ticks; 0 for nowhere."""
     price = plan.resting_price(side, touch, opposite, int(desk.settings[i, plan.PARENT_IMPROVE]))
-    return clear_of_own(desk, i, side, within(side, price, desk.parents[i, plan.P_LIMIT]))
+    return clear_of_own(desk, i, side, within(side, price, int(desk.parents[i, plan.P_LIMIT])))
 
 
 @inline_kernel
@@ -86,7 +86,7 @@ def follow_touch(desk: Desk, count: int, i: int, bid: int, ask_price: int, t_ns:
 @inline_kernel
 def volume_seen(desk: Desk, i: int) -> int:
     """Lots that others have traded since a parent's start."""
-    return int(desk.volumes[TRADED_BY_OTHERS, i]) - desk.parents[i, plan.P_VOLUME]
+    return int(desk.volumes[TRADED_BY_OTHERS, i]) - int(desk.parents[i, plan.P_VOLUME])
 
 
 @inline_kernel
@@ -126,7 +126,7 @@ def may_be_filled(desk: Desk, i: int, t_ns: int) -> int:
     parent = desk.parents[i]
     algo, target = parent[plan.P_ALGO], parent[plan.P_TARGET]
     start_ns, end_ns, slice_ns = parent[plan.P_START_NS], parent[plan.P_END_NS], parent[plan.P_SLICE_NS]
-    lots = target
+    lots = int(target)
     next_slice = slices_over(t_ns, start_ns, slice_ns) + 1
     if t_ns >= end_ns or algo == MARKET:
         lots = 0
@@ -150,12 +150,12 @@ def look_again_ns(desk: Desk, i: int, t_ns: int) -> int:
     algo, start_ns, end_ns = parent[plan.P_ALGO], parent[plan.P_START_NS], parent[plan.P_END_NS]
     if t_ns >= end_ns or algo == MARKET:
         return t_ns + AGAIN_NS
-    if algo == POV or algo == PEG:
+    if algo in (POV, PEG):
         next_ns = t_ns + int(desk.settings[i, plan.PARENT_LOOK_NS])
     else:
         slice_ns = parent[plan.P_SLICE_NS]
         next_ns = start_ns + (slices_over(t_ns, start_ns, slice_ns) + 1) * slice_ns
-    return max(min(next_ns, end_ns), t_ns + 1)
+    return int(max(min(next_ns, end_ns), t_ns + 1))
 
 
 @inline_kernel
@@ -234,15 +234,29 @@ def cross(desk: Desk, count: int, i: int, lots: int, opposite: int) -> int:
 
 
 @inline_kernel
-def rest(desk: Desk, count: int, i: int, touch: int, opposite: int, t_ns: int) -> int:
-    """Ask that a child rests where none does, with what may be filled next; returns the number of requests."""
-    side = desk.parents[i, plan.P_SIDE]
-    lots = may_be_filled(desk, i, t_ns) - desk.parents[i, plan.P_FILLED]
-    if desk.own[i, CHILD, ID] == 0 and lots > 0 and touch > 0 and side * (opposite - touch) > 0 and opposite > 0:
+def rest(
+    desk: Desk, count: int, i: int, touch: int, opposite: int, bid_lots: int, ask_lots: int, t_ns: int
+) -> int:  # fmt: skip
+    """Ask that a child rests where none does, with what may be filled next; returns the number of requests.
+
+    The peg's child also goes back with a touch that goes back (to pay more than the others do is to be
+    filled by those who know better), and rests nowhere while the price is expected to get better.
+    """
+    side, resting = desk.parents[i, plan.P_SIDE], desk.own[i, CHILD, ID] != 0
+    price = 0
+    if touch > 0 and opposite > 0 and side * (opposite - touch) > 0:
         price = child_price(desk, i, side, touch, opposite)
-        if price > 0:
-            count = ask(desk, count, i, CHILD, REST, side, price, lots)
-            desk.parents[i, plan.P_ORDERS] += 1
+    if desk.parents[i, plan.P_ALGO] == PEG:
+        pressure = pressure_of(desk.signal[i], bid_lots, ask_lots)
+        if is_worth_waiting(side, pressure, desk.settings[i, plan.PEG_HOLD]):
+            price = 0
+        if resting and (price == 0 or side * (desk.own[i, CHILD, PRICE] - price) > 0):
+            count = ask(desk, count, i, CHILD, WITHDRAW, 0, 0, 0)
+            resting = False
+    lots = may_be_filled(desk, i, t_ns) - desk.parents[i, plan.P_FILLED]
+    if price > 0 and lots > 0 and not resting:
+        count = ask(desk, count, i, CHILD, REST, side, price, lots)
+        desk.parents[i, plan.P_ORDERS] += 1
     return count
 
 
@@ -286,6 +300,6 @@ def decide_parent(desk: Desk, i: int, touch: int, opposite: int, bid_lots: int, 
         parent[plan.P_STATE], parent[plan.P_NEXT_NS] = plan.CROSSED, t_ns
     else:
         if open_for_orders:
-            count = rest(desk, count, i, touch, opposite, t_ns)
+            count = rest(desk, count, i, touch, opposite, bid_lots, ask_lots, t_ns)
         parent[plan.P_STATE], parent[plan.P_NEXT_NS] = plan.WORKING, look_again_ns(desk, i, t_ns)
     return count

@@ -33,3 +33,9 @@ def is_worth_crossing(
 ) -> bool:  # fmt: skip
     """Whether a parent should cross now. spread and usual_spread in ticks; gone: its time, 0 .. 1."""
     return spread * (1.0 - side * pressure) <= usual_spread * (patience + urgency * gone * gone)
+
+
+@inline_kernel
+def is_worth_waiting(side: int, pressure: float, hold: float) -> bool:
+    """Whether the price presses the parent's way so much that nothing of it should rest now."""
+    return side * pressure < -hold

@@ -26,7 +26,9 @@ def read_volume(path: Path) -> FloatArray:
     try:
         with zipfile.ZipFile(path) as archive:
             text = archive.read(archive.namelist()[0])
-        rows = np.loadtxt(io.BytesIO(text), delimiter=",", usecols=(TIME_MS, QTY, SUSPICIOUS), dtype=np.float64, ndmin=2)
+        rows = np.loadtxt(
+            io.BytesIO(text), delimiter=",", usecols=(TIME_MS, QTY, SUSPICIOUS), dtype=np.float64, ndmin=2
+        )
     except (OSError, ValueError, IndexError, zipfile.BadZipFile) as error:
         raise RecordingError(f"{path} is not a zip of trade ticks with {COLUMNS} columns: {error}") from error
     times, shares, suspicious = rows.T
