@@ -64,7 +64,8 @@ class ParentOptions:
     slices: of twap and vwap. look_s: how often pov and peg look. pov_rate: the share of the others'
     volume that pov keeps up with by crossing, pov_cap the one that it does not pass by resting.
     peg_patience, peg_urgency: what crossing may cost, in usual half-spreads, at the start, and how
-    much more at the end; peg_hold: pressure its way at which the peg rests nothing (engine/algos/peg.py).
+    much more at the end; peg_hold: pressure its way at which the peg rests nothing;
+    peg_negligible_bps: a half-spread that it always pays (engine/algos/peg.py).
     """
 
     enabled: bool = True
@@ -81,6 +82,7 @@ class ParentOptions:
     peg_patience: Annotated[float, Ge(0), Le(100)] = 0.05
     peg_urgency: Annotated[float, Ge(0), Le(100)] = 0.3
     peg_hold: Annotated[float, Ge(0), Le(1)] = 0.9
+    peg_negligible_bps: Annotated[float, Ge(0), Le(100)] = 0.1
     improve_ticks: Annotated[int, Ge(0), Le(1000)] = 1
     follow_s: Annotated[float, Ge(0), Le(60)] = 0.2
     period_s: Annotated[float, Ge(0.1), Le(86_400)] = 32.0

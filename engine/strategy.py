@@ -20,8 +20,8 @@ MAKER_USD, MAKER_MAX_USD, MAKER_SKEW, MAKER_EDGE, MAKER_REQUOTE_NS, MAKER_ON = r
 PARENT_USD, PARENT_SHORTEST_NS, PARENT_LONGEST_NS, PARENT_SLICES, PARENT_PERIOD_NS = range(6, 11)
 PARENT_REACH, PARENT_IMPROVE, PARENT_FOLLOW_NS = range(11, 14)
 PARENT_ALGO, PARENT_CONTROL, PARENT_LIMIT, PARENT_GRACE_NS, PARENT_LOOK_NS = range(14, 19)
-POV_RATE, POV_CAP, PEG_PATIENCE, PEG_URGENCY, PEG_HOLD = range(19, 24)
-SETTINGS = 24
+POV_RATE, POV_CAP, PEG_PATIENCE, PEG_URGENCY, PEG_HOLD, PEG_NEGLIGIBLE = range(19, 25)
+SETTINGS = 25
 
 # One row per instrument, int64: the parent order at work.
 P_STATE, P_SIDE, P_TARGET, P_FILLED, P_SLICE, P_START_NS, P_NEXT_NS, P_COUNT, P_SLICE_NS = range(9)
@@ -62,6 +62,7 @@ def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
             parents.peg_patience,
             parents.peg_urgency,
             parents.peg_hold,
+            parents.peg_negligible_bps / 1e4,
         ]
     )
     return np.tile(row, (instruments, 1))

@@ -29,7 +29,7 @@ from validation.figure import Figure
 
 NAME = "execution"
 BASELINE: Final = Algo.MARKET
-TUNED_ON: Final = "AMZN 09:30-13:00 and synthetic seed 3"
+TUNED_ON: Final = "AMZN 09:30-13:00, synthetic seed 3 and the BTCUSDT perpetual (peg_negligible_bps)"
 AFTERNOON_NS: Final = 13 * 3600 * NS
 MORNING_S: Final = 3.5 * 3600.0
 _LABELS: Final[dict[Algo, Literal["market", "twap", "vwap", "pov", "peg"]]] = {
@@ -74,9 +74,10 @@ def cases(folder: Path) -> Iterator[Case]:
         yield Case(name="AMZN 13:00-16:00", sample="out", open=amazon, phases=2, from_ns=AFTERNOON_NS)
     if (folder / AAPL_1).is_file():
         yield Case(name="AAPL 09:30-16:00", sample="out", open=_recorded(folder / AAPL_1), phases=2)
-    for name, file in (("BTCUSDT perpetual", PERPETUAL), ("BTCUSDT spot", SPOT)):
-        if (folder / file).is_file():
-            yield Case(name=name, sample="out", open=_recorded(folder / file), phases=8, block_s=30)
+    if (folder / PERPETUAL).is_file():
+        yield Case(name="BTCUSDT perpetual", sample="in", open=_recorded(folder / PERPETUAL), phases=8, block_s=30)
+    if (folder / SPOT).is_file():
+        yield Case(name="BTCUSDT spot", sample="out", open=_recorded(folder / SPOT), phases=8, block_s=30)
 
 
 def _synthetic(seed: int) -> Market:

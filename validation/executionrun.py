@@ -51,7 +51,8 @@ def run(market: Market, options: EngineOptions, seconds: float) -> Run:
         while elapsed_ns < until_ns:
             elapsed_ns = min(elapsed_ns + STEP_NS, until_ns)
             now_ns = ORIGIN_NS + elapsed_ns
-            while desk.step(now_ns) <= now_ns:  # a step does a bounded number of events
+            # A step does a bounded number of events; past a tape's last one it has nothing left to be due.
+            while desk.step(now_ns) <= now_ns and not desk.session_is_over(now_ns):
                 pass
             written = int(publisher.parents_written[0])
             if written - read > len(publisher.parents):

@@ -17,7 +17,7 @@ from engine.algos.peg import is_worth_crossing, is_worth_waiting, pressure_of
 from engine.algos.pov import lots_by_participation
 from engine.algos.twap import lots_by_slice, slices_over
 from engine.algos.vwap import lots_by_volume
-from engine.gates import TradingState
+from engine.gates import LIMIT_LOTS, TradingState
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     CHILD,
@@ -68,6 +68,13 @@ def child_price(desk: Desk, i: int, side: int, touch: int, opposite: int) -> int
 
 
 @inline_kernel
+def child_lots(desk: Desk, i: int, lots: int) -> int:
+    """The lots wanted, cut to the largest order that the gates take; the rest comes with later children."""
+    most = desk.limits[i, LIMIT_LOTS]
+    return int(most) if lots > most else lots
+
+
+@inline_kernel
 def follow_touch(desk: Desk, count: int, i: int, bid: int, ask_price: int, t_ns: int) -> int:
     """Ask that a parent's resting child moves where the touch has gone; returns the number of requests."""
     if desk.own[i, CHILD, ID] != 0 and 0 < bid < ask_price:
@@ -111,7 +118,8 @@ def must_be_filled(desk: Desk, i: int, spread: int, bid_lots: int, ask_lots: int
     elif algo == PEG and spread > 0:
         gone = float(t_ns - start_ns) / float(end_ns - start_ns)
         pressure = pressure_of(desk.signal[i], bid_lots, ask_lots)
-        if is_worth_crossing(
+        negligible = spread <= 2.0 * desk.settings[i, plan.PEG_NEGLIGIBLE] * desk.account[i, acc.MARK]
+        if negligible or is_worth_crossing(
             parent[plan.P_SIDE], spread, desk.usual_spread[i], pressure, gone,
             desk.settings[i, plan.PEG_PATIENCE], desk.settings[i, plan.PEG_URGENCY],
         ):  # fmt: skip
@@ -228,7 +236,7 @@ def cross(desk: Desk, count: int, i: int, lots: int, opposite: int) -> int:
     if opposite > 0 and side * (limit - opposite) >= 0:
         worst = plan.crossing_price(side, desk.account[i, acc.MARK], opposite, desk.settings[i, plan.PARENT_REACH])
         count = ask(desk, count, i, CHILD, WITHDRAW, 0, 0, 0)
-        count = ask(desk, count, i, CHILD, CROSS, side, within(side, worst, limit), lots)
+        count = ask(desk, count, i, CHILD, CROSS, side, within(side, worst, limit), child_lots(desk, i, lots))
         desk.parents[i, plan.P_ORDERS] += 1
     return count
 
@@ -255,7 +263,7 @@ def rest(
             resting = False
     lots = may_be_filled(desk, i, t_ns) - desk.parents[i, plan.P_FILLED]
     if price > 0 and lots > 0 and not resting:
-        count = ask(desk, count, i, CHILD, REST, side, price, lots)
+        count = ask(desk, count, i, CHILD, REST, side, price, child_lots(desk, i, lots))
         desk.parents[i, plan.P_ORDERS] += 1
     return count
 

@@ -5,6 +5,7 @@ of a half-spread above mid. The model's signal is the pressure where there is on
 two best sizes where there is none. So a crossing costs (1 - side * pressure) half-spreads, and it is
 worth it where that is no more than a price that rises with the time gone: patience at first, urgency
 more at the end. The price is in usual half-spreads, so a spread that is narrow just now is a bargain.
+A half-spread that is negligible crosses at once: what waiting could save is less than what it risks.
 Where the pressure is the parent's own way by more than `hold`, nothing rests: the price comes to it.
 """
 

@@ -21,7 +21,7 @@ from engine.desk import TradingDesk
 from engine.figures import load_market
 from engine.gates import TradingState
 from engine.market import SyntheticFeed
-from engine.options import EngineOptions, MakerOptions, ParentOptions
+from engine.options import EngineOptions, GateOptions, MakerOptions, ParentOptions
 from engine.publisher import Publisher
 from engine.synthetic import SyntheticMarket
 
@@ -194,3 +194,19 @@ def test_a_signal_makes_the_peg_cross_or_wait(tmp_path: Path) -> None:
         requests = decide_parent(desk, 0, 9_995, 10_005, 10, 10, t_ns)
         actions[signal] = desk.requests[:requests, o.R_ACTION].tolist()
     assert actions == {0.0: [o.REST], 0.95: [o.WITHDRAW, o.CROSS], -0.95: []}
+
+
+def test_a_child_is_no_larger_than_the_gates_take_and_a_negligible_spread_is_paid_at_once(tmp_path: Path) -> None:
+    parents = ParentOptions(algo="peg", control_share=0.0, peg_negligible_bps=1.0)
+    gates = GateOptions(max_order_lots=30)
+    whole, _ = make_desk(tmp_path / "a", EngineOptions(maker=NO_MAKER, parents=parents, gates=gates))
+    desk = whole._desk
+    desk.account[0, acc.MARK], desk.spread[0], desk.parents[0, plan.P_SIDE] = 10_000.0, 10.0, 1
+    found = []
+    for touch, opposite in ((9_995, 10_005), (9_999, 10_001)):  # half-spreads of 5 and of 1 bp
+        desk.parents[0, plan.P_STATE] = plan.IDLE
+        t_ns = int(desk.parents[0, plan.P_NEXT_NS])
+        requests = decide_parent(desk, 0, touch, opposite, 500, 500, t_ns)
+        found.append(desk.requests[:requests, [o.R_ACTION, o.R_LOTS]].tolist())
+        assert desk.parents[0, plan.P_TARGET] == 100
+    assert found == [[[o.REST, 30]], [[o.WITHDRAW, 0], [o.CROSS, 30]]]
