@@ -37,7 +37,7 @@ UNITS = {
     "*_shares": "shares",
     "*_s": "seconds",
     "*volatility*": "standard deviation of log returns over the named span (1 = 100 %)",
-    "curves": "one number per half hour of the session (volume.curve: per five minutes), mean 1",
+    "curves": "one number per half hour of the session (volume.curve: per ten minutes), mean 1",
     "levels/values": "quantile levels in 0..1 and the sample's quantiles (linear between order statistics)",
 }
 FORMULAS = {
@@ -49,7 +49,7 @@ FORMULAS = {
     "pace": "level-1 events of the day over those of AMZN",
     "variance_curve": "mean of both stocks' realised variance of 10 s mid returns per half hour",
     "daily": "log returns of adjusted closes, gaps never bridged, pairwise complete; correlation shrunk to its mean (Schaefer & Strimmer 2005), eigenvalues floored at 1e-4",
-    "volume.curve": "shares traded per five minutes of the session over their mean, one day of SPY; suspicious trades left out",
+    "volume.curve": "shares traded per ten minutes of the session over their mean, one day of SPY; suspicious trades left out",
     "dispersion": "variance / mean of counts per window",
     "mid_volatility_per_session": "sqrt of summed squared log returns of the mid on the named grid",
 }

@@ -144,7 +144,7 @@ def test_the_shipped_volume_curve_is_a_days(tmp_path) -> None:
     assert curve[-1] == pytest.approx(1.0)
     assert (np.diff(curve) > 0).all()
     share = np.diff(curve)
-    assert share[:6].sum() > 1.5 * share[36:42].sum() < share[-6:].sum()  # busy at both ends of the day
+    assert share[:3].sum() > 1.5 * share[18:21].sum() < share[-3:].sum()  # busy at both ends of the day
     damaged = tmp_path / "market.json"
     damaged.write_text('{"format": 1, "volume": {"curve": [0, 0]}}')
     with pytest.raises(ConfigError, match="one above 0"):

@@ -13,12 +13,12 @@ from metrics.frame import FloatArray
 from validation.calibration.recordings import RecordingError
 
 SESSION_FROM_MS, SESSION_TO_MS = 34_200_000, 57_600_000  # 09:30 to 16:00
-BINS = 78  # five minutes each
+BINS = 39  # ten minutes each
 TIME_MS, QTY, SUSPICIOUS, COLUMNS = 0, 2, 5, 6
 
 
 def read_volume(path: Path) -> FloatArray:
-    """Volume per five minutes of the regular session, float64 (BINS,), in shares; suspicious trades left out.
+    """Volume per ten minutes of the regular session, float64 (BINS,), in shares; suspicious trades left out.
 
     path: a zip with one CSV of ms since midnight, price in 1e-4 USD, shares, exchange, condition, suspicious.
     RecordingError where it is something else.
@@ -39,8 +39,8 @@ def read_volume(path: Path) -> FloatArray:
 
 
 def volume_figures(path: Path) -> dict[str, Any]:
-    """The curve for data/market.json: one number per five minutes of the session, mean 1."""
+    """The curve for data/market.json: one number per ten minutes of the session, mean 1."""
     volume = read_volume(path)
     if not volume.sum() > 0.0:
         raise RecordingError(f"{path} has no trade between 09:30 and 16:00")
-    return {"source": "spy_trades", "bin_s": 300.0, "curve": (volume / volume.mean()).tolist()}
+    return {"source": "spy_trades", "bin_s": 600.0, "curve": (volume / volume.mean()).tolist()}
