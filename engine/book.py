@@ -199,6 +199,17 @@ def best_qty(books: Books, i: int, side: int) -> int:
     return level_qty(books, i, side, price) if price > 0 else 0
 
 
+@inline_kernel
+def others_qty(books: Books, i: int, side: int) -> int:
+    """Lots that others show at their best price of a side, 0 where there is none."""
+    price = others_price(books, i, side)
+    if price == 0:
+        return 0
+    w = books.words
+    ladder_side = side_at(w, i, side)
+    return ladder.level_total(w, ladder_side, side * price) - ladder.level_own(w, ladder_side, side * price)
+
+
 @kernel
 def depth(books: Books, i: int, side: int, prices: IntArray, quantities: IntArray) -> int:
     """Write the best len(prices) levels of a side (ticks, lots), best first; returns how many there are."""

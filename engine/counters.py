@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.algos.choice import ALGOS, Algo
 from engine.events import KIND_NAMES
 from engine.gates import REASONS, Reason
 from metrics.catalogue import series
@@ -32,10 +33,13 @@ REJECTED_FOR = len(KIND_NAMES)  # one for each Reason
     PARENTS_FINISHED,
     IMPACT_PARENTS,
 ) = range(REJECTED_FOR + REASONS, REJECTED_FOR + REASONS + 15)
-COUNTS = IMPACT_PARENTS + 1
+ALGO_FINISHED = IMPACT_PARENTS + 1  # one for each Algo
+COUNTS = ALGO_FINISHED + ALGOS
 
 PARENT_ORDERED, PARENT_FILLED, SLIPPAGE_COST, SLIPPAGE_VALUE, IMPACT, TRADED_VALUE = range(6)
-SUMS = 6
+# By algorithm, the control group included, which the sums above leave out: one for each Algo.
+ALGO_ORDERED, ALGO_FILLED, ALGO_COST, ALGO_VALUE, ALGO_IMPACT = (TRADED_VALUE + 1 + ALGOS * k for k in range(5))
+SUMS = ALGO_IMPACT + ALGOS
 
 # Latency histograms, in the order in which they lie in the block.
 LATENCY_MARKET_DATA, LATENCY_DECISION, LATENCY_GATE, LATENCY_ACK, LATENCY_FILL, LATENCY_STEP = range(6)
@@ -65,6 +69,7 @@ COUNT_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parents_started_total"), PARENTS_STARTED),
     (_name("parents_finished_total"), PARENTS_FINISHED),
     (_name("impact_parents_total"), IMPACT_PARENTS),
+    *((_name("algo_parents_finished_total", algo=algo.label), ALGO_FINISHED + algo) for algo in Algo),
 )
 SUM_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parent_ordered_value_usd_total"), PARENT_ORDERED),
@@ -73,6 +78,17 @@ SUM_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("slippage_value_usd_total"), SLIPPAGE_VALUE),
     (_name("impact_weighted_bps"), IMPACT),
     (_name("traded_value_usd_total"), TRADED_VALUE),
+    *(
+        (_name(f"algo_{what}", algo=algo.label), first + algo)
+        for what, first in (
+            ("ordered_value_usd_total", ALGO_ORDERED),
+            ("filled_value_usd_total", ALGO_FILLED),
+            ("slippage_cost_usd", ALGO_COST),
+            ("slippage_value_usd_total", ALGO_VALUE),
+            ("impact_weighted_bps", ALGO_IMPACT),
+        )
+        for algo in Algo
+    ),
 )
 
 

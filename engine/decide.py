@@ -1,7 +1,7 @@
-"""Decisions: what the strategies want done about one instrument now, as requests for `orders.act`.
+"""Decisions: what is wanted of the orders that rest in one instrument now, as requests for `orders.act`.
 
-Nothing here touches a book: the touch is handed in, wishes are noted. A decision that depends on how
-an earlier one came out (did the crossing order fill?) is taken when its timer is looked at again.
+Nothing here touches a book: the touch is handed in, wishes are noted. What happens at a parent's
+timer is decided in `engine.algos.parent`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from engine import account as acc
-from engine import counters as at
 from engine import strategy as plan
+from engine.algos.parent import clear_of_own, follow_touch
 from engine.gates import TradingState
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
-    CHILD,
-    CROSS,
     ID,
     LEFT,
     MAKER_ASK,
     MAKER_BID,
-    PLACES,
     PRICE,
     REST,
     SENT_NS,
-    SIDE,
     STATE,
     VENUE_HALTED,
     WITHDRAW,
@@ -33,18 +29,8 @@ from engine.orders import (
     working_lots,
 )
 
-RETRY_NS = 1_000_000_000  # a parent that cannot start now tries again then
+USUAL_WEIGHT = 1.0 / 1024.0  # of one event in the running mean of the spread
 _ACTIVE, _REDUCING = int(TradingState.ACTIVE), int(TradingState.REDUCING)
-
-
-@inline_kernel
-def clear_of_own(desk: Desk, i: int, side: int, ticks: int) -> int:
-    """A resting price that does not meet an own order of the other side; 0 where none is left."""
-    for place in range(PLACES):
-        if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == -side:
-            limit = desk.own[i, place, PRICE] - side
-            ticks = min(ticks, limit) if side > 0 else max(ticks, limit)
-    return max(ticks, 0)
 
 
 @inline_kernel
@@ -64,19 +50,13 @@ def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int
 
 
 @inline_kernel
-def follow_touch(desk: Desk, count: int, i: int, bid: int, ask_price: int, t_ns: int) -> int:
-    """Ask that a parent's resting slice moves where the touch has gone; returns the number of requests."""
-    if desk.own[i, CHILD, ID] != 0 and 0 < bid < ask_price:
-        side = desk.own[i, CHILD, SIDE]
-        touch, opposite = (bid, ask_price) if side > 0 else (ask_price, bid)
-        wanted = plan.resting_price(side, touch, opposite, int(desk.settings[i, plan.PARENT_IMPROVE]))
-        wanted = clear_of_own(desk, i, side, wanted)
-        rested = t_ns - desk.own[i, CHILD, SENT_NS] >= desk.settings[i, plan.PARENT_FOLLOW_NS]
-        if rested and side * (wanted - desk.own[i, CHILD, PRICE]) > 0:
-            lots = desk.own[i, CHILD, LEFT]
-            count = ask(desk, count, i, CHILD, WITHDRAW, side, 0, 0)
-            count = ask(desk, count, i, CHILD, REST, side, wanted, lots)
-    return count
+def learn_spread(desk: Desk, i: int, bid: int, ask_price: int) -> None:
+    """Take the others' spread into its running mean over events."""
+    if 0 < bid < ask_price:
+        spread = float(ask_price - bid)
+        if np.isnan(desk.usual_spread[i]):
+            desk.usual_spread[i] = spread
+        desk.usual_spread[i] += USUAL_WEIGHT * (spread - desk.usual_spread[i])
 
 
 @kernel
@@ -102,96 +82,5 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)
             if lots > 0:
                 count = ask(desk, count, i, place, REST, side, wanted, lots)
+    learn_spread(desk, i, bid, ask_price)
     return follow_touch(desk, count, i, bid, ask_price, t_ns)
-
-
-@inline_kernel
-def finish_parent(desk: Desk, i: int, t_ns: int) -> None:
-    """Count a parent as finished with what it has, and plan the next one, on the other side."""
-    arrival, usd = desk.arrival[i], desk.account[i, acc.USD]
-    side = desk.parents[i, plan.P_SIDE]
-    desk.counts[at.PARENTS_FINISHED] += 1
-    desk.sums[at.PARENT_ORDERED] += desk.parents[i, plan.P_TARGET] * arrival * usd
-    desk.sums[at.PARENT_FILLED] += desk.parents[i, plan.P_FILLED] * arrival * usd
-    desk.counts[at.IMPACT_PARENTS] += 1
-    desk.sums[at.IMPACT] += side * (desk.account[i, acc.MARK] - arrival) / arrival * 1e4
-    next_ns = desk.parents[i, plan.P_START_NS] + int(desk.settings[i, plan.PARENT_PERIOD_NS])
-    desk.parents[i, plan.P_STATE] = plan.IDLE
-    desk.parents[i, plan.P_SIDE] = -side
-    desk.parents[i, plan.P_NEXT_NS] = max(next_ns, t_ns + 1)
-
-
-@inline_kernel
-def begin_slice(desk: Desk, count: int, i: int, touch: int, opposite: int, t_ns: int) -> int:
-    """Ask that the next slice of a parent rests at the touch of its own side; returns the number of requests."""
-    side = desk.parents[i, plan.P_SIDE]
-    slices = int(desk.settings[i, plan.PARENT_SLICES])
-    lots = plan.lots_by_slice(desk.parents[i, plan.P_TARGET], desk.parents[i, plan.P_SLICE] + 1, slices)
-    lots -= desk.parents[i, plan.P_FILLED]
-    if lots > 0 and touch > 0 and opposite > 0 and side * (opposite - touch) > 0:
-        price = plan.resting_price(side, touch, opposite, int(desk.settings[i, plan.PARENT_IMPROVE]))
-        price = clear_of_own(desk, i, side, price)
-        count = ask(desk, count, i, CHILD, REST, side, price, lots)
-    desk.parents[i, plan.P_STATE] = plan.WORKING
-    desk.parents[i, plan.P_NEXT_NS] = t_ns + desk.parents[i, plan.P_SLICE_NS]
-    return count
-
-
-@inline_kernel
-def cross(desk: Desk, count: int, i: int, opposite: int) -> int:
-    """Ask that what a parent is behind its plan at the end of a slice is filled at once."""
-    side = desk.parents[i, plan.P_SIDE]
-    slices = int(desk.settings[i, plan.PARENT_SLICES])
-    lots = plan.lots_by_slice(desk.parents[i, plan.P_TARGET], desk.parents[i, plan.P_SLICE] + 1, slices)
-    lots -= desk.parents[i, plan.P_FILLED]
-    if lots > 0 and opposite > 0:
-        reach = desk.settings[i, plan.PARENT_REACH]
-        worst = plan.crossing_price(side, desk.account[i, acc.MARK], opposite, reach)
-        count = ask(desk, count, i, CHILD, CROSS, side, worst, lots)
-    return count
-
-
-@kernel
-def decide_parent(desk: Desk, i: int, touch: int, opposite: int, t_ns: int) -> int:
-    """Move an instrument's parent order on at its timer; returns the number of requests noted.
-
-        IDLE     -> WORKING  a new parent: its first slice rests at the touch
-        WORKING  -> CROSSED  the slice is over: its order is withdrawn, what is missing crosses the spread
-        CROSSED  -> WORKING  the next slice rests at the touch
-        CROSSED  -> IDLE     filled, past its last slice, or trading is restricted: finished
-
-    touch: the others' best price on the parent's side, opposite: the best on the other; 0 for none.
-    """
-    count = 0
-    trading = desk.status[i, STATE] == _ACTIVE
-    open_for_orders = desk.status[i, VENUE_HALTED] == 0
-    if desk.parents[i, plan.P_STATE] == plan.IDLE:
-        if trading and open_for_orders and not np.isnan(desk.spread[i]):
-            mid = desk.account[i, acc.MARK]
-            target = plan.lots_for(desk.settings[i, plan.PARENT_USD], mid, desk.account[i, acc.USD])
-            desk.parents[i, plan.P_TARGET] = target
-            desk.parents[i, plan.P_FILLED] = desk.parents[i, plan.P_SLICE] = 0
-            desk.parents[i, plan.P_START_NS] = t_ns
-            shortest, longest = desk.settings[i, plan.PARENT_SHORTEST_NS], desk.settings[i, plan.PARENT_LONGEST_NS]
-            lasts_ns = plan.duration_ns(desk.parents[i, plan.P_COUNT], i, shortest, longest)
-            desk.parents[i, plan.P_SLICE_NS] = max(lasts_ns // int(desk.settings[i, plan.PARENT_SLICES]), 1)
-            desk.parents[i, plan.P_COUNT] += 1
-            desk.arrival[i] = mid
-            desk.counts[at.PARENTS_STARTED] += 1
-            count = begin_slice(desk, count, i, touch, opposite, t_ns)
-        else:
-            desk.parents[i, plan.P_NEXT_NS] = t_ns + RETRY_NS
-    elif desk.parents[i, plan.P_STATE] == plan.WORKING:
-        count = ask(desk, count, i, CHILD, WITHDRAW, 0, 0, 0)
-        if trading and open_for_orders:
-            count = cross(desk, count, i, opposite)
-        desk.parents[i, plan.P_STATE] = plan.CROSSED
-        desk.parents[i, plan.P_NEXT_NS] = t_ns
-    else:
-        desk.parents[i, plan.P_SLICE] += 1
-        over = desk.parents[i, plan.P_SLICE] >= int(desk.settings[i, plan.PARENT_SLICES])
-        if over or not trading or desk.parents[i, plan.P_FILLED] >= desk.parents[i, plan.P_TARGET]:
-            finish_parent(desk, i, t_ns)
-        else:
-            count = begin_slice(desk, count, i, touch, opposite, t_ns)
-    return count

@@ -13,6 +13,7 @@ from engine.account import Account
 from engine.book import last_trade_price, make_books, order_qty, reset
 from engine.events import empty_events
 from engine.executions import Executions
+from engine.figures import load_volume_curve
 from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
 from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.market import Market
@@ -22,8 +23,10 @@ from engine.publisher import Gauges, Publisher
 from engine.recorder import LONGEST
 from engine.settlement import Settlement, settle
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
+from metrics.frame import IntArray
 
 NS = 1_000_000_000
+HOUR_NS = 3600 * NS
 LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
 _NO_EVENTS = empty_events(0)
 _NO_EVENTS.flags.writeable = False
@@ -79,6 +82,14 @@ class TradingDesk:
             dropcopy=self.executions.copy.words,
             stages=publisher.stages,
             slowest=publisher.slowest,
+            finished=publisher.parents,
+            finished_written=publisher.parents_written,
+            arrival_spread=np.full(n, np.nan),
+            usual_spread=np.full(n, np.nan),
+            signal=np.full(n, np.nan),
+            # A tape of minutes is no session: there volume is as likely at any time.
+            volume_curve=load_volume_curve() if market.end_ns - market.start_ns >= HOUR_NS else np.array([0.0, 1.0]),
+            session=np.zeros(2, dtype=np.int64),
         )
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
@@ -96,6 +107,11 @@ class TradingDesk:
         """P&L of the running session after fees, as of the last `gauges`."""
         return float(self._account.totals[acc.T_PNL])
 
+    @property
+    def counts(self) -> IntArray:
+        """What the step kernel has counted, int64 (counters.COUNTS,): live, not a copy."""
+        return self._desk.counts
+
     def start_session(self, now_ns: int, wall_ns: int) -> None:
         """Begin a session: its first instant is now, parents are planned anew; counters go on."""
         market, desk = self._market, self._desk
@@ -108,6 +124,7 @@ class TradingDesk:
         self.executions.begin_session(self.sessions)
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
+        desk.session[:] = market.start_ns, market.end_ns
         self._events, self._cursor, self._known_until_ns = _NO_EVENTS, 0, market.start_ns
         desk.own[:, :, orders.SENT_NS] = orders.NO_ORDER_NS
         desk.parents[:] = strategy.schedule_parents(

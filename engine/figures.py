@@ -165,6 +165,20 @@ def _market(measured: dict[str, Any], chosen: dict[str, Any], activity: float) -
     )
 
 
+def load_volume_curve(market: Path = MARKET_FILE) -> FloatArray:
+    """The share of a session's volume traded until the ends of equal stretches of it, float64 (bins + 1,), from 0 to 1.
+
+    ConfigError where the file is missing or has no such curve.
+    """
+    try:
+        curve = np.array(_read(market)["volume"]["curve"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{market} has no volume curve: {error!r}") from error
+    if curve.ndim != 1 or len(curve) == 0 or not np.all(curve >= 0.0) or not curve.sum() > 0.0:
+        raise ConfigError(f"{market}: the volume curve must be numbers of 0 or more, one above 0")
+    return np.concatenate([[0.0], np.cumsum(curve) / curve.sum()])
+
+
 def load_covariances(market: Path = MARKET_FILE, book: Path = BOOK_FILE) -> tuple[DailyCovariance, ...]:
     """What is known of how instruments move in a day: the default market's, the recorded stocks', the recorded coins'.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -49,25 +49,46 @@ class MakerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ParentOptions:
-    """Parent orders: buy or sell a quantity over a short while, alternating per instrument.
+    """Parent orders: buy or sell a quantity over a while, alternating per instrument.
 
     order_usd: value of one parent. Parents last from shortest_s (each instrument's first) to
-    longest_s, cut into `slices`. A slice rests at the touch, or improve_ticks inside a spread that
-    is more than twice as wide, follows a better touch at most every follow_s, and what is unfilled
-    at its end crosses the spread, no further than reach_ratio from mid. Every period_s each
-    instrument gets one, buying and selling in turn.
+    longest_s; every period_s each instrument gets one, buying and selling in turn. algo works them
+    ("mix": each algorithm in turn); control_share of them are worked with plain market orders
+    instead, as the control group that the algorithm is compared with. No parent trades beyond
+    limit_ratio from its arrival mid.
+
+    A resting child stands at the touch, or improve_ticks inside a spread that is more than twice as
+    wide, and follows a better touch at most every follow_s. A crossing child goes no further than
+    reach_ratio from mid. What is unfilled at the end crosses, again and again for grace_s.
+
+    slices: of twap and vwap. look_s: how often pov and peg look. pov_rate: the share of the others'
+    volume that pov keeps up with by crossing, pov_cap the one that it does not pass by resting.
+    peg_patience, peg_urgency: what crossing may cost, in usual half-spreads, at the start, and how
+    much more at the end; peg_hold: pressure its way at which the peg rests nothing;
+    peg_negligible_bps: a half-spread that it always pays (engine/algos/peg.py).
     """
 
     enabled: bool = True
     order_usd: Annotated[float, Gt(0)] = 10_000.0
-    shortest_s: Annotated[float, Ge(0.1), Le(3600)] = 4.0
-    longest_s: Annotated[float, Ge(0.1), Le(3600)] = 12.0
+    shortest_s: Annotated[float, Ge(0.1), Le(3600)] = 8.0
+    longest_s: Annotated[float, Ge(0.1), Le(3600)] = 30.0
+    algo: Literal["peg", "twap", "vwap", "pov", "market", "mix"] = "peg"
+    control_share: Annotated[float, Ge(0), Le(1)] = 0.1
+    limit_ratio: Annotated[float, Gt(0), Le(1)] = 0.01
     slices: Annotated[int, Ge(1), Le(100)] = 2
+    look_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
+    pov_rate: Annotated[float, Gt(0), Le(1)] = 0.1
+    pov_cap: Annotated[float, Gt(0), Le(1)] = 0.3
+    peg_patience: Annotated[float, Ge(0), Le(100)] = 0.05
+    peg_urgency: Annotated[float, Ge(0), Le(100)] = 0.3
+    peg_hold: Annotated[float, Ge(0), Le(1)] = 0.9
+    peg_negligible_bps: Annotated[float, Ge(0), Le(100)] = 0.1
     improve_ticks: Annotated[int, Ge(0), Le(1000)] = 1
     follow_s: Annotated[float, Ge(0), Le(60)] = 0.2
-    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 20.0
+    period_s: Annotated[float, Ge(0.1), Le(86_400)] = 32.0
     first_after_s: Annotated[float, Ge(0), Le(3600)] = 0.3
     reach_ratio: Annotated[float, Ge(0), Le(1)] = 0.01
+    grace_s: Annotated[float, Ge(0), Le(60)] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from engine.gates import Reason, check_order
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.recorder import LAST, note_order, put
-from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
+from engine.strategy import P_CONTROL, note_fill
 from metrics.frame import FloatArray, IntArray
 
 MAKER_BID, MAKER_ASK, CHILD = 0, 1, 2
@@ -30,6 +30,7 @@ COLUMNS = 5
 OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
 STATE, VENUE_HALTED, LAST_EVENT_NS = range(3)  # columns of `status`
 LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS = range(4)  # `clockwork`
+SESSION_START, SESSION_END = 0, 1  # `session`
 # What strategies ask for, int64 (MAX_REQUESTS, 6): cancel what rests at a place, rest an order there, or cross with one.
 R_INSTRUMENT, R_PLACE, R_ACTION, R_SIDE, R_TICKS, R_LOTS = range(6)
 WITHDRAW, REST, CROSS = range(3)
@@ -50,7 +51,11 @@ class Desk(NamedTuple):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
     (4,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
-    own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder.
+    own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder;
+    finished, finished_written: the block's ring of parents
+    that are over; arrival_spread float64 (n,): spread at a parent's arrival, usual_spread float64
+    (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
+    none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns.
     """
 
     own: IntArray
@@ -79,6 +84,13 @@ class Desk(NamedTuple):
     dropcopy: IntArray
     stages: IntArray
     slowest: IntArray
+    finished: FillArray
+    finished_written: IntArray
+    arrival_spread: FloatArray
+    usual_spread: FloatArray
+    signal: FloatArray
+    volume_curve: FloatArray
+    session: IntArray
 
 
 @kernel
@@ -127,11 +139,10 @@ def book_own_fill(
     desk.sums[at.TRADED_VALUE] += float(lots) * ticks * usd
     desk.volumes[OWN_FILLED, i] += lots
     if place == CHILD:
-        desk.parents[i, P_FILLED] += lots
-        desk.sums[at.SLIPPAGE_COST] += side * (ticks - desk.arrival[i]) * lots * usd
-        desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
-        if desk.parents[i, P_STATE] == WORKING and desk.parents[i, P_FILLED] >= desk.parents[i, P_TARGET]:
-            desk.parents[i, P_NEXT_NS] = t_ns  # nothing left to wait for
+        note_fill(desk.parents[i], lots, ticks, t_ns)
+        if desk.parents[i, P_CONTROL] == 0:
+            desk.sums[at.SLIPPAGE_COST] += side * (ticks - desk.arrival[i]) * lots * usd
+            desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
     else:
         desk.maker_lots[i] += side * lots
     wall_ns = clock_ns(CLOCK_REALTIME)

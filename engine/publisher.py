@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import account as acc
+from engine.algos.finished import FINISHED
+from engine.algos.finished import KEPT as PARENTS_KEPT
 from engine.commands import CommandName
 from engine.counters import COUNT_SERIES, HISTOGRAMS, STAGES, SUM_SERIES
 from engine.events import Instrument
@@ -87,6 +89,7 @@ def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, An
             "fills": TableSpec(FILLS.descr, FILLS_KEPT),
             "positions": TableSpec(POSITIONS.descr, len(instruments)),
             "slowest": TableSpec(SLOWEST.descr, 2 * SLOWEST_KEPT),
+            "parents": TableSpec(FINISHED.descr, PARENTS_KEPT),
         },
         {"instruments": [instrument.symbol for instrument in instruments], **info},
     )
@@ -96,10 +99,11 @@ class Publisher:
     """Copies the engine's state into its block.
 
     The latency histograms (`latencies`, `latency_sums_ns`), the ring of fills (`fills`) and its
-    count (`fills_written`, shape (1,)) and the slowest orders (`slowest`, int64, two windows of
-    SLOWEST_KEPT rows) are the block's own working arrays: kernels write them directly, and so they do
-    `stages` (see recorder). The longest time of a stage is that of the running second and the one
-    before it, so that no reader who looks once a second misses one.
+    count (`fills_written`, shape (1,)), the same of finished parents (`parents`, `parents_written`) and
+    the slowest orders (`slowest`, int64, two windows of SLOWEST_KEPT rows) are the block's own working
+    arrays: kernels write them directly, and so they do `stages` (see recorder). The longest time of a
+    stage is that of the running second and the one before it, so that no reader who looks once a
+    second misses one.
     """
 
     def __init__(self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> None:
@@ -128,6 +132,8 @@ class Publisher:
         self._longest_before_ns: IntArray = np.zeros(len(HISTOGRAMS), dtype=np.int64)
         self._second = self._window = 0
         begin_window(self.slowest, self.stages)
+        self.parents: npt.NDArray[Any] = self._block.tables["parents"].view(FINISHED)
+        self.parents_written: IntArray = self._block.written[3:4]
 
     def publish(
         self,

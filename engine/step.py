@@ -12,8 +12,9 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
-from engine.book import Books, apply, best_price, others_price
-from engine.decide import decide_parent, decide_quotes
+from engine.algos.parent import decide_parent
+from engine.book import Books, apply, best_price, others_price, others_qty
+from engine.decide import decide_quotes
 from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
 from engine.gates import TradingState
 from engine.jit import inline_kernel, kernel
@@ -122,7 +123,8 @@ def step(
             desk.stages[LAST, at.LATENCY_MARKET_DATA] = max(lag_ns, 0)  # a timer's lateness, for its orders' account
             mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
             side = desk.parents[i, plan.P_SIDE]
-            requests = decide_parent(desk, i, others_price(books, i, side), best_price(books, i, -side), t_ns)
+            touch, opposite = others_price(books, i, side), best_price(books, i, -side)
+            requests = decide_parent(desk, i, touch, opposite, others_qty(books, i, 1), others_qty(books, i, -1), t_ns)
         record(desk, at.LATENCY_DECISION, clock_ns(CLOCK_MONOTONIC) - done_ns)
         if requests > 0:
             last_ns = desk.status[i, LAST_EVENT_NS]

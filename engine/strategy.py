@@ -1,14 +1,15 @@
-"""Strategy: where to quote, and when to slice. Pure decisions over integers; acting is `engine.execution`.
+"""Strategy: the settings of both strategies, and where to quote. Pure decisions over integers; acting is `engine.orders`.
 
 Two strategies share every instrument. The maker rests one bid and one ask near the touch and leans
-them against its own inventory. Parent orders buy or sell a quantity within a short while: cut into
-slices, each rests at the touch first and crosses the spread with what is left of it at its end.
+them against its own inventory. Parent orders buy or sell a quantity within a while: cut into
+children, they are worked by one of the algorithms of `engine.algos`, which also holds their columns.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from engine.algos.choice import CODE_OF
 from engine.events import Instrument
 from engine.jit import inline_kernel
 from engine.options import EngineOptions
@@ -18,12 +19,16 @@ from metrics.frame import FloatArray, IntArray
 MAKER_USD, MAKER_MAX_USD, MAKER_SKEW, MAKER_EDGE, MAKER_REQUOTE_NS, MAKER_ON = range(6)
 PARENT_USD, PARENT_SHORTEST_NS, PARENT_LONGEST_NS, PARENT_SLICES, PARENT_PERIOD_NS = range(6, 11)
 PARENT_REACH, PARENT_IMPROVE, PARENT_FOLLOW_NS = range(11, 14)
-SETTINGS = 14
+PARENT_ALGO, PARENT_CONTROL, PARENT_LIMIT, PARENT_GRACE_NS, PARENT_LOOK_NS = range(14, 19)
+POV_RATE, POV_CAP, PEG_PATIENCE, PEG_URGENCY, PEG_HOLD, PEG_NEGLIGIBLE = range(19, 25)
+SETTINGS = 25
 
 # One row per instrument, int64: the parent order at work.
 P_STATE, P_SIDE, P_TARGET, P_FILLED, P_SLICE, P_START_NS, P_NEXT_NS, P_COUNT, P_SLICE_NS = range(9)
-PARENTS = 9
-# Between two slices a parent is CROSSED: what it was behind has been sent, what comes of it is seen next.
+P_ALGO, P_CONTROL, P_END_NS, P_LIMIT, P_VOLUME = range(9, 14)  # P_LIMIT in ticks; P_VOLUME: others' lots before it
+P_NOTIONAL, P_FILLS, P_FIRST_NS, P_ORDERS = range(14, 18)  # P_NOTIONAL in ticks x lots; P_FIRST_NS: first fill, or -1
+PARENTS = 18
+# A parent is CROSSED right after it has crossed the spread: what came of it is seen at its timer, at once.
 IDLE, WORKING, CROSSED = 0, 1, 2
 NEVER_NS = 1 << 61
 
@@ -47,6 +52,17 @@ def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
             parents.reach_ratio,
             parents.improve_ticks,
             parents.follow_s * 1e9,
+            CODE_OF[parents.algo],
+            parents.control_share,
+            parents.limit_ratio,
+            parents.grace_s * 1e9,
+            parents.look_s * 1e9,
+            parents.pov_rate,
+            max(parents.pov_cap, parents.pov_rate),
+            parents.peg_patience,
+            parents.peg_urgency,
+            parents.peg_hold,
+            parents.peg_negligible_bps / 1e4,
         ]
     )
     return np.tile(row, (instruments, 1))
@@ -103,19 +119,6 @@ def lots_for(value_usd: float, mid_ticks: float, usd_per_tick_lot: float) -> int
 
 
 @inline_kernel
-def lots_by_slice(target: int, done_slices: int, slices: int) -> int:
-    """How much of a parent should be filled when that many of its slices are over; all of it at the last."""
-    return target * done_slices // slices
-
-
-@inline_kernel
-def duration_ns(number: int, instrument: int, shortest_ns: float, longest_ns: float) -> int:
-    """How long an instrument's parent of that number (from 0) lasts: the first as short as can be, later ones spread evenly."""
-    share = (number * 0.6180339887498949 + instrument * 0.37) % 1.0 if number > 0 else 0.0
-    return int(shortest_ns + share * (longest_ns - shortest_ns))
-
-
-@inline_kernel
 def resting_price(side: int, touch: int, opposite: int, improve_ticks: int) -> int:
     """Where a slice rests: at the touch of its side, or inside a spread more than twice as wide as the step."""
     if side * (opposite - touch) > 2 * improve_ticks:
@@ -129,3 +132,15 @@ def crossing_price(side: int, mid_ticks: float, best_opposite: int, reach_ratio:
     if side > 0:
         return max(best_opposite, int(mid_ticks * (1.0 + reach_ratio)))
     return max(min(best_opposite, int(np.ceil(mid_ticks * (1.0 - reach_ratio)))), 1)
+
+
+@inline_kernel
+def note_fill(parent: IntArray, lots: int, ticks: int, t_ns: int) -> None:
+    """Take one fill into a parent's row; a parent that has all of it is looked at again at once."""
+    parent[P_FILLED] += lots
+    parent[P_NOTIONAL] += lots * ticks
+    parent[P_FILLS] += 1
+    if parent[P_FIRST_NS] < 0:
+        parent[P_FIRST_NS] = t_ns
+    if parent[P_STATE] == WORKING and parent[P_FILLED] >= parent[P_TARGET]:
+        parent[P_NEXT_NS] = t_ns

@@ -3,7 +3,8 @@
 Definitions: fill rate = filled / ordered quantity of finished parent orders. Slippage (bps) =
 signed fill price - arrival mid, over arrival mid, quantity-weighted. Order-to-fill = submit to
 first fill of marketable orders. Impact (bps) = mid after the parent - arrival mid, signed.
-Reject ratio = orders rejected by a gate or the venue / orders submitted.
+Reject ratio = orders rejected by a gate or the venue / orders submitted. Fill rate, slippage and
+impact leave out the control group: parents worked by plain market orders to compare with.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from validation.calibration.comparison import compare, print_comparison
 from validation.calibration.correlation import measure_moves
 from validation.calibration.orderflow import face_figures, flow_figures, variance_curve
 from validation.calibration.trades import TICK_USD, trade_figures
+from validation.calibration.volume import volume_figures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MARKET_FILE = REPOSITORY / "data" / "market.json"
@@ -36,7 +37,7 @@ UNITS = {
     "*_shares": "shares",
     "*_s": "seconds",
     "*volatility*": "standard deviation of log returns over the named span (1 = 100 %)",
-    "curves": "one number per half hour of the session, mean 1",
+    "curves": "one number per half hour of the session (volume.curve: per ten minutes), mean 1",
     "levels/values": "quantile levels in 0..1 and the sample's quantiles (linear between order statistics)",
 }
 FORMULAS = {
@@ -48,6 +49,7 @@ FORMULAS = {
     "pace": "level-1 events of the day over those of AMZN",
     "variance_curve": "mean of both stocks' realised variance of 10 s mid returns per half hour",
     "daily": "log returns of adjusted closes, gaps never bridged, pairwise complete; correlation shrunk to its mean (Schaefer & Strimmer 2005), eigenvalues floored at 1e-4",
+    "volume.curve": "shares traded per ten minutes of the session over their mean, one day of SPY; suspicious trades left out",
     "dispersion": "variance / mean of counts per window",
     "mid_volatility_per_session": "sqrt of summed squared log returns of the mid on the named grid",
 }
@@ -92,6 +94,7 @@ def measure(folder: Path) -> dict[str, Any]:
                 "aapl": faces["aapl_1"]["events_per_minute"] / faces["amzn_1"]["events_per_minute"],
             },
             "variance_curve": curve.tolist(),
+            "volume": volume_figures(folder / rec.SPY),
             "daily": {
                 "source": "daily_closes",
                 **measure_moves(rec.read_daily_closes(folder / rec.DAILY), FIRST_DAY).figures(),

@@ -1,4 +1,4 @@
-"""Strategy decisions: quotes never cross, inventory is leaned against, slices add up."""
+"""Strategy decisions: quotes never cross, inventory is leaned against."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from engine.strategy import (
     P_SIDE,
     crossing_price,
     is_worth_moving,
-    lots_by_slice,
     lots_for,
     quote_price,
     resting_price,
@@ -65,14 +64,6 @@ def test_a_quote_keeps_its_place_in_the_queue_for_small_moves() -> None:
     assert is_worth_moving.py_func(1000, 1001, 1001, 1002)
     assert not is_worth_moving.py_func(1000, 1002, 1002, 1018)
     assert is_worth_moving.py_func(1000, 1003, 1003, 1019)
-
-
-@given(st.integers(1, 10**6), st.integers(1, 50))
-def test_slices_add_up_to_the_parent(target, slices) -> None:
-    done = [lots_by_slice.py_func(target, k, slices) for k in range(slices + 1)]
-    assert done[0] == 0
-    assert done[-1] == target
-    assert (np.diff(done) >= 0).all()
 
 
 @given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(1e-5, 1))

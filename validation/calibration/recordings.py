@@ -23,6 +23,7 @@ AAPL_1 = "lobster/LOBSTER_SampleFile_AAPL_2012-06-21_1.zip"
 SPOT = "binance/spot_btcusdt_20240808.gz"
 PERPETUAL = "binance/usdm_btcusdt_20240808.gz"
 DAILY = "daily/pypfopt_stock_prices.csv.gz"
+SPY = "us_ticks/lean_spy_20131007_trade.zip"
 FILES = {
     "amzn_5": AMZN_5,
     "amzn_1": AMZN_1,
@@ -30,6 +31,7 @@ FILES = {
     "btcusdt_spot": SPOT,
     "btcusdt_perpetual": PERPETUAL,
     "daily_closes": DAILY,
+    "spy_trades": SPY,
 }
 
 ADD, REDUCE, DELETE, VISIBLE, HIDDEN = 1, 2, 3, 4, 5
