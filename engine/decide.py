@@ -11,7 +11,7 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
-from engine.gates import TradingState
+from engine.gates import MAKER, PARENTS, TradingState
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     CHILD,
@@ -25,11 +25,11 @@ from engine.orders import (
     REST,
     SENT_NS,
     SIDE,
-    STATE,
     VENUE_HALTED,
     WITHDRAW,
     Desk,
     ask,
+    state_of,
     working_lots,
 )
 
@@ -51,7 +51,7 @@ def clear_of_own(desk: Desk, i: int, side: int, ticks: int) -> int:
 def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int:
     """Where the maker wants its quote of one side, 0 for nowhere. bid and ask_price: the others' touch."""
     price = 0
-    state, held = desk.status[i, STATE], desk.account[i, acc.POSITION]
+    state, held = state_of(desk, i, MAKER), desk.account[i, acc.POSITION]
     allowed = state == _ACTIVE or (state == _REDUCING and side * held < 0.0)
     if allowed and desk.settings[i, plan.MAKER_ON] != 0.0 and desk.status[i, VENUE_HALTED] == 0 and 0 < bid < ask_price:
         value = desk.maker_lots[i] * 0.5 * (bid + ask_price) * desk.account[i, acc.USD]
@@ -97,7 +97,7 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
         if wanted != 0 and rested and (moves or not resting):
             mid = 0.5 * (bid + ask_price)
             lots = plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD])
-            if desk.status[i, STATE] == _REDUCING:
+            if state_of(desk, i, MAKER) == _REDUCING:
                 others = working_lots(desk, i, side) - (desk.own[i, place, LEFT] if resting else 0)
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)
             if lots > 0:
@@ -163,7 +163,7 @@ def decide_parent(desk: Desk, i: int, touch: int, opposite: int, t_ns: int) -> i
     touch: the others' best price on the parent's side, opposite: the best on the other; 0 for none.
     """
     count = 0
-    trading = desk.status[i, STATE] == _ACTIVE
+    trading = state_of(desk, i, PARENTS) == _ACTIVE
     open_for_orders = desk.status[i, VENUE_HALTED] == 0
     if desk.parents[i, plan.P_STATE] == plan.IDLE:
         if trading and open_for_orders and not np.isnan(desk.spread[i]):

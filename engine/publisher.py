@@ -48,6 +48,8 @@ class Gauges(NamedTuple):
     event_lag_seconds: float
     working_orders: float
     exposure_gross_usd: float
+    exposure_working_usd: float
+    exposure_worst_usd: float
     exposure_net_usd: float
     pnl_realised_usd: float
     pnl_unrealised_usd: float
@@ -57,6 +59,10 @@ class Gauges(NamedTuple):
     settled_pnl_usd: float
     trading_state: float
     halted_instruments: float
+    halted_strategies: float
+    halted_clients: float
+    throttled: float
+    limits_changed: float
     console_seen: float
     commands_refused_total: float
 
