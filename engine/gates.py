@@ -131,7 +131,9 @@ def make_gates(options: GateOptions, instruments: int) -> Gates:
     return Gates(
         limits=np.full((instruments, LIMITS), np.nan),
         firm=np.full(len(FIRM_LIMITS), np.nan),
-        whiles=np.array([round(options.identical_within_s * 1e9), round(options.repeat_within_s * 1e9)], dtype=np.int64),
+        whiles=np.array(
+            [round(options.identical_within_s * 1e9), round(options.repeat_within_s * 1e9)], dtype=np.int64
+        ),
         buckets=np.full((MAX_STRATEGIES, 4), np.nan),
         prices=price_windows(instruments, options.collar_period_s),
         volumes=volume_windows(instruments, options.volume_period_s),

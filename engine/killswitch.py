@@ -6,7 +6,6 @@ cancelled with its instrument, and reported as unattributed.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 

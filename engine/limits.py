@@ -80,7 +80,8 @@ class Limits:
         if change is None:
             return configured
         # What was set for all does not loosen what is configured for one.
-        return min(change.value, configured) if change.scope != scope else change.value
+        is_own = change.scope != scope and name in self._options.symbols.get(scope, {})
+        return min(change.value, configured) if is_own else change.value
 
     def set(self, change: Change) -> float:
         """Put a change in force, return the value before; LimitRefusedError where it must not be."""
