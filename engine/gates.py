@@ -167,19 +167,19 @@ def take_token(buckets: FloatArray, strategy: int, now_ns: int) -> bool:
     taken = buckets[strategy, BUCKET_TOKENS] >= 1.0
     if taken:
         buckets[strategy, BUCKET_TOKENS] -= 1.0
-    return taken
+    return bool(taken)
 
 
 @inline_kernel
 def state_for(gates: Gates, state: int, strategy: int, client: int) -> int:
     """The strictest of an instrument's state (the whole desk's is in it), its strategy's and its client's."""
-    return max(state, gates.states[STRATEGY_SCOPE, strategy], gates.states[CLIENT_SCOPE, client])
+    return int(max(state, gates.states[STRATEGY_SCOPE, strategy], gates.states[CLIENT_SCOPE, client]))
 
 
 @inline_kernel
 def is_latched(gates: Gates, strategy: int, client: int) -> bool:
     """Whether the repeated-execution throttle has switched a strategy or a client off."""
-    return gates.latched[STRATEGY_SCOPE, strategy] + gates.latched[CLIENT_SCOPE, client] != 0
+    return bool(gates.latched[STRATEGY_SCOPE, strategy] + gates.latched[CLIENT_SCOPE, client] != 0)
 
 
 @inline_kernel
@@ -199,7 +199,7 @@ def repeats_too_often(gates: Gates, strategy: int, client: int, intent: int, t_n
             gates.latched[STRATEGY_SCOPE, strategy] = 1
         else:
             gates.latched[CLIENT_SCOPE, client] = 1
-    return too_often
+    return bool(too_often)
 
 
 @inline_kernel

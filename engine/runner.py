@@ -244,6 +244,7 @@ class Engine:
         return {
             "state": self._control.state.name,
             "scope": command.scope,
+            "scope_state": self._control.state_of(command.scope).name,
             "cancelled": cancelled.orders,
             "by_instrument": cancelled.by_instrument,
             "by_strategy": cancelled.by_strategy,
@@ -264,7 +265,13 @@ class Engine:
         LOG.warning("RESUME by %s: %s (lifted: %s)", command.who, command.reason, ", ".join(lifted) or "nothing")
         durable = self._keep()
         self._publish(time.monotonic_ns())
-        return {"state": self._control.state.name, "scope": command.scope, "lifted": lifted, "durable": durable}
+        return {
+            "state": self._control.state.name,
+            "scope": command.scope,
+            "scope_state": self._control.state_of(command.scope).name,
+            "lifted": lifted,
+            "durable": durable,
+        }
 
     def _limit(self, command: Command) -> dict[str, Any]:
         change = Change(command.limit, command.scope, command.value, command.who, command.reason, time.time_ns())

@@ -13,6 +13,9 @@ from validation.figure import Figure, machine, table
 # Each module has `measure(say) -> list[Figure]`. They are imported when asked for: compiling takes seconds.
 BENCHMARKS = {
     "book": "validation.bench_book",
+    "gates": "validation.bench_gates",
+    "halt": "validation.bench_halt",
+    "knight": "validation.knight",
     "var": "validation.bench_var",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",

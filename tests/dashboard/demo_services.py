@@ -122,8 +122,8 @@ class Desk:
             alerts=self.alerts,
             engine=self._engine,
             gpu=lambda: self.script.gpu,
-            halt=lambda who, reason: self._order("HALTED", who, reason),
-            resume=lambda who, reason: self._order("ACTIVE", who, reason),
+            halt=lambda who, reason, _scope="all", /: self._order("HALTED", who, reason),
+            resume=lambda who, reason, _scope="all", /: self._order("ACTIVE", who, reason),
             annotations=lambda t0, t1: [
                 Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
                 for row in self.store.annotations.list(t0, t1)

