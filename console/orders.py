@@ -90,6 +90,4 @@ def order(client: CommandClient, copier: CommandCopier, command: str, who: str, 
     if not answer.get("ok"):
         raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")
     what = "trading is" if scope == "all" else f"{scope} by itself is {answer['scope_state']}; the desk is"
-    return f"{what} {answer['state']}" + (
-        f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else ""
-    )
+    return f"{what} {answer['state']}" + (f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else "")

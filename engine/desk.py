@@ -10,7 +10,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import killswitch, orders, step, strategy
 from engine.account import Account
-from engine.book import make_books, order_qty, reset
+from engine.book import Books, make_books, order_qty, reset
 from engine.control import TradingControl
 from engine.events import empty_events
 from engine.gates import (
@@ -91,6 +91,11 @@ class TradingDesk:
         self._session_wall_ns = 0
         self._settled_usd = 0.0
         self.sessions = 0
+
+    @property
+    def arrays(self) -> tuple[Desk, Books]:
+        """What kernels work on: for those who send orders of their own through the gates."""
+        return self._desk, self._books
 
     @property
     def pnl_usd(self) -> float:

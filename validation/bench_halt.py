@@ -95,7 +95,7 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
             left += desk.resting_orders("all")
             control.resume()
             desk.apply(control)
-    figures = [
+    return [
         _ms("orders cancelled in the books, median", float(np.median(kernel_s)), None),
         _ms("orders cancelled in the books, slowest", max(kernel_s), None),
         _ms("halt: cancelled, attributed, state on disk, median", float(np.median(whole_s)), LIMIT_MS),
@@ -103,7 +103,6 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
         Figure(benchmark=NAME, what="own orders cancelled by one halt", value=min(cancelled), unit="orders", decimals=0, limit=ORDERS, at_most=False),
         Figure(benchmark=NAME, what="own orders left in the books", value=left, unit="orders", decimals=0, limit=0),
     ]  # fmt: skip
-    return figures
 
 
 def _ms(what: str, seconds: float, limit: float | None) -> Figure:
