@@ -13,21 +13,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engine import tallies, windows
+from engine.borrowed import borrowed
 from engine.jit import inline_kernel
 from engine.options import INSTRUMENT_LIMITS, GateOptions
-from engine.tallies import COUNT, empty_tally, entry_of, mix
+from engine.tallies import COUNT, entry_of, key_of
 from engine.windows import (
     HIGH,
     LOTS,
     LOW,
+    NO_HIGH,
+    NO_LOW,
+    NOW,
     VALUE,
-    Windows,
     add_volume,
     bring_up,
     empty,
-    price_windows,
     see_price,
-    volume_windows,
+    width_of,
 )
 from metrics.frame import FloatArray, IntArray
 
@@ -85,10 +88,26 @@ MAX_CLIENTS = 64
 LIMITS = COMPLETE + 1
 FIRM_LIMITS = ("max_working_total_usd", "max_gross_usd", "max_identical", "max_repeats")
 FIRM_WORKING, FIRM_GROSS, FIRM_IDENTICAL, FIRM_REPEATS = range(4)
-IDENTICAL_NS, REPEAT_NS = range(2)  # `whiles`
 BUCKET_TOKENS, BUCKET_TIME_NS, BUCKET_RATE, BUCKET_SIZE = range(4)
+BUCKET_WORDS = 4
 STRATEGY_SCOPE, CLIENT_SCOPE = range(2)  # rows of `states` and `latched`
 WORKING_USD, GROSS_USD = range(2)  # columns of `exposure`, and `total_exposure`
+
+# Where everything lies, in words of eight bytes: first what is the desk's, then ROW_WORDS for each instrument.
+FIRM = 0
+TOTALS = FIRM + len(FIRM_LIMITS)
+IDENTICAL_NS, REPEAT_NS, COLLAR_WIDTH_NS, VOLUME_WIDTH_NS = range(TOTALS + 2, TOTALS + 6)
+STATES = VOLUME_WIDTH_NS + 1
+LATCHED = STATES + 2 * MAX_CLIENTS
+BEGUN = LATCHED + 2 * MAX_CLIENTS
+TOKENS = BEGUN + MAX_STRATEGIES
+IDENTICAL = -(-(TOKENS + MAX_STRATEGIES * BUCKET_WORDS) // 8) * 8  # on a cache line
+INTENTS = IDENTICAL + tallies.WORDS
+ROWS = INTENTS + tallies.WORDS
+EXPOSURE = LIMITS  # from here on within an instrument's row, behind its limits
+PRICES = EXPOSURE + 2
+VOLUMES = PRICES + windows.WORDS
+ROW_WORDS = -(-(VOLUMES + windows.WORDS) // 8) * 8
 
 # Kernels see module-level ints as constants; enum members would not compile to them.
 (
@@ -96,128 +115,150 @@ WORKING_USD, GROSS_USD = range(2)  # columns of `exposure`, and `total_exposure`
     _PERIOD_COLLAR, _PERIOD_VOLUME, _WORKING, _GROSS, _DUPLICATE, _REPEATED,
 ) = (int(reason) for reason in Reason)  # fmt: skip
 _STATE_REDUCING, _STATE_HALTED = int(TradingState.REDUCING), int(TradingState.HALTED)
-_NO_KEY = np.uint64(0)
 
 
 class Gates(NamedTuple):
-    """What the gates know; n instruments.
+    """What the gates know: one piece of memory, seen as int64 (`words`) and as float64 (`values`).
 
-    limits float64 (n, LIMITS), NaN where one is missing; firm float64 (4,): see FIRM_LIMITS; whiles
-    int64 (2,) ns; buckets float64 (MAX_STRATEGIES, 4): tokens, time ns, tokens a ns, size; prices: mids
-    of the collar's period; volumes: lots and USD sent in the volume period; exposure float64 (n, 2)
-    and total_exposure float64 (2,) in USD, as of each instrument's last event or order; identical,
-    intents: tallies; states int64 (2, MAX_CLIENTS): trading state of each strategy, each client;
-    latched int64 (2, MAX_CLIENTS): 1 where the repeated-execution throttle has switched one off;
-    intents_begun int64 (MAX_STRATEGIES,): whiles in which an intent of a strategy sent orders.
+    Two arrays instead of many: every array that a kernel takes out of a tuple costs reference
+    counting, which was a multiple of the checks themselves. The properties are for Python: views of
+    the same memory. n instruments.
     """
 
-    limits: FloatArray
-    firm: FloatArray
-    whiles: IntArray
-    buckets: FloatArray
-    prices: Windows
-    volumes: Windows
-    exposure: FloatArray
-    total_exposure: FloatArray
-    identical: IntArray
-    intents: IntArray
-    states: IntArray
-    latched: IntArray
-    intents_begun: IntArray
+    words: IntArray
+    values: FloatArray
+
+    @property
+    def rows(self) -> FloatArray:
+        """float64 (n, ROW_WORDS): everything of each instrument."""
+        return self.values[ROWS:].reshape(-1, ROW_WORDS)
+
+    @property
+    def limits(self) -> FloatArray:
+        """float64 (n, LIMITS), NaN where one is missing."""
+        return self.rows[:, :LIMITS]
+
+    @property
+    def exposure(self) -> FloatArray:
+        """float64 (n, 2) in USD, as of each instrument's last event or order; `total_exposure` is its sum."""
+        return self.rows[:, EXPOSURE:PRICES]
+
+    @property
+    def volumes(self) -> FloatArray:
+        """float64 (n, 2): lots and USD sent within the volume period, as of each instrument's last order."""
+        return self.rows[:, VOLUMES + NOW : VOLUMES + NOW + 2]
+
+    @property
+    def firm(self) -> FloatArray:
+        """float64 (4,): see FIRM_LIMITS, NaN where one is missing."""
+        return self.values[FIRM:TOTALS]
+
+    @property
+    def total_exposure(self) -> FloatArray:
+        """float64 (2,) in USD."""
+        return self.values[TOTALS : TOTALS + 2]
+
+    @property
+    def states(self) -> IntArray:
+        """int64 (2, MAX_CLIENTS): trading state of each strategy, each client."""
+        return self.words[STATES:LATCHED].reshape(2, -1)
+
+    @property
+    def latched(self) -> IntArray:
+        """int64 (2, MAX_CLIENTS): 1 where the repeated-execution throttle has switched one off."""
+        return self.words[LATCHED:BEGUN].reshape(2, -1)
+
+    @property
+    def intents_begun(self) -> IntArray:
+        """int64 (MAX_STRATEGIES,): whiles in which an intent of a strategy sent orders."""
+        return self.words[BEGUN:TOKENS]
+
+    @property
+    def buckets(self) -> FloatArray:
+        """float64 (MAX_STRATEGIES, 4): tokens, time ns, tokens a ns, size; NaN where a limit is missing."""
+        return self.values[TOKENS : TOKENS + MAX_STRATEGIES * BUCKET_WORDS].reshape(-1, BUCKET_WORDS)
 
 
 def make_gates(options: GateOptions, instruments: int) -> Gates:
     """Gates without any limit, so that they refuse every order: `engine.limits.Limits` puts the limits in."""
-    return Gates(
-        limits=np.full((instruments, LIMITS), np.nan),
-        firm=np.full(len(FIRM_LIMITS), np.nan),
-        whiles=np.array(
-            [round(options.identical_within_s * 1e9), round(options.repeat_within_s * 1e9)], dtype=np.int64
-        ),
-        buckets=np.full((MAX_STRATEGIES, 4), np.nan),
-        prices=price_windows(instruments, options.collar_period_s),
-        volumes=volume_windows(instruments, options.volume_period_s),
-        exposure=np.zeros((instruments, 2)),
-        total_exposure=np.zeros(2),
-        identical=empty_tally(),
-        intents=empty_tally(),
-        states=np.zeros((2, MAX_CLIENTS), dtype=np.int64),
-        latched=np.zeros((2, MAX_CLIENTS), dtype=np.int64),
-        intents_begun=np.zeros(MAX_STRATEGIES, dtype=np.int64),
+    room = np.zeros(ROWS + instruments * ROW_WORDS + 8, dtype=np.int64)
+    shift = (-room.ctypes.data % 64) // 8  # a set of a tally lies in two cache lines
+    words = room[shift : shift + ROWS + instruments * ROW_WORDS]
+    gates = Gates(words, words.view(np.float64))
+    words[IDENTICAL_NS], words[REPEAT_NS] = (
+        round(options.identical_within_s * 1e9),
+        round(options.repeat_within_s * 1e9),
     )
+    words[COLLAR_WIDTH_NS], words[VOLUME_WIDTH_NS] = (
+        width_of(options.collar_period_s),
+        width_of(options.volume_period_s),
+    )
+    gates.limits[:] = gates.firm[:] = gates.buckets[:] = np.nan
+    begin(gates, 0)
+    return gates
 
 
 def begin(gates: Gates, t_ns: int) -> None:
     """Begin a session at `t_ns`: windows, tallies and exposures are of one session; limits, states and latches stay."""
-    empty(gates.prices)
-    empty(gates.volumes)
-    gates.identical[:] = gates.intents[:] = 0
-    gates.exposure[:] = gates.total_exposure[:] = 0.0
+    w, v = gates.words, gates.values
+    w[IDENTICAL:ROWS] = 0
+    for row in range(ROWS, len(w), ROW_WORDS):
+        empty(w, v, row + PRICES, NO_LOW, NO_HIGH)
+        empty(w, v, row + VOLUMES, 0.0, 0.0)
+    gates.exposure[:] = 0.0
+    gates.total_exposure[:] = 0.0
     gates.buckets[:, BUCKET_TIME_NS] = t_ns
 
 
 @inline_kernel
-def take_token(buckets: FloatArray, strategy: int, now_ns: int) -> bool:
+def take_token(v: FloatArray, strategy: int, now_ns: int) -> bool:
     """Take one message from a strategy's bucket if there is one; time that goes backwards adds nothing."""
-    elapsed = now_ns - buckets[strategy, BUCKET_TIME_NS]
+    at = TOKENS + strategy * BUCKET_WORDS
+    elapsed = now_ns - v[at + BUCKET_TIME_NS]
+    tokens = v[at + BUCKET_TOKENS]
     if elapsed > 0.0:
-        filled = buckets[strategy, BUCKET_TOKENS] + elapsed * buckets[strategy, BUCKET_RATE]
-        buckets[strategy, BUCKET_TOKENS] = min(buckets[strategy, BUCKET_SIZE], filled)
-        buckets[strategy, BUCKET_TIME_NS] = now_ns
-    taken = buckets[strategy, BUCKET_TOKENS] >= 1.0
-    if taken:
-        buckets[strategy, BUCKET_TOKENS] -= 1.0
+        tokens = min(v[at + BUCKET_SIZE], tokens + elapsed * v[at + BUCKET_RATE])
+        v[at + BUCKET_TIME_NS] = now_ns
+    taken = tokens >= 1.0
+    v[at + BUCKET_TOKENS] = tokens - 1.0 if taken else tokens
     return bool(taken)
 
 
 @inline_kernel
 def state_for(gates: Gates, state: int, strategy: int, client: int) -> int:
     """The strictest of an instrument's state (the whole desk's is in it), its strategy's and its client's."""
-    return int(max(state, gates.states[STRATEGY_SCOPE, strategy], gates.states[CLIENT_SCOPE, client]))
+    return _strictest(borrowed(gates.words), state, strategy, client)
 
 
 @inline_kernel
 def is_latched(gates: Gates, strategy: int, client: int) -> bool:
     """Whether the repeated-execution throttle has switched a strategy or a client off."""
-    return bool(gates.latched[STRATEGY_SCOPE, strategy] + gates.latched[CLIENT_SCOPE, client] != 0)
+    return _is_off(borrowed(gates.words), strategy, client)
 
 
 @inline_kernel
-def repeats_too_often(gates: Gates, strategy: int, client: int, intent: int, t_ns: int) -> bool:
-    """Count one more order for an intent; one too many latches a client's orders off, or the house's strategy.
-
-    Every attempt counts, also one that a later gate refuses: what runs away is what is asked for.
-    """
-    key = mix(mix(_NO_KEY, intent), strategy * MAX_CLIENTS + client + 1)
-    row = entry_of(gates.intents, key, t_ns, gates.whiles[REPEAT_NS])
-    if gates.intents[row, COUNT] == 0:
-        gates.intents_begun[strategy] += 1
-    gates.intents[row, COUNT] += 1
-    too_often = gates.intents[row, COUNT] > gates.firm[FIRM_REPEATS]
-    if too_often:
-        if client == HOUSE:
-            gates.latched[STRATEGY_SCOPE, strategy] = 1
-        else:
-            gates.latched[CLIENT_SCOPE, client] = 1
-    return bool(too_often)
-
-
-@inline_kernel
-def set_exposure(gates: Gates, i: int, position: float, buying: int, selling: int, lot_usd: float) -> None:
-    """Bring an instrument's exposure and the totals up to date. Gross: the worst that its working orders can lead to."""
-    working = (buying + selling) * lot_usd
-    gross = max(abs(position + buying), abs(position - selling)) * lot_usd
-    gates.total_exposure[WORKING_USD] += working - gates.exposure[i, WORKING_USD]
-    gates.total_exposure[GROSS_USD] += gross - gates.exposure[i, GROSS_USD]
-    gates.exposure[i, WORKING_USD] = working
-    gates.exposure[i, GROSS_USD] = gross
+def see_market(
+    gates: Gates, i: int, mid: float, position: float, buying: int, selling: int, usd: float, t_ns: int
+) -> None:
+    """Take an instrument's new mid into its collar's period, and bring its exposure up to date (usd: of a tick and lot)."""
+    w, v = borrowed(gates.words), borrowed(gates.values)
+    row = ROWS + i * ROW_WORDS
+    see_price(w, v, row + PRICES, w[COLLAR_WIDTH_NS], mid, t_ns)
+    _set_exposure(v, row, (buying + selling) * mid * usd, _gross(position, buying, selling) * mid * usd)
 
 
 @inline_kernel
 def worst_price(gates: Gates, i: int, side: int, mid: float) -> int:
     """The worst price, in ticks, that the collar lets an order of a side have: what a market order is given."""
-    reach = gates.limits[i, LIMIT_COLLAR] * mid
+    reach = gates.values[ROWS + i * ROW_WORDS + LIMIT_COLLAR] * mid
     return int(np.floor(mid + reach)) if side > 0 else max(int(np.ceil(mid - reach)), 1)
+
+
+@inline_kernel
+def take_back(gates: Gates, i: int, ticks: int, lots: int, usd_per_tick_lot: float) -> None:
+    """An accepted order never came into the book: it counts in no volume. Its exposure goes with the next `check`."""
+    at = ROWS + i * ROW_WORDS + VOLUMES
+    add_volume(borrowed(gates.words), borrowed(gates.values), at, -float(lots), -(lots * ticks * usd_per_tick_lot))
 
 
 @inline_kernel
@@ -231,96 +272,141 @@ def check(
     state is the instrument's. data_age_ns < 0: no data ever came. An order without a price (0 ticks)
     is outside every collar: see `worst_price`. Conditions are written so that a NaN limit refuses.
     """
+    return _check(
+        borrowed(gates.words), borrowed(gates.values), i, side, ticks, lots, strategy, client, intent, mid, usd_per_tick_lot, position,
+        buying, selling, data_age_ns, state, t_ns,
+    )  # fmt: skip
+
+
+@inline_kernel
+def _strictest(w: IntArray, state: int, strategy: int, client: int) -> int:
+    return int(max(state, w[STATES + strategy], w[STATES + MAX_CLIENTS + client]))
+
+
+@inline_kernel
+def _is_off(w: IntArray, strategy: int, client: int) -> bool:
+    return bool(w[LATCHED + strategy] + w[LATCHED + MAX_CLIENTS + client] != 0)
+
+
+@inline_kernel
+def _repeats_too_often(w: IntArray, v: FloatArray, strategy: int, client: int, intent: int, t_ns: int) -> bool:
+    """Count one more order for an intent; one too many latches a client's orders off, or the house's strategy.
+
+    Every attempt counts, also one that a later gate refuses: what runs away is what is asked for.
+    """
+    key = key_of(intent, strategy, client)
+    at = entry_of(w, INTENTS, key, t_ns, w[REPEAT_NS])
+    if w[at + COUNT] == 0:
+        w[BEGUN + strategy] += 1
+    w[at + COUNT] += 1
+    too_often = w[at + COUNT] > v[FIRM + FIRM_REPEATS]
+    if too_often:
+        w[LATCHED + strategy if client == HOUSE else LATCHED + MAX_CLIENTS + client] = 1
+    return bool(too_often)
+
+
+@inline_kernel
+def _gross(position: float, buying: int, selling: int) -> float:
+    """The largest position, in lots, that working orders can lead to."""
+    return max(abs(position + buying), abs(position - selling))
+
+
+@inline_kernel
+def _set_exposure(v: FloatArray, row: int, working_usd: float, gross_usd: float) -> None:
+    """Bring an instrument's exposure and the totals up to date."""
+    v[TOTALS + WORKING_USD] += working_usd - v[row + EXPOSURE + WORKING_USD]
+    v[TOTALS + GROSS_USD] += gross_usd - v[row + EXPOSURE + GROSS_USD]
+    v[row + EXPOSURE + WORKING_USD] = working_usd
+    v[row + EXPOSURE + GROSS_USD] = gross_usd
+
+
+@inline_kernel
+def _check(
+    w: IntArray, v: FloatArray, i: int, side: int, ticks: int, lots: int, strategy: int, client: int, intent: int,
+    mid: float, usd_per_tick_lot: float, position: float, buying: int, selling: int, data_age_ns: int, state: int,
+    t_ns: int,
+) -> int:  # fmt: skip
+    row = ROWS + i * ROW_WORDS
     same_side = buying if side > 0 else selling
     after = position + side * (same_side + lots)
     lot_usd = mid * usd_per_tick_lot
     value = lots * ticks * usd_per_tick_lot
-    in_force = state_for(gates, state, strategy, client)
+    in_force = _strictest(w, state, strategy, client)
     reason = _ACCEPTED
     if in_force >= _STATE_HALTED:
         reason = _HALTED
-    elif is_latched(gates, strategy, client):
+    elif _is_off(w, strategy, client):
         reason = _REPEATED
     elif in_force == _STATE_REDUCING and (side * position >= 0.0 or same_side + lots > abs(position)):
         reason = _REDUCE_ONLY
-    elif not (gates.limits[i, COMPLETE] > 0.0 and gates.buckets[strategy, BUCKET_SIZE] > 0.0):
+    elif not (v[row + COMPLETE] > 0.0 and v[TOKENS + strategy * BUCKET_WORDS + BUCKET_SIZE] > 0.0):
         reason = _MISSING
-    elif repeats_too_often(gates, strategy, client, intent, t_ns):
+    elif _repeats_too_often(w, v, strategy, client, intent, t_ns):
         reason = _REPEATED
-    elif data_age_ns < 0 or not data_age_ns <= gates.limits[i, LIMIT_STALE_NS] or not mid > 0.0:
+    elif data_age_ns < 0 or not data_age_ns <= v[row + LIMIT_STALE_NS] or not mid > 0.0:
         reason = _STALE
-    elif not abs(ticks - mid) <= gates.limits[i, LIMIT_COLLAR] * mid:
+    elif not abs(ticks - mid) <= v[row + LIMIT_COLLAR] * mid:
         reason = _COLLAR
-    elif lots <= 0 or not lots <= gates.limits[i, LIMIT_LOTS]:
+    elif lots <= 0 or not lots <= v[row + LIMIT_LOTS]:
         reason = _LOTS
-    elif not value <= gates.limits[i, LIMIT_USD]:
+    elif not value <= v[row + LIMIT_USD]:
         reason = _VALUE
-    elif not abs(after) * lot_usd <= gates.limits[i, LIMIT_POSITION] and abs(after) > abs(position):
+    elif not abs(after) * lot_usd <= v[row + LIMIT_POSITION] and abs(after) > abs(position):
         reason = _POSITION
     else:
-        see_price(gates.prices, i, mid, t_ns)
-        bring_up(gates.volumes, i, t_ns)
-        set_exposure(gates, i, position, buying, selling, lot_usd)
-        reason = _check_sums(gates, i, side, ticks, lots, value, lot_usd, position, buying, selling)
+        see_price(w, v, row + PRICES, w[COLLAR_WIDTH_NS], mid, t_ns)
+        bring_up(w, v, row + VOLUMES, w[VOLUME_WIDTH_NS], t_ns)
+        working, gross = (buying + selling) * lot_usd, _gross(position, buying, selling) * lot_usd
+        working_after = working + lots * lot_usd
+        gross_after = max(gross, abs(after) * lot_usd)
+        reason = _check_sums(v, row, side, ticks, lots, value, working_after, gross, gross_after)
         if reason == _ACCEPTED:
-            reason = _check_flow(gates, i, side, ticks, lots, strategy, client, t_ns)
+            reason = _check_flow(w, v, i, side, ticks, lots, strategy, client, t_ns)
         if reason == _ACCEPTED:
-            add_volume(gates.volumes, i, float(lots), value)
-            if side > 0:
-                set_exposure(gates, i, position, buying + lots, selling, lot_usd)
-            else:
-                set_exposure(gates, i, position, buying, selling + lots, lot_usd)
+            add_volume(w, v, row + VOLUMES, float(lots), value)
+            working, gross = working_after, gross_after
+        _set_exposure(v, row, working, gross)
     return reason
 
 
 @inline_kernel
 def _check_sums(
-    gates: Gates, i: int, side: int, ticks: int, lots: int, value: float, lot_usd: float, position: float,
-    buying: int, selling: int,
+    v: FloatArray, row: int, side: int, ticks: int, lots: int, value: float, working_after: float, gross: float,
+    gross_after: float,
 ) -> int:  # fmt: skip
-    """The gates over a period and over all that works; the windows and exposures are those of now."""
-    low, high = gates.prices.now[i, LOW], gates.prices.now[i, HIGH]
-    reach = gates.limits[i, LIMIT_PERIOD_COLLAR]
-    beyond = not ticks <= low * (1.0 + reach) if side > 0 else not ticks >= high * (1.0 - reach)
-    working = gates.exposure[i, WORKING_USD] + lots * lot_usd
-    grown = position + buying + lots if side > 0 else position - selling - lots
-    gross = max(gates.exposure[i, GROSS_USD], abs(grown) * lot_usd)
-    added = gross - gates.exposure[i, GROSS_USD]
-    volumes, limits = gates.volumes.now, gates.limits
+    """The gates over a period and over all that works: exposures in USD, of the instrument with this order in it."""
+    reach = v[row + LIMIT_PERIOD_COLLAR]
+    highest = v[row + PRICES + NOW + LOW] * (1.0 + reach)
+    lowest = v[row + PRICES + NOW + HIGH] * (1.0 - reach)
+    total_working = v[TOTALS + WORKING_USD] - v[row + EXPOSURE + WORKING_USD] + working_after
+    total_gross = v[TOTALS + GROSS_USD] - v[row + EXPOSURE + GROSS_USD] + gross_after
     reason = _ACCEPTED
-    if beyond:
+    if (side > 0 and not ticks <= highest) or (side < 0 and not ticks >= lowest):
         reason = _PERIOD_COLLAR
-    elif not (
-        volumes[i, LOTS] + lots <= limits[i, LIMIT_PERIOD_LOTS]
-        and volumes[i, VALUE] + value <= limits[i, LIMIT_PERIOD_USD]
+    elif (
+        not v[row + VOLUMES + NOW + LOTS] + lots <= v[row + LIMIT_PERIOD_LOTS]
+        or not v[row + VOLUMES + NOW + VALUE] + value <= v[row + LIMIT_PERIOD_USD]
     ):
         reason = _PERIOD_VOLUME
-    elif not (
-        working <= limits[i, LIMIT_WORKING]
-        and gates.total_exposure[WORKING_USD] + lots * lot_usd <= gates.firm[FIRM_WORKING]
-    ):
+    elif not working_after <= v[row + LIMIT_WORKING] or not total_working <= v[FIRM + FIRM_WORKING]:
         reason = _WORKING
-    elif added > 0.0 and not gates.total_exposure[GROSS_USD] + added <= gates.firm[FIRM_GROSS]:
+    elif gross_after > gross and not total_gross <= v[FIRM + FIRM_GROSS]:
         reason = _GROSS
     return reason
 
 
 @inline_kernel
-def _check_flow(gates: Gates, i: int, side: int, ticks: int, lots: int, strategy: int, client: int, t_ns: int) -> int:
+def _check_flow(
+    w: IntArray, v: FloatArray, i: int, side: int, ticks: int, lots: int, strategy: int, client: int, t_ns: int
+) -> int:  # fmt: skip
     """The gates over the flow of orders, asked last: only an order that would be sent uses them up."""
-    key = mix(mix(mix(_NO_KEY, ticks), lots), ((i * MAX_STRATEGIES + strategy) * MAX_CLIENTS + client) * 4 + side + 2)
-    row = entry_of(gates.identical, key, t_ns, gates.whiles[IDENTICAL_NS])
+    key = key_of(ticks, lots, ((i * MAX_STRATEGIES + strategy) * MAX_CLIENTS + client) * 4 + side + 2)
+    at = entry_of(w, IDENTICAL, key, t_ns, w[IDENTICAL_NS])
     reason = _ACCEPTED
-    if not gates.identical[row, COUNT] < gates.firm[FIRM_IDENTICAL]:
+    if not w[at + COUNT] < v[FIRM + FIRM_IDENTICAL]:
         reason = _DUPLICATE
-    elif not take_token(gates.buckets, strategy, t_ns):
+    elif not take_token(v, strategy, t_ns):
         reason = _RATE
     else:
-        gates.identical[row, COUNT] += 1
+        w[at + COUNT] += 1
     return reason
-
-
-@inline_kernel
-def take_back(gates: Gates, i: int, ticks: int, lots: int, usd_per_tick_lot: float) -> None:
-    """An accepted order never came into the book: it counts in no volume. Its exposure goes with the next `check`."""
-    add_volume(gates.volumes, i, -float(lots), -(lots * ticks * usd_per_tick_lot))

@@ -25,14 +25,13 @@ from engine.gates import (
     TradingState,
     check,
     is_latched,
-    set_exposure,
+    see_market,
     state_for,
     take_back,
 )
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.strategy import P_COUNT, P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
-from engine.windows import see_price
 from metrics.frame import FloatArray, IntArray
 
 MAKER_BID, MAKER_ASK, CHILD = 0, 1, 2
@@ -210,10 +209,10 @@ def state_of(desk: Desk, i: int, strategy: int) -> int:
 @inline_kernel
 def watch_market(desk: Desk, i: int, t_ns: int) -> None:
     """Let the gates see an instrument's new mid: the collar's period and the exposures follow each event."""
-    mid = desk.account[i, acc.MARK]
-    buying, selling = working_lots(desk, i, 1), working_lots(desk, i, -1)
-    see_price(desk.gates.prices, i, mid, t_ns)
-    set_exposure(desk.gates, i, desk.account[i, acc.POSITION], buying, selling, mid * desk.account[i, acc.USD])
+    see_market(
+        desk.gates, i, desk.account[i, acc.MARK], desk.account[i, acc.POSITION], working_lots(desk, i, 1),
+        working_lots(desk, i, -1), desk.account[i, acc.USD], t_ns,
+    )  # fmt: skip
 
 
 @inline_kernel

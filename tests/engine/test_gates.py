@@ -68,8 +68,8 @@ def ask_gates(
 
 
 @kernel
-def take(buckets, now):
-    return take_token(buckets, 0, now)
+def take(gates, now):
+    return take_token(gates.values, 0, now)
 
 
 @kernel
@@ -304,7 +304,7 @@ def test_an_order_that_another_gate_refuses_uses_nothing_up() -> None:
     assert ask({"lots": 0}, gates=gates) is Reason.ORDER_QUANTITY
     assert ask({"buying": 8}, gates=gates) is Reason.WORKING_EXPOSURE
     assert gates.buckets[PARENTS, BUCKET_TOKENS] == OPTIONS.message_burst
-    assert gates.volumes.now.sum() == 0.0
+    assert gates.volumes.sum() == 0.0
     assert gates.total_exposure[WORKING_USD] == 8 * 1024.0
 
 
@@ -323,7 +323,7 @@ def test_no_second_ever_sees_more_messages_than_burst_plus_rate(gaps, rate, burs
     now, sent = 0, []
     for gap in gaps:
         now += gap
-        if take(gates.buckets, now):
+        if take(gates, now):
             sent.append(now)
     for start in sent:
         within = sum(start <= t < start + SECOND for t in sent)
