@@ -68,13 +68,13 @@ def limit(args: argparse.Namespace) -> int:
     return _command(args, "limit", name=args.name, value=args.value)
 
 
-def _command(args: argparse.Namespace, name: str, **more: str | float) -> int:
+def _command(args: argparse.Namespace, command: str, **more: str | float) -> int:
     from engine.commands import CommandClient
     from metrics.paths import RuntimePaths
 
     paths = RuntimePaths(settings_of(args).data_dir)
     answer = CommandClient(paths.engine_socket).send(
-        {"command": name, "scope": args.scope, "who": args.who, "reason": args.reason, **more}
+        {"command": command, "scope": args.scope, "who": args.who, "reason": args.reason, **more}
     )
     print(json.dumps(answer))
     return 0 if answer.get("ok") else 1

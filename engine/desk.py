@@ -17,6 +17,7 @@ from engine.gates import (
     CLIENT_SCOPE,
     GROSS_USD,
     MAX_CLIENTS,
+    REASONS,
     STATE_REASONS,
     STRATEGIES,
     STRATEGY_SCOPE,
@@ -214,7 +215,7 @@ class TradingDesk:
         """What was sent and refused so far, for `Watch`."""
         counts = self._desk.counts
         asked = counts[at.MESSAGES_OF : at.MESSAGES_OF + len(STRATEGIES)].copy()
-        refused = counts[at.REJECTED_FOR : at.REJECTED_FOR + at.REASONS].sum()
+        refused = counts[at.REJECTED_FOR : at.REJECTED_FOR + REASONS].sum()
         refused -= sum(counts[at.REJECTED_FOR + reason] for reason in STATE_REASONS)
         return Flow(asked, int(refused), self._desk.gates.intents_begun[: len(STRATEGIES)].copy())
 

@@ -38,7 +38,7 @@ def key_of(first: int, second: int, third: int) -> np.uint64:
 @kernel
 def _make_room(w: IntArray, first: int, t_ns: int) -> int:
     """The row of a set that is free, or else the oldest."""
-    row, oldest_ns = first, np.int64(-1)
+    row, oldest_ns = first, -1
     for way in range(WAYS):
         at = first + way * ROW_WORDS
         age_ns = t_ns - w[at + SINCE_NS]
@@ -56,8 +56,8 @@ def entry_of(w: IntArray, table: int, key: np.uint64, t_ns: int, while_ns: int) 
     Time that goes backwards ends a while.
     """
     word = np.int64(key | _SOME)
-    first = table + np.int64((key >> _TOP) & _SET_MASK) * (WAYS * ROW_WORDS)
-    row = np.int64(-1)
+    first = table + int(np.int64((key >> _TOP) & _SET_MASK)) * (WAYS * ROW_WORDS)
+    row = -1
     for way in range(WAYS):
         at = first + way * ROW_WORDS
         row = at if w[at + KEY] == word else row

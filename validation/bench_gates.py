@@ -63,7 +63,9 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
     orders = np.ascontiguousarray(np.stack(rows, axis=1).astype(np.int64))
     accepted = np.zeros(1, dtype=np.int64)
     books = make_books(n)
-    alone, bare, gated = [], [], []
+    alone: list[float] = []
+    bare: list[float] = []
+    gated: list[float] = []
     check_all(_gates(n), orders[:1], accepted)
     for with_gates in (False, True):
         send_all(_gates(n), books, orders[:1], accepted, with_gates)
