@@ -7,7 +7,7 @@ says what it is, and behind a colon its scope where that is not everything:
     operator, operator:SCOPE    HALTED    a person's command
     throttle:SCOPE              HALTED    the same parent order was executed again and again
     loss, drawdown              REDUCING  the session lost more than its limit, or fell further below its best
-    rejects, output             REDUCING  too many orders refused; too many sent for each parent order
+    rejects:SCOPE, output:SCOPE REDUCING  too many of a strategy's orders refused; too many sent for each parent order
     console                     REDUCING  no sign of life from the console; goes by itself when it is back
 
 All but the last are lifted by a named person only. They are kept in a small file, with the limits

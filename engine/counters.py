@@ -32,7 +32,8 @@ REJECTED_FOR = 12  # one for each Reason
     PARENTS_FINISHED,
     IMPACT_PARENTS,
 ) = range(REJECTED_FOR + REASONS, REJECTED_FOR + REASONS + 15)
-# One for each strategy: orders handed to the gates, refused by them, and cancels, which no gate holds up.
+# One for each strategy: orders handed to the gates, refused for more than the trading state, and cancels, which
+# no gate holds up.
 MESSAGES_OF = IMPACT_PARENTS + 1
 REJECTED_OF = MESSAGES_OF + MAX_STRATEGIES
 CANCELS_OF = REJECTED_OF + MAX_STRATEGIES

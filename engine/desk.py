@@ -17,8 +17,6 @@ from engine.gates import (
     CLIENT_SCOPE,
     GROSS_USD,
     MAX_CLIENTS,
-    REASONS,
-    STATE_REASONS,
     STRATEGIES,
     STRATEGY_SCOPE,
     WORKING_USD,
@@ -214,10 +212,12 @@ class TradingDesk:
     def flow(self) -> Flow:
         """What was sent and refused so far, for `Watch`."""
         counts = self._desk.counts
-        asked = counts[at.MESSAGES_OF : at.MESSAGES_OF + len(STRATEGIES)].copy()
-        refused = counts[at.REJECTED_FOR : at.REJECTED_FOR + REASONS].sum()
-        refused -= sum(counts[at.REJECTED_FOR + reason] for reason in STATE_REASONS)
-        return Flow(asked, int(refused), self._desk.gates.intents_begun[: len(STRATEGIES)].copy())
+        n = len(STRATEGIES)
+        return Flow(
+            orders=counts[at.MESSAGES_OF : at.MESSAGES_OF + n].copy(),
+            refused=counts[at.REJECTED_OF : at.REJECTED_OF + n].copy(),
+            intents=self._desk.gates.intents_begun[:n].copy(),
+        )
 
     def cancel_all(self) -> int:
         """Cancel every own order; returns how many there were."""

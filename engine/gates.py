@@ -71,7 +71,6 @@ class Reason(IntEnum):
 
 
 REASONS = len(Reason)
-STATE_REASONS = (Reason.HALTED, Reason.REDUCE_ONLY)  # refused because of the trading state, not of the order
 
 # Who sends: the position in STRATEGIES is the index that orders carry. A new strategy is a name here.
 STRATEGIES = ("maker", "parents", "clients")

@@ -32,9 +32,9 @@ class GateOptions:
     message_burst, a token bucket over new orders; a cancel is never throttled.
 
     What the engine watches for itself, and is then REDUCING until somebody resumes it: a session
-    that loses max_loss_usd or falls max_drawdown_usd below its best; more than max_reject_ratio of
-    the orders of the last watch_s refused; more than max_output_ratio orders sent for each parent
-    order at work. raise_ratio: at run time a limit may be raised to this multiple of what is set here.
+    that loses max_loss_usd or falls max_drawdown_usd below its best; of one strategy, more than
+    max_reject_ratio of its orders of the last watch_s refused, or more than max_output_ratio sent for
+    each parent order at work. raise_ratio: at run time a limit may be raised to this multiple of what is set here.
     """
 
     collar_ratio: Annotated[float, Ge(0), Le(1)] = 0.05

@@ -50,6 +50,7 @@ NO_ORDER_NS = -(1 << 62)
 word: Any = np.int64  # widens a record's small integers inside kernels
 _VENUE = int(Reason.VENUE)
 _ACCEPTED = int(Reason.ACCEPTED)
+_REDUCE_ONLY = int(Reason.REDUCE_ONLY)
 _HALTED = int(TradingState.HALTED)
 
 
@@ -235,7 +236,8 @@ def pass_gates(
     desk.counts[at.MESSAGES_OF + strategy] += 1
     if reason != _ACCEPTED:
         desk.counts[at.REJECTED_FOR + reason] += 1
-        desk.counts[at.REJECTED_OF + strategy] += 1
+        if reason > _REDUCE_ONLY:  # a strategy that asks while it may not is no fault
+            desk.counts[at.REJECTED_OF + strategy] += 1
     record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
     return reason
 

@@ -28,7 +28,7 @@ class Flow:
     """
 
     orders: IntArray
-    refused: int
+    refused: IntArray
     intents: IntArray
 
 
@@ -71,16 +71,17 @@ class Watch:
             return []
         before, self._since_ns, self._before = self._before, now_ns, flow
         orders = flow.orders - before.orders
-        sent, refused = int(orders.sum()), flow.refused - before.refused
+        refused = flow.refused - before.refused
         found = []
         most = self._limits.value("max_reject_ratio")
-        if sent >= MIN_ORDERS and refused > most * sent:
-            words = f"{refused} of the last {sent} orders were refused, more than {most:.0%}"
-            found.append(Finding(REJECTS, TradingState.REDUCING, words))
         per_intent = self._limits.value("max_output_ratio")
         intents = np.maximum(flow.intents - before.intents, 1)
         for s, name in enumerate(STRATEGIES):
+            scope = f"strategy:{name}"
+            if orders[s] >= MIN_ORDERS and refused[s] > most * orders[s]:
+                words = f"{refused[s]} of the last {orders[s]} orders of {name} were refused, more than {most:.0%}"
+                found.append(Finding(key_of(REJECTS, scope), TradingState.REDUCING, words))
             if orders[s] >= MIN_ORDERS and orders[s] > per_intent * intents[s]:
                 words = f"{name} sent {orders[s]} orders for {intents[s]} intents at work, more than {per_intent:g} for each"
-                found.append(Finding(key_of(OUTPUT, f"strategy:{name}"), TradingState.REDUCING, words))
+                found.append(Finding(key_of(OUTPUT, scope), TradingState.REDUCING, words))
         return found

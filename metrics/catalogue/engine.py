@@ -28,7 +28,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "orders_acked_total", "", "counter", "Own orders accepted by the book."),
     Metric(_E + "orders_rejected_total", "", "counter", "Own orders refused by a gate or the venue, by reason.", ("reason",)),
     Metric(_E + "messages_total", "", "counter", "Orders handed to the gates and cancels sent, by strategy and kind (order, cancel).", ("strategy", "kind")),
-    Metric(_E + "strategy_rejects_total", "", "counter", "Own orders refused by a gate, by strategy.", ("strategy",)),
+    Metric(_E + "strategy_rejects_total", "", "counter", "Own orders refused by a gate, those refused by the trading state left out, by strategy.", ("strategy",)),
     Metric(_E + "orders_cancelled_total", "", "counter", "Own orders cancelled."),
     Metric(_E + "orders_filled_total", "", "counter", "Own orders filled completely."),
     Metric(_E + "fills_total", "", "counter", "Own fills, by liquidity: maker or taker.", ("liquidity",)),

@@ -26,7 +26,7 @@ def limits(options: GateOptions = OPTIONS) -> Limits:
 def flow(orders: int, refused: int, intents: int) -> Flow:
     """All of one strategy, the second."""
     one = np.eye(len(STRATEGIES), dtype=np.int64)[1]
-    return Flow(one * orders, refused, one * intents)
+    return Flow(one * orders, one * refused, one * intents)
 
 
 def found(now: Flow, options: GateOptions = OPTIONS, later_s: float = 10.0) -> list[str]:
@@ -62,7 +62,7 @@ def test_a_loss_limit_that_was_lowered_counts_at_once() -> None:
 
 def test_refusals_are_found_beyond_their_share_and_not_at_it() -> None:
     assert found(flow(MIN_ORDERS, MIN_ORDERS // 2, MIN_ORDERS)) == []
-    assert found(flow(MIN_ORDERS, MIN_ORDERS // 2 + 1, MIN_ORDERS)) == [REJECTS]
+    assert found(flow(MIN_ORDERS, MIN_ORDERS // 2 + 1, MIN_ORDERS)) == [f"{REJECTS}:strategy:{STRATEGIES[1]}"]
     assert found(flow(MIN_ORDERS - 1, MIN_ORDERS - 1, MIN_ORDERS)) == [], "of few orders a share says little"
 
 
