@@ -63,13 +63,18 @@ def resume(args: argparse.Namespace) -> int:
     return _command(args, "resume")
 
 
-def _command(args: argparse.Namespace, name: str) -> int:
+def limit(args: argparse.Namespace) -> int:
+    """Set one of the gates' limits while the engine runs; it survives a restart and is in the audit."""
+    return _command(args, "limit", name=args.name, value=args.value)
+
+
+def _command(args: argparse.Namespace, command: str, **more: str | float) -> int:
     from engine.commands import CommandClient
     from metrics.paths import RuntimePaths
 
     paths = RuntimePaths(settings_of(args).data_dir)
     answer = CommandClient(paths.engine_socket).send(
-        {"command": name, "scope": "all", "who": args.who, "reason": args.reason}
+        {"command": command, "scope": args.scope, "who": args.who, "reason": args.reason, **more}
     )
     print(json.dumps(answer))
     return 0 if answer.get("ok") else 1
@@ -234,8 +239,14 @@ def _new_file(path: Path | None, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None:
     """Declare every command of this file with its arguments."""
-    for name, function in (("halt", halt), ("resume", resume)):
+    for name, function in (("halt", halt), ("resume", resume), ("limit", limit)):
         order = add(name, function)
+        if name == "limit":
+            order.add_argument("name", help="a limit of engine.gates, e.g. max_order_usd")
+            order.add_argument("value", type=float, help="what it is to be; 0 blocks every order that it applies to")
+        order.add_argument(
+            "--scope", default="all", help="all (default), a symbol, strategy:NAME (maker, parents, ...) or client:NAME"
+        )
         order.add_argument("--who", required=True, help="who gives the order (kept in the audit)")
         order.add_argument("--reason", required=True, help="why (kept in the audit)")
     add("check-config", check_config)

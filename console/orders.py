@@ -83,12 +83,11 @@ class CommandCopier:
             return len(found.entries)
 
 
-def order(client: CommandClient, copier: CommandCopier, command: str, who: str, reason: str) -> str:
+def order(client: CommandClient, copier: CommandCopier, command: str, who: str, reason: str, scope: str = "all") -> str:
     """Give the engine an order; its log, and by that the audit, has it with the answer."""
-    answer = client.send({"command": command, "scope": "all", "who": who, "reason": reason})
+    answer = client.send({"command": command, "scope": scope, "who": who, "reason": reason})
     copier.look()
     if not answer.get("ok"):
         raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")
-    return f"trading is {answer['state']}" + (
-        f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else ""
-    )
+    what = "trading is" if scope == "all" else f"{scope} by itself is {answer['scope_state']}; the desk is"
+    return f"{what} {answer['state']}" + (f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else "")

@@ -115,8 +115,8 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             alerts=alerts,
             engine=lambda: engine_info(engine, store),
             gpu=lambda: gpu.absence,
-            halt=lambda who, reason: order(client, copier, "halt", who, reason),
-            resume=lambda who, reason: order(client, copier, "resume", who, reason),
+            halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
+            resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),
             annotations=lambda t0_ms, t1_ms: [
                 Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
                 for row in store.annotations.list(t0_ms, t1_ms)

@@ -214,7 +214,9 @@ class RemoteState:
 class Action(Protocol):
     """Something an operator does to the engine; returns a sentence, raises a DeskvigilError where it failed."""
 
-    def __call__(self, who: str, reason: str, /) -> str: ...
+    def __call__(self, who: str, reason: str, scope: str = ..., /) -> str:
+        """scope: "all" where it is left out, a symbol, strategy:NAME or client:NAME."""
+        ...
 
 
 def _no_annotations(_start_ms: int, _end_ms: int) -> Sequence[Annotation]:

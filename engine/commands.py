@@ -1,8 +1,11 @@
 """Commands: how the console and people reach the engine, by JSON lines over one Unix socket (mode 0600).
 
-    {"command": "halt", "scope": "all" or a symbol, "who": "...", "reason": "..."}
-    {"command": "resume", "scope": "all" (may be left out) or a symbol, "who": "...", "reason": "..."}
+    {"command": "halt", "scope": SCOPE, "who": "...", "reason": "..."}
+    {"command": "resume", "scope": SCOPE (left out: "all"), "who": "...", "reason": "..."}
+    {"command": "limit", "name": "max_order_usd", "value": 1000, "scope": SCOPE (left out: "all"), "who": ..., "reason": ...}
     {"command": "status"}      {"command": "ping"}
+
+SCOPE is "all", a symbol, "strategy:NAME" or "client:NAME".
 
 Each line gets one line back: {"ok": true, ...} or {"ok": false, "error": "..."}. The server has no
 thread: the engine's loop waits on `files` and calls `poll`, so a command takes effect between two
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import time
@@ -39,6 +43,7 @@ class CommandName(Enum):
     RESUME = "resume"
     STATUS = "status"
     PING = "ping"
+    LIMIT = "limit"
 
 
 class CommandRefusedError(DeskvigilError):
@@ -51,12 +56,15 @@ class CommandError(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One request, checked. scope is ALL or a symbol; who and reason are empty where not needed."""
+    """One request, checked. scope is ALL, a symbol, strategy:NAME or client:NAME; who and reason are empty where not
+    needed; limit and value: the limit to set and to what, where that is asked for."""
 
     name: CommandName
     scope: str = ALL
     who: str = ""
     reason: str = ""
+    limit: str = ""
+    value: float = math.nan
 
 
 def parse_command(line: bytes) -> Command:
@@ -72,15 +80,18 @@ def parse_command(line: bytes) -> Command:
     except ValueError:
         allowed = ", ".join(command.value for command in CommandName)
         raise CommandRefusedError(f"command {str(raw.get('command'))[:40]!r} is not one of {allowed}") from None
-    unknown = sorted(set(raw) - {"command", "scope", "who", "reason"})
+    sets = name is CommandName.LIMIT
+    unknown = sorted(set(raw) - {"command", "scope", "who", "reason"} - ({"name", "value"} if sets else set()))
     if unknown:
         raise CommandRefusedError(f"unknown key {unknown[0][:40]!r}")
-    acts = name in (CommandName.HALT, CommandName.RESUME)
+    acts = name in (CommandName.HALT, CommandName.RESUME, CommandName.LIMIT)
     return Command(
         name,
         _words(raw, "scope", required=name is CommandName.HALT) or ALL,
         _words(raw, "who", required=acts),
         _words(raw, "reason", required=acts),
+        _words(raw, "name", required=sets),
+        _number(raw, "value") if sets else math.nan,
     )
 
 
@@ -91,6 +102,13 @@ def _words(raw: Mapping[str, Any], key: str, *, required: bool) -> str:
     if required and not value.strip():
         raise CommandRefusedError(f"{key} is missing")
     return value.strip()
+
+
+def _number(raw: Mapping[str, Any], key: str) -> float:
+    value = raw.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise CommandRefusedError(f"{key} is a number")
+    return float(value)
 
 
 @contextlib.contextmanager

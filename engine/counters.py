@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.algos.choice import ALGOS, Algo
 from engine.events import KIND_NAMES
-from engine.gates import REASONS, Reason
+from engine.gates import MAX_STRATEGIES, REASONS, STRATEGIES, Reason
 from metrics.catalogue import series
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
@@ -34,7 +34,12 @@ REJECTED_FOR = len(KIND_NAMES)  # one for each Reason
     IMPACT_PARENTS,
 ) = range(REJECTED_FOR + REASONS, REJECTED_FOR + REASONS + 15)
 ALGO_FINISHED = IMPACT_PARENTS + 1  # one for each Algo
-COUNTS = ALGO_FINISHED + ALGOS
+# One for each strategy: orders handed to the gates, refused for more than the trading state, and cancels, which
+# no gate holds up.
+MESSAGES_OF = ALGO_FINISHED + ALGOS
+REJECTED_OF = MESSAGES_OF + MAX_STRATEGIES
+CANCELS_OF = REJECTED_OF + MAX_STRATEGIES
+COUNTS = CANCELS_OF + MAX_STRATEGIES
 
 PARENT_ORDERED, PARENT_FILLED, SLIPPAGE_COST, SLIPPAGE_VALUE, IMPACT, TRADED_VALUE = range(6)
 # By algorithm, the control group included, which the sums above leave out: one for each Algo.
@@ -54,6 +59,9 @@ def _name(what: str, **labels: str) -> Series:
 COUNT_SERIES: tuple[tuple[Series, int], ...] = (
     *((_name("events_total", kind=kind), EVENT_OF_KIND + i) for i, kind in enumerate(KIND_NAMES) if i > 0),
     *((_name("orders_rejected_total", reason=r.label), REJECTED_FOR + r) for r in Reason if r is not Reason.ACCEPTED),
+    *((_name("messages_total", strategy=name, kind="order"), MESSAGES_OF + s) for s, name in enumerate(STRATEGIES)),
+    *((_name("messages_total", strategy=name, kind="cancel"), CANCELS_OF + s) for s, name in enumerate(STRATEGIES)),
+    *((_name("strategy_rejects_total", strategy=name), REJECTED_OF + s) for s, name in enumerate(STRATEGIES)),
     (_name("market_orders_total"), MARKET_ORDERS),
     (_name("late_events_total"), LATE_EVENTS),
     (_name("timeline_rebases_total"), REBASES),

@@ -11,7 +11,7 @@ import numpy as np
 from engine import account as acc
 from engine import strategy as plan
 from engine.algos.parent import clear_of_own, follow_touch
-from engine.gates import TradingState
+from engine.gates import MAKER, TradingState
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     ID,
@@ -21,11 +21,11 @@ from engine.orders import (
     PRICE,
     REST,
     SENT_NS,
-    STATE,
     VENUE_HALTED,
     WITHDRAW,
     Desk,
     ask,
+    state_of,
     working_lots,
 )
 
@@ -37,7 +37,7 @@ _ACTIVE, _REDUCING = int(TradingState.ACTIVE), int(TradingState.REDUCING)
 def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int:
     """Where the maker wants its quote of one side, 0 for nowhere. bid and ask_price: the others' touch."""
     price = 0
-    state, held = desk.status[i, STATE], desk.account[i, acc.POSITION]
+    state, held = state_of(desk, i, MAKER), desk.account[i, acc.POSITION]
     allowed = state == _ACTIVE or (state == _REDUCING and side * held < 0.0)
     if allowed and desk.settings[i, plan.MAKER_ON] != 0.0 and desk.status[i, VENUE_HALTED] == 0 and 0 < bid < ask_price:
         value = desk.maker_lots[i] * 0.5 * (bid + ask_price) * desk.account[i, acc.USD]
@@ -77,7 +77,7 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
         if wanted != 0 and rested and (moves or not resting):
             mid = 0.5 * (bid + ask_price)
             lots = plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD])
-            if desk.status[i, STATE] == _REDUCING:
+            if state_of(desk, i, MAKER) == _REDUCING:
                 others = working_lots(desk, i, side) - (desk.own[i, place, LEFT] if resting else 0)
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)
             if lots > 0:

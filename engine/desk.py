@@ -8,14 +8,28 @@ import numpy as np
 
 from engine import account as acc
 from engine import counters as at
-from engine import orders, step, strategy
+from engine import killswitch, orders, step, strategy
 from engine.account import Account
-from engine.book import last_trade_price, make_books, order_qty, reset
+from engine.book import Books, last_trade_price, make_books, order_qty, reset
+from engine.control import TradingControl
 from engine.events import empty_events
 from engine.executions import Executions
 from engine.figures import load_volume_curve
-from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
+from engine.gates import (
+    CLIENT_SCOPE,
+    GROSS_USD,
+    MAX_CLIENTS,
+    STRATEGIES,
+    STRATEGY_SCOPE,
+    WORKING_USD,
+    TradingState,
+    begin,
+    make_gates,
+)
 from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
+from engine.killswitch import Cancelled
+from engine.layout import CAPACITY
+from engine.limits import Limits
 from engine.market import Market
 from engine.options import EngineOptions
 from engine.orders import Desk
@@ -23,6 +37,8 @@ from engine.publisher import Gauges, Publisher
 from engine.recorder import LONGEST
 from engine.settlement import Settlement, settle
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
+from engine.watch import Flow
+from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
 NS = 1_000_000_000
@@ -57,8 +73,7 @@ class TradingDesk:
             maker_lots=np.zeros(n),
             status=np.zeros((n, 3), dtype=np.int64),
             spread=np.full(n, np.nan),
-            limits=limits_of(options.gates, n),
-            bucket=bucket_of_options(options.gates),
+            gates=make_gates(options.gates, n),
             settings=strategy.settings_of(options, n),
             fees=acc.fees_of(
                 units[:, 1],
@@ -91,6 +106,11 @@ class TradingDesk:
             volume_curve=load_volume_curve() if market.end_ns - market.start_ns >= HOUR_NS else np.array([0.0, 1.0]),
             session=np.zeros(2, dtype=np.int64),
         )
+        self._symbols = tuple(row.symbol for row in market.instruments)
+        self._clients = ["house"]
+        self._client_states: dict[str, TradingState] = {}
+        self._found = np.zeros((int(self._books.words[CAPACITY]), killswitch.FOUND), dtype=np.int64)
+        self.limits = Limits(options.gates, self._symbols, self._desk.gates)
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
         self._rebase_ns = round(options.rebase_after_s * NS)
@@ -101,6 +121,11 @@ class TradingDesk:
         self._settled_usd = 0.0
         self.settlements: list[Settlement] = []
         self.sessions = 0
+
+    @property
+    def arrays(self) -> tuple[Desk, Books]:
+        """What kernels work on: for those who send orders of their own through the gates."""
+        return self._desk, self._books
 
     @property
     def pnl_usd(self) -> float:
@@ -131,7 +156,7 @@ class TradingDesk:
             self._options, market.instruments, market.start_ns, self._options.seed + self.sessions
         )
         desk.maker_lots[:] = 0.0
-        desk.bucket[BUCKET_TIME_NS] = market.start_ns
+        begin(desk.gates, market.start_ns)
         desk.clockwork[orders.LATEST_NS] = market.start_ns
 
     def end_session(self, wall_ns: int = 0) -> float:
@@ -195,18 +220,73 @@ class TradingDesk:
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
         self._desk.status[:, orders.STATE] = states
-        return int(step.cancel_not_allowed(self._desk, self._books, False))
+        return killswitch.cancel_own(self._desk, self._books, killswitch.NOT_ALLOWED, self._found)
+
+    def apply(self, control: TradingControl) -> Cancelled:
+        """Put the states of every scope in force; cancels what they do not allow, and says whose orders these were."""
+        gates = self._desk.gates
+        self._client_states = control.restricted("client")
+        restricted = control.restricted("strategy")
+        for s, name in enumerate(STRATEGIES):
+            gates.states[STRATEGY_SCOPE, s] = restricted.get(name, TradingState.ACTIVE)
+        for c, name in enumerate(self._clients):
+            gates.states[CLIENT_SCOPE, c] = self._client_states.get(name, TradingState.ACTIVE)
+        count = self.set_states(control.states())
+        return killswitch.report(self._found[:count], self._symbols, self._clients)
+
+    def client(self, name: str) -> int:
+        """The index of a client, a new one where the name is new: its state holds from its first order on.
+
+        DeskvigilError where there is no room for one more.
+        """
+        if name not in self._clients:
+            if len(self._clients) == MAX_CLIENTS:
+                raise DeskvigilError(f"client {name!r} is one too many: there may be {MAX_CLIENTS - 1}")
+            state = self._client_states.get(name, TradingState.ACTIVE)
+            self._desk.gates.states[CLIENT_SCOPE, len(self._clients)] = state
+            self._clients.append(name)
+        return self._clients.index(name)
+
+    def latched(self) -> list[str]:
+        """The scopes that the repeated-execution throttle has switched off."""
+        latched = self._desk.gates.latched
+        return [
+            *(f"strategy:{name}" for s, name in enumerate(STRATEGIES) if latched[STRATEGY_SCOPE, s]),
+            *(f"client:{name}" for c, name in enumerate(self._clients) if latched[CLIENT_SCOPE, c]),
+        ]
+
+    def unlatch(self, scopes: list[str]) -> None:
+        """Switch scopes on again that the throttle has switched off: a person said so."""
+        latched = self._desk.gates.latched
+        for s, name in enumerate(STRATEGIES):
+            if f"strategy:{name}" in scopes:
+                latched[STRATEGY_SCOPE, s] = 0
+        for c, name in enumerate(self._clients):
+            if f"client:{name}" in scopes:
+                latched[CLIENT_SCOPE, c] = 0
+
+    def flow(self) -> Flow:
+        """What was sent and refused so far, for `Watch`."""
+        counts = self._desk.counts
+        n = len(STRATEGIES)
+        return Flow(
+            orders=counts[at.MESSAGES_OF : at.MESSAGES_OF + n].copy(),
+            refused=counts[at.REJECTED_OF : at.REJECTED_OF + n].copy(),
+            intents=self._desk.gates.intents_begun[:n].copy(),
+        )
 
     def cancel_all(self) -> int:
         """Cancel every own order; returns how many there were."""
-        return int(step.cancel_not_allowed(self._desk, self._books, True))
+        return killswitch.cancel_own(self._desk, self._books, killswitch.EVERYTHING, self._found)
 
-    def working_orders(self, symbol: str | None = None) -> int:
-        """Own orders in the book, of one instrument or of all."""
-        ids = self._desk.own[:, :, orders.ID]
-        if symbol is not None:
-            ids = ids[[row.symbol for row in self._market.instruments].index(symbol)]
-        return int(np.count_nonzero(ids))
+    def working_orders(self) -> int:
+        """Own orders in the book."""
+        return int(np.count_nonzero(self._desk.own[:, :, orders.ID]))
+
+    def resting_orders(self, scope: str) -> int:
+        """Own orders that the books themselves hold for a scope: what a halt must bring to 0."""
+        count = killswitch.cancel_own(self._desk, self._books, killswitch.NOTHING, self._found)
+        return killswitch.in_scope(self._found[:count], scope, self._symbols, self._clients)
 
     def resting_lots(self, i: int, order_id: int) -> int:
         """What the book says rests of one order: to reconcile our own view with."""
@@ -231,6 +311,8 @@ class TradingDesk:
             "event_lag_seconds": lag_ns / NS,
             "working_orders": float(self.working_orders()),
             "exposure_gross_usd": float(totals[acc.T_GROSS]),
+            "exposure_working_usd": float(desk.gates.total_exposure[WORKING_USD]),
+            "exposure_worst_usd": float(desk.gates.total_exposure[GROSS_USD]),
             "exposure_net_usd": float(totals[acc.T_NET]),
             "pnl_realised_usd": float(totals[acc.T_REALISED]),
             "pnl_unrealised_usd": float(totals[acc.T_UNREALISED]),
@@ -246,6 +328,11 @@ class TradingDesk:
         """Hand the desk's arrays to the publisher."""
         desk = self._desk
         publisher.publish(wall_ns, desk.counts, desk.sums, gauges, commands, desk.account, desk.spread, desk.volumes)
+
+    @property
+    def drawdown_usd(self) -> float:
+        """Distance of the session's P&L from its best, as of the last `gauges`."""
+        return float(self._account.totals[acc.T_DRAWDOWN])
 
     def status(self) -> dict[str, Any]:
         """Session, working orders and positions in words and plain numbers."""

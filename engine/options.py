@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+# The limits that each instrument has for itself, in the order of their columns (see engine.gates).
+INSTRUMENT_LIMITS = (
+    "collar_ratio", "period_collar_ratio", "max_order_lots", "max_order_usd", "max_position_usd", "max_working_usd",
+    "max_period_lots", "max_period_usd", "stale_after_s",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateOptions:
-    """Limits checked before every order. Each one applies to every instrument; 0 means "missing", and a missing limit blocks.
+    """Limits checked before every order; 0 means "missing", and a missing limit blocks. docs/ENGINE.md explains each gate.
 
-    collar_ratio: largest distance of an order's price from mid. max_position_usd bounds the position
-    plus the worst case of what already works. max_messages_per_s and burst: a token bucket over
-    new orders; a cancel is never throttled. stale_after_s: market data older than this blocks.
-    max_loss_usd: a session that loses this much is put into REDUCING until somebody resumes it.
+    Each instrument's: collar_ratio, largest distance of an order's price from mid;
+    period_collar_ratio: how far above the lowest mid of the last collar_period_s a buy may be priced,
+    or below the highest a sell; stale_after_s: market data older than this blocks; max_order_usd,
+    max_order_lots; max_position_usd: the position plus the worst case of what already works;
+    max_working_usd: buys and sells at work; max_period_usd, max_period_lots: sent within
+    volume_period_s. symbols: other values for one instrument, by symbol and name of the limit.
+    The desk's: max_working_total_usd and max_gross_usd over all instruments; max_identical orders of
+    the same terms within identical_within_s; max_repeats orders for the same parent order within
+    repeat_within_s, one more latches its strategy off. Each strategy's: max_messages_per_s and
+    message_burst, a token bucket over new orders; a cancel is never throttled.
+
+    What the engine watches for itself, and is then REDUCING until somebody resumes it: a session
+    that loses max_loss_usd or falls max_drawdown_usd below its best; of one strategy, more than
+    max_reject_ratio of its orders of the last watch_s refused, or more than max_output_ratio sent for
+    each parent order at work. raise_ratio: at run time a limit may be raised to this multiple of what is set here.
     """
 
     collar_ratio: Annotated[float, Ge(0), Le(1)] = 0.05
+    period_collar_ratio: Annotated[float, Ge(0), Le(1)] = 0.05
     max_order_usd: Annotated[float, Ge(0)] = 250_000.0
     max_order_lots: Annotated[int, Ge(0)] = 100_000
     max_position_usd: Annotated[float, Ge(0)] = 1_000_000.0
-    max_messages_per_s: Annotated[float, Ge(0), Le(1e6)] = 100.0
-    message_burst: Annotated[int, Ge(0), Le(100_000)] = 100
+    max_working_usd: Annotated[float, Ge(0)] = 500_000.0
+    max_period_usd: Annotated[float, Ge(0)] = 2_000_000.0
+    max_period_lots: Annotated[int, Ge(0)] = 2_000_000
     stale_after_s: Annotated[float, Ge(0), Le(3600)] = 60.0
+    symbols: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    max_working_total_usd: Annotated[float, Ge(0)] = 5_000_000.0
+    max_gross_usd: Annotated[float, Ge(0)] = 5_000_000.0
+    max_identical: Annotated[int, Ge(0)] = 5
+    max_repeats: Annotated[int, Ge(0)] = 50
+    max_messages_per_s: Annotated[float, Ge(0), Le(1e9)] = 100.0
+    message_burst: Annotated[int, Ge(0), Le(1_000_000_000)] = 100
+    collar_period_s: Annotated[float, Ge(1), Le(86_400)] = 300.0
+    volume_period_s: Annotated[float, Ge(0.1), Le(86_400)] = 10.0
+    identical_within_s: Annotated[float, Ge(0.001), Le(3600)] = 1.0
+    repeat_within_s: Annotated[float, Ge(0.001), Le(3600)] = 1.0
     max_loss_usd: Annotated[float, Ge(0)] = 50_000.0
+    max_drawdown_usd: Annotated[float, Ge(0)] = 50_000.0
+    max_reject_ratio: Annotated[float, Ge(0), Le(1)] = 0.5
+    max_output_ratio: Annotated[float, Ge(0)] = 20.0
+    watch_s: Annotated[float, Ge(1), Le(3600)] = 10.0
+    raise_ratio: Annotated[float, Ge(1), Le(1000)] = 2.0
+
+    def __post_init__(self) -> None:
+        for symbol, limits in self.symbols.items():
+            for name, value in limits.items():
+                if name not in INSTRUMENT_LIMITS:
+                    raise ValueError(f"{symbol}: {name} is not one of {', '.join(INSTRUMENT_LIMITS)}")
+                if not value >= 0.0:
+                    raise ValueError(f"{symbol}: {name} must not be negative, it is {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,24 @@ from engine.book import Books, apply
 from engine.dropcopy import execution_id, send_drop_copy
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, TAKER_CANCEL, FillArray
 from engine.executions import record_execution
-from engine.gates import Reason, check_order
+from engine.gates import (
+    CLIENTS,
+    HOUSE,
+    MAKER,
+    PARENTS,
+    Gates,
+    Reason,
+    TradingState,
+    check,
+    is_latched,
+    see_market,
+    state_for,
+    take_back,
+)
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.recorder import LAST, note_order, put
-from engine.strategy import P_CONTROL, note_fill
+from engine.strategy import P_CONTROL, P_COUNT, note_fill
 from metrics.frame import FloatArray, IntArray
 
 MAKER_BID, MAKER_ASK, CHILD = 0, 1, 2
@@ -39,6 +52,8 @@ NO_ORDER_NS = -(1 << 62)
 word: Any = np.int64  # widens a record's small integers inside kernels
 _VENUE = int(Reason.VENUE)
 _ACCEPTED = int(Reason.ACCEPTED)
+_REDUCE_ONLY = int(Reason.REDUCE_ONLY)
+_HALTED = int(TradingState.HALTED)
 
 
 class Desk(NamedTuple):
@@ -47,7 +62,7 @@ class Desk(NamedTuple):
     own int64 (n, PLACES, COLUMNS); parents int64 (n, PARENTS), arrival float64 (n,): their arrival
     mids in ticks; account float64 (n, acc.COLUMNS); maker_lots float64 (n,): the maker's part of
     the position; status int64 (n, 3); spread float64 (n,) in ticks, NaN where a side is empty;
-    limits, bucket: see gates; settings: see strategy; fees, ledger: see account; units float64 (n, 2):
+    gates: see gates; settings: see strategy; fees, ledger: see account; units float64 (n, 2):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
     (4,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
@@ -65,8 +80,7 @@ class Desk(NamedTuple):
     maker_lots: FloatArray
     status: IntArray
     spread: FloatArray
-    limits: FloatArray
-    bucket: FloatArray
+    gates: Gates
     settings: FloatArray
     fees: FloatArray
     units: FloatArray
@@ -199,17 +213,81 @@ def ask(desk: Desk, count: int, i: int, place: int, action: int, side: int, tick
 
 
 @inline_kernel
-def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t_ns: int, age_ns: int) -> int:
-    """Ask the gates about one order, and count it; returns their reason."""
-    desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
+def strategy_of(desk: Desk, order_id: int) -> int:
+    """Index in gates.STRATEGIES of the one that sent an own order."""
+    place = (-order_id) & 3
+    return MAKER if place < CHILD else (PARENTS if place == CHILD else CLIENTS)
+
+
+@inline_kernel
+def client_of(desk: Desk, order_id: int) -> int:
+    """Index of the client that an own order is for; HOUSE for the desk's own."""
+    return HOUSE
+
+
+@inline_kernel
+def forget(desk: Desk, i: int, order_id: int) -> int:
+    """Note that an own order that rests is cancelled; 0 where nobody knew it."""
+    place = (-order_id) & 3
+    known = 0
+    if place < PLACES and desk.own[i, place, ID] == order_id:
+        desk.own[i, place, ID] = 0
+        known = 1
+    desk.counts[at.CANCELLED] += 1
+    desk.counts[at.CANCELS_OF + strategy_of(desk, order_id)] += 1
+    return known
+
+
+@inline_kernel
+def state_of(desk: Desk, i: int, strategy: int) -> int:
+    """The trading state in force for a strategy of the house in an instrument; one that is latched off is HALTED."""
+    state = state_for(desk.gates, desk.status[i, STATE], strategy, HOUSE)
+    return _HALTED if is_latched(desk.gates, strategy, HOUSE) else state
+
+
+@inline_kernel
+def watch_market(desk: Desk, i: int, t_ns: int) -> None:
+    """Let the gates see an instrument's new mid: the collar's period and the exposures follow each event."""
+    see_market(
+        desk.gates, i, desk.account[i, acc.MARK], desk.account[i, acc.POSITION], working_lots(desk, i, 1),
+        working_lots(desk, i, -1), desk.account[i, acc.USD], t_ns,
+    )  # fmt: skip
+
+
+@inline_kernel
+def pass_gates(
+    desk: Desk, i: int, side: int, ticks: int, lots: int, strategy: int, client: int, intent: int, t_ns: int, age_ns: int
+) -> int:  # fmt: skip
+    """The one door: ask the gates about one order, count what they say, return the reason (0: accepted).
+
+    strategy: index in gates.STRATEGIES; client: index of a client, HOUSE for our own; intent: the parent
+    or client order behind it, any number that tells it from the others of its strategy; age_ns: how old
+    the instrument's data are, negative where there never were any. An accepted order counts at once:
+    book it (so that `working_lots` has it) before the next call, and `take_back` what the venue refuses.
+    """
     started = clock_ns(CLOCK_MONOTONIC)
-    reason = check_order(
-        desk.limits, desk.bucket, i, side, ticks, lots, desk.account[i, acc.MARK], desk.account[i, acc.USD],
+    reason = check(
+        desk.gates, i, side, ticks, lots, strategy, client, intent, desk.account[i, acc.MARK], desk.account[i, acc.USD],
         desk.account[i, acc.POSITION], working_lots(desk, i, 1), working_lots(desk, i, -1),
         age_ns, desk.status[i, STATE], t_ns,
     )  # fmt: skip
+    desk.counts[at.MESSAGES_OF + strategy] += 1
+    if reason != _ACCEPTED:
+        desk.counts[at.REJECTED_FOR + reason] += 1
+        if reason > _REDUCE_ONLY:  # a strategy that asks while it may not is no fault
+            desk.counts[at.REJECTED_OF + strategy] += 1
     record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
     return reason
+
+
+@inline_kernel
+def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t_ns: int, age_ns: int) -> int:
+    """Ask the gates about one order, and count it; returns their reason."""
+    desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
+    # A quote's intent is its place in its instrument, a child's the parent that it works for.
+    strategy = PARENTS if place == CHILD else MAKER
+    intent = desk.parents[i, P_COUNT] * desk.own.shape[0] + i if place == CHILD else i * PLACES + place
+    return pass_gates(desk, i, side, ticks, lots, strategy, HOUSE, intent, t_ns, age_ns)
 
 
 @kernel
@@ -230,13 +308,11 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             if order_id == 0:
                 continue
             side, ticks, lots = desk.own[i, place, SIDE], 0, 0
-            desk.own[i, place, ID] = 0
-            desk.counts[at.CANCELLED] += 1
+            forget(desk, i, order_id)
             cancelled += 1
         else:
             reason = may_send(desk, i, place, side, ticks, lots, t_ns, age_ns)
             if reason != _ACCEPTED:
-                desk.counts[at.REJECTED_FOR + reason] += 1
                 desk.own[i, place, SENT_NS] = t_ns  # a refused strategy waits as long as one that was accepted
                 continue
             desk.clockwork[LAST_ID] += 1
@@ -251,6 +327,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
         if count < 0:
             desk.counts[at.REJECTED_FOR + _VENUE] += 1
             desk.own[i, place, ID] = 0
+            take_back(desk.gates, i, ticks, lots, desk.account[i, acc.USD])
             continue
         desk.counts[at.ACKED] += 1
         filled = book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS

@@ -52,6 +52,8 @@ class Gauges(NamedTuple):
     event_lag_seconds: float
     working_orders: float
     exposure_gross_usd: float
+    exposure_working_usd: float
+    exposure_worst_usd: float
     exposure_net_usd: float
     pnl_realised_usd: float
     pnl_unrealised_usd: float
@@ -63,6 +65,10 @@ class Gauges(NamedTuple):
     executions_unrecorded_total: float
     trading_state: float
     halted_instruments: float
+    halted_strategies: float
+    halted_clients: float
+    throttled: float
+    limits_changed: float
     console_seen: float
     commands_refused_total: float
 

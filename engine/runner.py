@@ -10,19 +10,23 @@ import socket
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 from engine.commandlog import CommandLog, CommandLogError
 from engine.commands import ALL, Command, CommandName, CommandRefusedError, CommandServer
 from engine.consolewatch import ConsoleWatch
-from engine.control import CONSOLE, LOSS, OPERATOR, Cause, StateFileError, TradingControl
+from engine.control import CONSOLE, OPERATOR, THROTTLE, Cause, StateFileError, TradingControl, key_of, scope_of
 from engine.desk import TradingDesk
 from engine.executions import Executions
-from engine.gates import TradingState
+from engine.gates import STRATEGIES, TradingState
+from engine.killswitch import Cancelled
+from engine.limits import Change, LimitRefusedError
 from engine.market import Market, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
 from engine.settlement import SettlementFile
+from engine.watch import Watch
 from metrics.paths import RuntimePaths
 from resources.process import end_with_parent, sleep_exactly
 
@@ -59,6 +63,7 @@ class Engine:
         self._settlements = SettlementFile(paths.settlements)
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._log = CommandLog(paths.command_log)
+        self._watch = Watch(self._desk.limits, options.gates.watch_s)
         self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)
         self._server = CommandServer(paths.engine_socket, self._carry_out)
         self._commands: Counter[CommandName] = Counter()
@@ -83,6 +88,8 @@ class Engine:
     def run(self) -> None:
         """Trade until `stop`."""
         self._control.recall(time.time_ns())
+        for words in self._desk.limits.recall(self._control.limits):
+            LOG.error("%s is not in force again", words)
         self._apply_state()
         self._open_log()
         self._server.start()
@@ -119,7 +126,7 @@ class Engine:
             self._server.poll()
 
     def _housekeeping(self, now_ns: int) -> None:
-        """What is done with every publication: idle connections, the console's absence, the loss limit."""
+        """What is done with every publication: idle connections, the console's absence, what the engine watches."""
         self._server.poll()
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + CONSOLE_LOOK_NS
@@ -131,23 +138,31 @@ class Engine:
             LOG.warning("the console is back")
             self._apply_state()
         self._publish(now_ns)
-        limit_usd = self._options.gates.max_loss_usd
-        if self._desk.pnl_usd <= -limit_usd and self._restrict(
-            LOSS, TradingState.REDUCING, ENGINE, f"the session lost more than {limit_usd:,.0f} USD"
-        ):
-            self._keep()
+        self._restrict_throttled()
+        found = self._watch.look_at_result(self._desk.pnl_usd, self._desk.drawdown_usd)
+        for finding in (*found, *self._watch.look_at_flow(now_ns, self._desk.flow())):
+            if self._restrict(finding.key, finding.state, ENGINE, finding.reason) is not None:
+                self._keep()
 
-    def _restrict(self, key: str, state: TradingState, who: str, reason: str) -> bool:
+    def _restrict_throttled(self) -> None:
+        """What the throttle has switched off stays off over a restart, and its working orders go."""
+        for scope in self._desk.latched():
+            words = f"more than {self._desk.limits.value('max_repeats'):g} orders for one intent at a time"
+            if self._restrict(key_of(THROTTLE, scope), TradingState.HALTED, ENGINE, words) is not None:
+                self._keep()
+
+    def _restrict(self, key: str, state: TradingState, who: str, reason: str) -> Cancelled | None:
+        """Put a cause in force and say what it cancelled; None where it was in force already."""
         if not self._control.restrict(key, Cause(state, who, reason, time.time_ns())):
-            return False
-        LOG.warning("%s by %s: %s", state.name, who, reason)
-        self._apply_state()
+            return None
+        LOG.warning("%s (%s) by %s: %s", state.name, scope_of(key), who, reason)
+        cancelled = self._apply_state()
         if who == ENGINE:
-            self._note("restrict", ALL, who, reason, {"state": self._control.state.name})
-        return True
+            self._note("restrict", scope_of(key), who, reason, {"state": state.name, "cancelled": asdict(cancelled)})
+        return cancelled
 
-    def _apply_state(self) -> None:
-        self._desk.set_states(self._control.states())
+    def _apply_state(self) -> Cancelled:
+        return self._desk.apply(self._control)
 
     def _keep(self) -> bool:
         """Make the trading state durable; False (and a log line) where that fails: it is in force all the same."""
@@ -185,11 +200,16 @@ class Engine:
         session = desk.gauges(now_ns)
         states = self._control.states()
         whole = self._control.state
-        own = sum(state is TradingState.HALTED for state in states) if whole is not TradingState.HALTED else 0
+        halted = TradingState.HALTED
+        own = states.count(halted) if whole is not halted else 0
         gauges = Gauges(
             **session,
             trading_state=float(whole),
             halted_instruments=float(own),
+            halted_strategies=float(list(self._control.restricted("strategy").values()).count(halted)),
+            halted_clients=float(list(self._control.restricted("client").values()).count(halted)),
+            throttled=float(sum(key.startswith(f"{THROTTLE}:") for key in self._control.causes)),
+            limits_changed=float(len(self._desk.limits.changes)),
             console_seen=self._console.gauge(now_ns),
             commands_refused_total=float(self._server.refused),
         )
@@ -199,39 +219,81 @@ class Engine:
     # Commands: called by the server from within `_sleep` or `_housekeeping`, between two steps.
 
     def _carry_out(self, command: Command) -> dict[str, Any]:
-        symbols = [instrument.symbol for instrument in self._market.instruments]
-        if command.scope != ALL and command.scope not in symbols:
-            raise CommandRefusedError(f"scope {command.scope!r} is neither {ALL!r} nor one of {', '.join(symbols)}")
+        self._refuse_unknown_scope(command.scope)
+        act = {CommandName.HALT: self._halt, CommandName.RESUME: self._resume, CommandName.LIMIT: self._limit}
+        carry_out = act.get(command.name)
+        if carry_out is not None:
+            answer = carry_out(command)
         self._commands[command.name] += 1
-        if command.name in (CommandName.HALT, CommandName.RESUME):
-            answer = self._halt(command) if command.name is CommandName.HALT else self._resume(command)
+        if carry_out is not None:
             logged = self._note(command.name.value, command.scope, command.who, command.reason, answer)
             return {**answer, "logged": logged}
         return self._status() if command.name is CommandName.STATUS else {"state": self._control.state.name}
 
+    def _refuse_unknown_scope(self, scope: str) -> None:
+        symbols = [instrument.symbol for instrument in self._market.instruments]
+        strategies = [f"strategy:{name}" for name in STRATEGIES]
+        # A client may be halted before it sends its first order.
+        is_client = scope.startswith("client:") and scope != "client:"
+        if scope not in (ALL, *symbols, *strategies) and not is_client:
+            allowed = ", ".join((*strategies, "client:NAME", *symbols))
+            raise CommandRefusedError(f"scope {scope!r} is neither {ALL!r} nor one of {allowed}")
+
     def _halt(self, command: Command) -> dict[str, Any]:
-        whole = command.scope == ALL
-        key = OPERATOR if whole else f"{OPERATOR}:{command.scope}"
-        working = self._desk.working_orders(None if whole else command.scope)
-        changed = self._restrict(key, TradingState.HALTED, command.who, command.reason)
-        cancelled = working - self._desk.working_orders(None if whole else command.scope)
+        key = key_of(OPERATOR, command.scope)
+        cancelled = self._restrict(key, TradingState.HALTED, command.who, command.reason)
+        changed = cancelled is not None
+        if cancelled is None:
+            cancelled = self._apply_state()
         durable = self._keep()
         self._publish(time.monotonic_ns())
         return {
             "state": self._control.state.name,
             "scope": command.scope,
-            "cancelled": cancelled,
+            "scope_state": self._control.state_of(command.scope).name,
+            "cancelled": cancelled.orders,
+            "by_instrument": cancelled.by_instrument,
+            "by_strategy": cancelled.by_strategy,
+            "by_client": cancelled.by_client,
+            "unattributed": cancelled.unattributed,
+            "remaining": self._desk.resting_orders(command.scope),
             "changed": changed,
             "durable": durable,
         }
 
     def _resume(self, command: Command) -> dict[str, Any]:
-        lifted = self._control.resume(None if command.scope == ALL else command.scope)
+        if command.who == ENGINE:
+            raise CommandRefusedError(f"{ENGINE!r} is not a person: a named person resumes")
+        self._restrict_throttled()  # what was latched an instant ago is lifted too, or it would come back by itself
+        lifted = self._control.resume(command.scope)
+        self._desk.unlatch([scope_of(key) for key in lifted if key.startswith(f"{THROTTLE}:")])
         self._apply_state()
         LOG.warning("RESUME by %s: %s (lifted: %s)", command.who, command.reason, ", ".join(lifted) or "nothing")
         durable = self._keep()
         self._publish(time.monotonic_ns())
-        return {"state": self._control.state.name, "scope": command.scope, "lifted": lifted, "durable": durable}
+        return {
+            "state": self._control.state.name,
+            "scope": command.scope,
+            "scope_state": self._control.state_of(command.scope).name,
+            "lifted": lifted,
+            "durable": durable,
+        }
+
+    def _limit(self, command: Command) -> dict[str, Any]:
+        change = Change(command.limit, command.scope, command.value, command.who, command.reason, time.time_ns())
+        limits = self._desk.limits
+        try:
+            before = limits.set(change)
+        except LimitRefusedError as error:
+            raise CommandRefusedError(str(error)) from None
+        LOG.warning("LIMIT %s of %s: %g, was %g, by %s: %s", change.name, change.scope, change.value, before,
+                    change.who, change.reason)  # fmt: skip
+        self._control.limits = limits.kept()
+        durable = self._keep()
+        self._publish(time.monotonic_ns())
+        most = limits.most(change.name, change.scope)
+        return {"state": self._control.state.name, "scope": change.scope, "name": change.name, "value": change.value,
+                "before": before, "most": most, "durable": durable}  # fmt: skip
 
     def _status(self) -> dict[str, Any]:
         causes = {
@@ -241,6 +303,7 @@ class Engine:
         return {
             "state": self._control.state.name,
             "causes": causes,
+            "limits": self._desk.limits.kept(),
             "source": self._market.source,
             "tape": self._market.name,
             "speed": self._options.speed,

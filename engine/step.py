@@ -16,26 +16,19 @@ from engine.algos.parent import decide_parent
 from engine.book import Books, apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
 from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
-from engine.gates import TradingState
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
-    ID,
     LAST_EVENT_NS,
     LATEST_NS,
-    LEFT,
     NEXT_DUE_NS,
-    PLACES,
-    SIDE,
-    STATE,
     VENUE_HALTED,
-    WITHDRAW,
     WORST_LAG_NS,
     Desk,
     act,
-    ask,
     book_fills,
     record,
+    watch_market,
     word,
 )
 from engine.recorder import LAST
@@ -44,7 +37,6 @@ from metrics.frame import IntArray
 
 BATCH = 4096  # events and timers in one call at most: commands and publications must get their turn
 FAR_NS = 1 << 62
-_REDUCING = int(TradingState.REDUCING)
 
 
 @inline_kernel
@@ -76,11 +68,12 @@ def count_event(desk: Desk, i: int, kind: int, t_ns: int, lag_ns: int, late_ns: 
 
 
 @inline_kernel
-def mark(desk: Desk, bid: int, ask_price: int, i: int) -> None:
+def mark(desk: Desk, bid: int, ask_price: int, i: int, t_ns: int) -> None:
     """Take the mid of an instrument's book over into the account; a one-sided book leaves the last."""
     if 0 < bid < ask_price:
         desk.account[i, acc.MARK] = 0.5 * (bid + ask_price)
         desk.spread[i] = float(ask_price - bid)
+        watch_market(desk, i, t_ns)
     else:
         desk.spread[i] = np.nan
 
@@ -117,11 +110,11 @@ def step(
         if is_event:
             count_event(desk, i, kind, t_ns, lag_ns, late_ns)
             cursor += 1
-            mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
+            mark(desk, best_price(books, i, 1), best_price(books, i, -1), i, t_ns)
             requests = decide_quotes(desk, i, others_price(books, i, 1), others_price(books, i, -1), t_ns)
         else:
             desk.stages[LAST, at.LATENCY_MARKET_DATA] = max(lag_ns, 0)  # a timer's lateness, for its orders' account
-            mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
+            mark(desk, best_price(books, i, 1), best_price(books, i, -1), i, t_ns)
             side = desk.parents[i, plan.P_SIDE]
             touch, opposite = others_price(books, i, side), best_price(books, i, -side)
             requests = decide_parent(desk, i, touch, opposite, others_qty(books, i, 1), others_qty(books, i, -1), t_ns)
@@ -136,26 +129,3 @@ def step(
     desk.clockwork[NEXT_DUE_NS] = due_ns(timeline, speed, next_ns)
     record(desk, at.LATENCY_STEP, clock_ns(CLOCK_MONOTONIC) - started_ns)
     return cursor
-
-
-@kernel
-def cancel_not_allowed(desk: Desk, books: Books, everything: bool) -> int:
-    """Cancel every own order, or those that the trading state does not allow (any more); returns how many.
-
-    HALTED: all of an instrument. REDUCING: those that add to its position, and what goes beyond it.
-    """
-    t_ns = desk.clockwork[LATEST_NS]
-    cancelled = 0
-    for i in range(desk.own.shape[0]):
-        state, held = desk.status[i, STATE], desk.account[i, acc.POSITION]
-        left = abs(held)
-        count = 0
-        for place in range(PLACES):
-            adds = desk.own[i, place, SIDE] * held >= 0.0 or desk.own[i, place, LEFT] > left
-            if desk.own[i, place, ID] != 0:
-                if everything or state > _REDUCING or (state == _REDUCING and adds):
-                    count = ask(desk, count, i, place, WITHDRAW, 0, 0, 0)
-                else:
-                    left -= desk.own[i, place, LEFT]
-        cancelled += act(desk, books, count, t_ns, 0, 0)
-    return cancelled

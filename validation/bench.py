@@ -14,6 +14,9 @@ from validation.figure import Figure, machine, table
 BENCHMARKS = {
     "book": "validation.bench_book",
     "execution": "validation.execution",
+    "gates": "validation.bench_gates",
+    "halt": "validation.bench_halt",
+    "knight": "validation.knight",
     "var": "validation.bench_var",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",

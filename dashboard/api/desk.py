@@ -27,11 +27,11 @@ def desk_router(services: Services) -> APIRouter:
 
     @router.post("/halt")
     async def halt(request: Request) -> Response:
-        return await act(request, lambda who, said: services.halt(who, said_text(said, "reason") or "by the console"))
+        return await act(request, lambda who, said: services.halt(who, *_order(said)))
 
     @router.post("/resume")
     async def resume(request: Request) -> Response:
-        return await act(request, lambda who, said: services.resume(who, said_text(said, "reason") or "by the console"))
+        return await act(request, lambda who, said: services.resume(who, *_order(said)))
 
     @router.post("/alerts/{alert_id}/acknowledge")
     async def acknowledge(alert_id: str, request: Request) -> Response:
@@ -55,6 +55,11 @@ async def act(request: Request, action: Callable[[str, dict[str, Any]], str], *,
         return _answer(200, message=await asyncio.to_thread(action, _who(request), body))
     except DeskvigilError as error:
         return _answer(409 if error.permanent else 503, error=str(error))
+
+
+def _order(said: dict[str, Any]) -> tuple[str, str]:
+    """Reason and scope of an order to the engine; where nothing is said, it is for everything."""
+    return said_text(said, "reason") or "by the console", said_text(said, "scope") or "all"
 
 
 def _refusal(request: Request) -> str:

@@ -88,9 +88,11 @@ def _halt_dialog() -> Component:
             html.H2(id="order-title"),
             html.P(id="order-words"),
             html.Label(["Reason (goes into the audit)", _field("order-reason")]),
+            html.Label(["Only: a symbol, strategy:NAME or client:NAME (empty: everything)", _field("order-scope")]),
             html.Div(
                 [
                     html.Button("Cancel", id="order-cancel", type="button", autoFocus="autofocus"),
+                    html.Button("Resume instead", id="order-other", type="button", className="plain"),
                     html.Button("Halt trading", id="order-confirm", type="button", className="halt"),
                 ],
                 className="answers",

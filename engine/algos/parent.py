@@ -17,7 +17,7 @@ from engine.algos.peg import is_worth_crossing, is_worth_waiting, pressure_of
 from engine.algos.pov import lots_by_participation
 from engine.algos.twap import lots_by_slice, slices_over
 from engine.algos.vwap import lots_by_volume
-from engine.gates import LIMIT_LOTS, TradingState
+from engine.gates import PARENTS, TradingState, largest_order
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     CHILD,
@@ -31,12 +31,12 @@ from engine.orders import (
     SESSION_END,
     SESSION_START,
     SIDE,
-    STATE,
     TRADED_BY_OTHERS,
     VENUE_HALTED,
     WITHDRAW,
     Desk,
     ask,
+    state_of,
 )
 
 RETRY_NS = 1_000_000_000  # a parent that cannot start now tries again then
@@ -70,7 +70,7 @@ def child_price(desk: Desk, i: int, side: int, touch: int, opposite: int) -> int
 @inline_kernel
 def child_lots(desk: Desk, i: int, lots: int) -> int:
     """The lots wanted, cut to the largest order that the gates take; the rest comes with later children."""
-    most = desk.limits[i, LIMIT_LOTS]
+    most = largest_order(desk.gates, i)
     return int(most) if lots > most else lots
 
 
@@ -283,7 +283,7 @@ def decide_parent(desk: Desk, i: int, touch: int, opposite: int, bid_lots: int, 
     the one before or at once in another state, so time goes on.
     """
     parent = desk.parents[i]
-    trading = desk.status[i, STATE] == _ACTIVE
+    trading = state_of(desk, i, PARENTS) == _ACTIVE
     open_for_orders = desk.status[i, VENUE_HALTED] == 0
     if parent[plan.P_STATE] == plan.IDLE:
         if not (trading and open_for_orders) or np.isnan(desk.spread[i]):

@@ -97,6 +97,7 @@ class Script:
     noise: float = 0.04
     silent: bool = False
     orders: list[tuple[str, str]] = field(default_factory=list)
+    scopes: list[str] = field(default_factory=list)
 
 
 class Desk:
@@ -122,8 +123,8 @@ class Desk:
             alerts=self.alerts,
             engine=self._engine,
             gpu=lambda: self.script.gpu,
-            halt=lambda who, reason: self._order("HALTED", who, reason),
-            resume=lambda who, reason: self._order("ACTIVE", who, reason),
+            halt=lambda who, reason, scope="all", /: self._order("HALTED", who, reason, scope),
+            resume=lambda who, reason, scope="all", /: self._order("ACTIVE", who, reason, scope),
             annotations=lambda t0, t1: [
                 Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
                 for row in self.store.annotations.list(t0, t1)
@@ -211,7 +212,10 @@ class Desk:
             fills=fills,
         )
 
-    def _order(self, state: str, who: str, reason: str) -> str:
+    def _order(self, state: str, who: str, reason: str, scope: str) -> str:
+        self.script.scopes.append(scope)
+        if scope != "all":
+            return f"{scope} by itself is {state}; the desk is {self.script.state}"
         self.script.orders.append((who, reason))
         self.script.state = state
         return f"trading is {state}, 5 orders cancelled"

@@ -166,6 +166,22 @@ def test_halting_needs_two_decisions_and_the_enter_key_takes_none(live: Desk, ad
     assert tab.complaints == []
 
 
+def test_one_strategy_is_halted_and_resumed_by_its_name(live: Desk, address: str, tab: Tab) -> None:
+    tab.page.goto(address)
+    expect(tab.page.locator("#status-trading")).to_contain_text("ACTIVE", timeout=SLOW_MS)
+    for other in (False, True):
+        tab.page.locator("#halt").click()
+        tab.page.locator("#order-scope input").fill("strategy:maker")
+        if other:
+            tab.page.locator("#order-other").click()
+            expect(tab.page.locator("#order-title")).to_have_text("Resume trading?")
+        tab.page.locator("#order-confirm").click()
+        said = "strategy:maker by itself is " + ("ACTIVE" if other else "HALTED")
+        expect(tab.page.locator("#toast")).to_contain_text(said, timeout=SLOW_MS)
+    assert live.script.scopes == ["strategy:maker"] * 2
+    assert tab.complaints == []
+
+
 def test_a_desk_that_is_reducing_can_still_be_halted(live: Desk, address: str, tab: Tab) -> None:
     live.script.state = "REDUCING"
     tab.page.goto(address)

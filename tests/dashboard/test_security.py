@@ -84,6 +84,10 @@ def test_an_order_from_our_own_page_is_carried_out_with_its_reason(desk: Desk, u
     assert answer.status_code == 200
     assert answer.json()["message"].startswith("trading is HALTED")
     assert desk.script.orders == [("operator at 127.0.0.1", "drill")]
+    scoped = {"reason": "drill", "scope": "strategy:maker"}
+    answer = httpx2.post(f"{url}/api/desk/resume", headers={**ACTION, "origin": url}, json=scoped)
+    assert answer.json()["message"].startswith("strategy:maker by itself is ACTIVE")
+    assert desk.script.scopes == ["all", "strategy:maker"]
 
 
 @pytest.mark.parametrize("body", ["[]", "no json", "x" * 10_000])

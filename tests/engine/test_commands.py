@@ -86,6 +86,12 @@ def test_a_refused_command_says_why(tmp_path: Path) -> None:
         (b'{"command": "ping", "sudo": true}', "unknown key"),
         (b'{"command": "halt", "scope": 3, "who": "a", "reason": "x"}', "scope is text"),
         (b'{"command": ["halt"]}', "not one of"),
+        (b'{"command": "limit", "name": "x", "who": "a", "reason": "x"}', "value is a number"),
+        (b'{"command": "limit", "name": "x", "value": true, "who": "a", "reason": "x"}', "value is a number"),
+        (b'{"command": "limit", "name": "x", "value": NaN, "who": "a", "reason": "x"}', "value is a number"),
+        (b'{"command": "limit", "value": 1, "who": "a", "reason": "x"}', "name is missing"),
+        (b'{"command": "limit", "name": "x", "value": 1, "reason": "x"}', "who is missing"),
+        (b'{"command": "halt", "scope": "all", "value": 1, "who": "a", "reason": "x"}', "unknown key"),
         (b'{"command": "ping", "who": "' + b"x" * 300 + b'"}', "who is text"),
     ],
 )

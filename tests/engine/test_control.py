@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from engine.control import CONSOLE, LOSS, OPERATOR, Cause, StateFileError, TradingControl
+from engine.control import CONSOLE, LOSS, OPERATOR, OUTPUT, THROTTLE, Cause, StateFileError, TradingControl, key_of
 from engine.gates import TradingState
 
 SYMBOLS = ("AAA", "BBB")
@@ -90,3 +92,51 @@ def test_a_state_that_cannot_be_kept_is_an_expected_failure(tmp_path: Path) -> N
     c = TradingControl(tmp_path / "folder" / "trading_state.json", SYMBOLS)
     with pytest.raises(StateFileError):
         c.keep()
+
+
+def test_a_scope_has_the_strictest_of_its_own_causes_and_the_whole_desk_none_of_them(tmp_path: Path) -> None:
+    c = control(tmp_path)
+    c.restrict(key_of(OUTPUT, "strategy:maker"), REDUCE)
+    c.restrict(key_of(THROTTLE, "strategy:parents"), HALT)
+    c.restrict(key_of(OPERATOR, "client:acme"), HALT)
+    c.restrict(key_of(OPERATOR, "strategy:maker"), HALT)
+    assert c.state is TradingState.ACTIVE
+    assert c.states() == [TradingState.ACTIVE] * 2
+    assert c.restricted("strategy") == {"maker": TradingState.HALTED, "parents": TradingState.HALTED}
+    assert c.restricted("client") == {"acme": TradingState.HALTED}
+    assert c.resume("client:acme") == ["operator:client:acme"]
+    assert sorted(c.resume("strategy:maker")) == ["operator:strategy:maker", "output:strategy:maker"]
+    assert c.restricted("strategy") == {"parents": TradingState.HALTED}
+    assert c.resume() == ["throttle:strategy:parents"]
+
+
+def test_latches_and_limits_survive_a_restart(tmp_path: Path) -> None:
+    c = control(tmp_path)
+    c.restrict(key_of(THROTTLE, "strategy:parents"), HALT)
+    c.limits = [
+        {"name": "max_order_usd", "scope": "all", "value": 5.0, "who": "anna", "reason": "drill", "since_ns": 1}
+    ]
+    c.keep()
+    again = control(tmp_path)
+    again.recall(now_ns=5)
+    assert again.causes == c.causes
+    assert again.limits == c.limits
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    old = {"operator": asdict(HALT), "operator:BBB": asdict(HALT), "loss": asdict(REDUCE)}
+    (tmp_path / "trading_state.json").write_text(json.dumps(old))
+    c = control(tmp_path)
+    c.recall(now_ns=5)
+    assert c.causes == {"operator": HALT, "operator:BBB": HALT, "loss": REDUCE}
+    assert c.limits == []
+
+
+@pytest.mark.parametrize(
+    "text", ['{"format": 3, "causes": {}, "limits": []}', '{"format": 2}', '{"format": 2, "causes": {}, "limits": [1]}']
+)
+def test_a_file_of_a_later_version_or_half_of_one_halts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trading_state.json").write_text(text)
+    c = control(tmp_path)
+    c.recall(now_ns=7)
+    assert c.state is TradingState.HALTED

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from collectors.engine import EngineCollector
+from engine.commandlog import read_log
 from engine.commands import CommandClient, CommandError
 from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.options import EngineOptions, ParentOptions
@@ -264,3 +265,45 @@ def test_a_killed_engine_leaves_both_records_of_its_fills_whole_and_the_next_goe
         np.testing.assert_array_equal(own.records[fields], copy.records[fields])
         assert own.damaged == copy.damaged == []
         assert len(np.unique(own.records["run"])) == life
+def test_a_strategy_is_halted_by_its_name_and_stays_so_over_a_restart(paths: RuntimePaths) -> None:
+    with running(OPTIONS, paths) as (probe, process):
+        wait_for(lambda: probe.value("working_orders") > 10)
+        assert probe.client.send(HALT | {"scope": "strategy:nobody"})["ok"] is False
+        answer = probe.client.send(HALT | {"scope": "strategy:maker"})
+        assert answer["ok"], answer
+        assert (answer["state"], answer["scope_state"]) == ("ACTIVE", "HALTED")
+        assert answer["by_strategy"] == {"maker": answer["cancelled"]}
+        assert answer["by_client"] == {"house": answer["cancelled"]}
+        assert (answer["remaining"], answer["unattributed"]) == (0, 0)
+        assert probe.value("halted_strategies") == 1.0
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(10)
+    with running(OPTIONS, paths) as (probe, _):
+        assert probe.value("halted_strategies") == 1.0
+        assert probe.client.send(RESUME | {"who": "engine"})["ok"] is False
+        assert probe.client.send(RESUME | {"scope": "strategy:maker"})["lifted"] == ["operator:strategy:maker"]
+        wait_for(lambda: probe.value("working_orders") > 10)
+
+
+def test_a_limit_set_at_run_time_counts_at_once_is_logged_and_survives(paths: RuntimePaths) -> None:
+    limit = {"command": "limit", "name": "max_order_usd", "value": 1.0, "who": "anna", "reason": "drill"}
+    with running(OPTIONS, paths) as (probe, process):
+        wait_for(lambda: probe.value("working_orders") > 0)
+        assert "at most" in probe.client.send(limit | {"value": 1e9})["error"]
+        answer = probe.client.send(limit)
+        assert answer["ok"], answer
+        assert (answer["before"], answer["value"]) == (OPTIONS.gates.max_order_usd, 1.0)
+        before = probe.value("orders_rejected_total", reason="order_value")
+        wait_for(lambda: probe.value("orders_rejected_total", reason="order_value") > before)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(10)
+    log = read_log(paths.command_log)
+    assert log is not None
+    assert [(entry.command, entry.who, entry.answer["value"]) for entry in log.entries if entry.command == "limit"] == [
+        ("limit", "anna", 1.0)
+    ]
+    with running(OPTIONS, paths) as (probe, _):
+        assert probe.value("limits_changed") == 1.0
+        assert probe.client.send({"command": "status"})["limits"][0]["who"] == "anna"
+        wait_for(lambda: probe.value("orders_rejected_total", reason="order_value") > 0)
+        assert probe.total("orders_acked_total") == 0.0

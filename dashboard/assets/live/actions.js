@@ -10,7 +10,8 @@ export class Actions {
     this.alert = null;
     this.order = "halt";
     byId("halt").addEventListener("click", () => this.askOrder());
-    this.dialog("order", () => this.send(`/api/desk/${this.asked}`, { reason: this.value("order-reason") }));
+    this.dialog("order", () => this.send(`/api/desk/${this.asked}`, { reason: this.value("order-reason"), scope: this.value("order-scope") }));
+    byId("order-other").addEventListener("click", () => this.ask(this.asked === "halt" ? "resume" : "halt"));
     this.dialog("ack", () => this.send(`/api/desk/alerts/${encodeURIComponent(this.alert.id)}/acknowledge`, { comment: this.value("ack-comment") }));
   }
 
@@ -47,15 +48,20 @@ export class Actions {
 
   open(name) {
     const dialog = byId(`${name}-dialog`);
-    const input = dialog.querySelector("input");
-    if (input) input.value = "";
+    for (const input of dialog.querySelectorAll("input")) input.value = "";
     dialog.showModal();
     byId(`${name}-cancel`).focus();
   }
 
   askOrder() {
     // What is confirmed is what was asked, even where the trading state changes while the dialog is open.
-    this.asked = this.order;
+    this.ask(this.order);
+    this.open("order");
+  }
+
+  /* Says what the confirming button will do; the other one is there for a scope whose state is not the desk's. */
+  ask(order) {
+    this.asked = order;
     const halts = this.asked === "halt";
     text(byId("order-title"), halts ? "Halt trading?" : "Resume trading?");
     text(
@@ -65,7 +71,7 @@ export class Actions {
         : "The strategy may send orders again at once.",
     );
     text(byId("order-confirm"), halts ? "Halt trading" : "Resume trading");
-    this.open("order");
+    text(byId("order-other"), halts ? "Resume instead" : "Halt instead");
   }
 
   acknowledge(alert) {
