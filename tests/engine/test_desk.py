@@ -11,6 +11,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import orders
 from engine.desk import TradingDesk
+from engine.events import SELF_CANCEL, TAKER_CANCEL, empty_fills
 from engine.figures import load_market
 from engine.gates import TradingState
 from engine.market import SyntheticFeed
@@ -108,3 +109,20 @@ def test_ending_a_session_leaves_flat_books_and_its_result(tmp_path: Path) -> No
     assert gauges["exposure_gross_usd"] == gauges["pnl_usd"] == gauges["working_orders"] == 0.0
     assert gauges["settled_pnl_usd"] == pytest.approx(pnl)
     assert gauges["session_total"] == 2.0
+
+
+def test_an_own_order_that_self_trade_prevention_cancelled_frees_its_place_and_is_no_fill(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path / "a")._desk
+    maker, taker = -(4 + orders.MAKER_ASK), -(8 + orders.CHILD)
+    for order_id in (maker, taker):
+        desk.own[0, (-order_id) & 3, [orders.ID, orders.LEFT]] = order_id, 5
+    fills = empty_fills(2)
+    for fill, flags in zip(fills, (SELF_CANCEL, TAKER_CANCEL), strict=True):
+        fill["maker_id"], fill["taker_id"], fill["qty"], fill["side"], fill["flags"] = maker, taker, 5, 1, flags
+    before = desk.counts.copy()
+    assert orders.book_fills(desk, fills[1:], 1, 0) == 0  # the taker's rest alone: the maker stays
+    assert desk.own[0, [orders.MAKER_ASK, orders.CHILD], orders.ID].tolist() == [maker, 0]
+    assert orders.book_fills(desk, fills[:1], 1, 0) == 0
+    assert not desk.own[0, :, orders.ID].any()
+    assert desk.counts[at.CANCELLED] - before[at.CANCELLED] == 2
+    assert not desk.account[0, acc.POSITION]
