@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import tallies, windows
-from engine.borrowed import borrowed
+from engine.borrow import borrowed
 from engine.jit import inline_kernel
 from engine.options import INSTRUMENT_LIMITS, GateOptions
 from engine.tallies import COUNT, entry_of, key_of
