@@ -8,6 +8,7 @@ part of the flow: where one has the update id of a depth message, it is a check 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +19,8 @@ import orjson
 from engine import events as ev
 from engine.book import apply_all, depth, make_books
 from engine.events import EventArray, Instrument, Tape, empty_events, empty_fills
-from engine.feeds.files import read_unpacked
+from engine.feeds.files import Opening, read_unpacked
+from engine.feeds.result import Result
 from engine.feeds.scan import read_table
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
@@ -75,6 +77,12 @@ class Capture:
     skipped_lines: int
     start_ns: int
     end_ns: int
+
+
+def is_capture(opening: Opening) -> bool:
+    """Whether it begins with an `ns json` line."""
+    stamp, _, text = opening.line.partition(b" ")
+    return stamp.isdigit() and text.startswith(b"{")
 
 
 def read_capture(path: Path) -> Capture:
@@ -310,3 +318,20 @@ def check_capture(capture: Capture) -> CaptureCheck:
         mismatches += best != quoted
     apply_all(books, capture.events[at:], no_fills)
     return CaptureCheck(capture.quotes_on_time or len(capture.checks), mismatches)
+
+
+def load(path: Path) -> Tape:
+    """A capture as a tape."""
+    return capture_tape(read_capture(path))
+
+
+def prove(path: Path, _: Path | None) -> Result:
+    """Replay a capture and compare the book with the venue's quotes."""
+    capture = read_capture(path)
+    started = time.perf_counter()
+    found = check_capture(capture)
+    return Result(
+        events=len(capture.events), seconds=time.perf_counter() - started,
+        fills=int(np.count_nonzero(capture.events["kind"] == ev.TRADE)), book_rows_checked=found.rows,
+        mismatches=found.mismatches, gaps=capture.gaps, skipped_lines=capture.skipped_lines,
+    )  # fmt: skip

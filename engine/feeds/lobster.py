@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.events import Instrument
-from engine.feeds.files import open_zip, read_member
+from engine.feeds.files import Opening, open_zip, read_member
 from engine.feeds.scan import read_table
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
@@ -50,6 +50,11 @@ class LobsterDay:
     messages: IntArray
     book: IntArray
     source: str
+
+
+def is_lobster(opening: Opening) -> bool:
+    """Whether it is a zip with one of a day's files."""
+    return any(NAME.fullmatch(name) for name in opening.members)
 
 
 def read_lobster(path: Path) -> LobsterDay:

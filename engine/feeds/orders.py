@@ -7,6 +7,7 @@ aggressor, which needs no id); side buy or sell; price in 1e-4 dollars. The fill
 
 from __future__ import annotations
 
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 from engine import events as ev
 from engine.book import apply_all, make_books
 from engine.events import EventArray, Instrument, Tape, empty_events, empty_fills
-from engine.feeds.files import read_unpacked
+from engine.feeds.files import Opening, read_unpacked
+from engine.feeds.result import Result
 from engine.feeds.scan import read_table
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
@@ -59,6 +61,11 @@ class OrderFills:
         table = np.column_stack((self.row, self.resting_order_id, self.qty, self.price))
         lines = "\n".join(map(",".join, table.astype(str).tolist()))
         path.write_text(f"{FILLS_HEADER}\n{lines}\n" if lines else f"{FILLS_HEADER}\n", encoding="ascii")
+
+
+def is_orders(opening: Opening) -> bool:
+    """Whether it begins with the header."""
+    return opening.line == HEADER
 
 
 def read_orders(path: Path) -> OrderFile:
@@ -137,3 +144,19 @@ def orders_tape(orders: OrderFile) -> Tape:
         instruments=(Instrument(orders.symbol, orders.tick * PRICE_UNIT_USD),), events=orders.events,
         simulated_market=False, source="orders", start_ns=int(t_ns[0]), end_ns=int(t_ns[-1]),
     )  # fmt: skip
+
+
+def load(path: Path) -> Tape:
+    """An order file as a tape."""
+    return orders_tape(read_orders(path))
+
+
+def prove(path: Path, fills_out: Path | None) -> Result:
+    """Match an order file; its fills go to `fills_out`."""
+    orders = read_orders(path)
+    started = time.perf_counter()
+    fills = match_orders(orders)
+    seconds = time.perf_counter() - started
+    if fills_out is not None:
+        fills.write(fills_out)
+    return Result(events=len(orders.events), seconds=seconds, fills=len(fills.row), fills_crc32=fills.crc32())
