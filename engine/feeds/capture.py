@@ -50,7 +50,7 @@ class Envelope(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Capture:
-    """A capture. events: dtype EVENT, LEVEL, TRADE, CLEAR, HALT and RESUME; checks: with `after` counted
+    """A capture. events: dtype EVENT, kinds as the venue's decoder gives them; checks: with `after` counted
     from the first event, prices and quantities in ticks and lots (-1: not said).
     """
 
@@ -62,12 +62,13 @@ class Capture:
     counters: FeedCounters
     start_ns: int
     end_ns: int
+    level_book: bool
 
     def tape(self) -> Tape:
-        """The capture as a tape of price levels and prints."""
+        """The capture as a tape."""
         return Tape(
             instruments=self.instruments, events=self.events, simulated_market=False, source=self.source,
-            start_ns=self.start_ns, end_ns=self.end_ns, level_book=True,
+            start_ns=self.start_ns, end_ns=self.end_ns, level_book=self.level_book,
         )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def read_capture(path: Path, source: str, split: Callable[[bytes], Envelope], de
     )
     return Capture(
         path.name, source, instruments, _events_of(updates, found), [_scaled(check, found) for check in checks],
-        decoder.counters, start_ns, t_ns,
+        decoder.counters, start_ns, t_ns, decoder.level_book,
     )  # fmt: skip
 
 
@@ -169,15 +170,14 @@ def _increments(updates: list[Update], decoder: MessageDecoder) -> list[Incremen
     prices: list[set[int]] = [set() for _ in decoder.symbols]
     quantities: list[set[int]] = [set() for _ in decoder.symbols]
     for update in updates:
-        if update.price:
-            prices[update.instrument].add(update.price)
-            quantities[update.instrument].add(update.qty)
+        prices[update.instrument].add(update.price)
+        quantities[update.instrument].add(update.qty)
     return [increments_of(*values) for values in zip(prices, quantities, strict=True)]
 
 
 def _events_of(updates: list[Update], found: list[Increments]) -> EventArray:
     events = empty_events(len(updates))
-    for column in ("t_ns", "instrument", "kind", "side"):
+    for column in ("t_ns", "instrument", "kind", "side", "order_id"):
         events[column] = [getattr(update, column) for update in updates]
     # A price out of the book's range is refused by the book, and counted there.
     events["price"] = [min(u.price // found[u.instrument].tick, MAX_PRICE_TICKS + 1) for u in updates]
@@ -207,7 +207,7 @@ class CaptureCheck(NamedTuple):
 
 def check_capture(capture: Capture) -> CaptureCheck:
     """Apply a capture to books and compare them with what the venue said."""
-    books = make_books(max(len(capture.instruments), 1), max_orders=MAX_LEVELS, level_book=True)
+    books = make_books(max(len(capture.instruments), 1), max_orders=MAX_LEVELS, level_book=capture.level_book)
     no_fills = empty_fills(0)
     deepest = max([1, *(len(side) for check in capture.checks for side in (check.bids, check.asks))])
     rooms = np.zeros(deepest, dtype=np.int64), np.zeros(deepest, dtype=np.int64)
@@ -242,7 +242,7 @@ def prove_capture(capture: Capture) -> Result:
     counters = capture.counters
     return Result(
         events=len(capture.events), seconds=time.perf_counter() - started,
-        fills=int(np.count_nonzero(capture.events["kind"] == ev.TRADE)), book_rows_checked=found.rows,
+        fills=int(np.count_nonzero(np.isin(capture.events["kind"], (ev.TRADE, ev.EXECUTE)))), book_rows_checked=found.rows,
         mismatches=found.mismatches, checksums_ok=counters.checksums_ok, checksums_bad=counters.checksums_bad,
         gaps=counters.gaps, skipped_lines=counters.skipped,
     )  # fmt: skip

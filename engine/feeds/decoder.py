@@ -166,9 +166,11 @@ class Levels:
 class MessageDecoder:
     """What all decoders of JSON messages share; a venue's own adds `_take`.
 
-    snapshot_by: how the venue gives a snapshot. stale_after_ns: silence after which `look` goes STALE.
+    level_book: updates are price levels and prints rather than orders. snapshot_by: how the venue gives a
+    snapshot. stale_after_ns: silence after which `look` goes STALE.
     """
 
+    level_book: bool = True
     snapshot_by: Remedy = Remedy.RESUBSCRIBE
 
     def __init__(self, stale_after_ns: int = 10_000_000_000) -> None:
@@ -195,11 +197,15 @@ class MessageDecoder:
                 if track.state is FeedState.STALE:
                     self._go_live(track, received_ns)
         try:
-            if not self._take(orjson.loads(line), received_ns):
+            if not self._take(self._parse(line), received_ns):
                 self.counters.skip(self.line, line)
         except DAMAGED:
             self.counters.skip(self.line, line)
         return self._out
+
+    def _parse(self, line: bytes) -> Any:
+        """A message taken apart; one of DAMAGED where that cannot be."""
+        return orjson.loads(line)
 
     def _take(self, message: Any, t_ns: int) -> bool:
         """Carry out one message, all of it or (by one of DAMAGED) nothing; False where it is of no known kind."""
@@ -283,8 +289,8 @@ class MessageDecoder:
         self._out += [Update(t_ns, track.index, LEVEL, -1, price, qty) for price, qty, _, _ in levels.asks]
 
     def _emit_trade(self, track: Track, side: int, price: int, qty: int, t_ns: int) -> None:
-        """A print; without a book (nobody may trade on it) it is left out."""
-        if track.state is FeedState.LIVE and qty > 0:
+        """A print: a fact whatever the state of the book; one of no quantity is none."""
+        if qty > 0:
             self._out.append(Update(t_ns, track.index, TRADE, side, price, qty))
 
     def _snapshot(self, track: Track, levels: Levels, t_ns: int) -> None:

@@ -21,6 +21,10 @@ class SortedSide(Generic[T]):
     def __len__(self) -> int:
         return len(self._keys)
 
+    def get(self, price: int, default: T) -> T:
+        """What lies at a price."""
+        return self._levels.get(price, default)
+
     def set(self, price: int, level: T) -> None:
         """What lies at a price is now this."""
         if price not in self._levels:

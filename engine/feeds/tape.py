@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine import reconcile
 from engine.events import Tape
-from engine.feeds import binance, kraken, lobster, orders
+from engine.feeds import binance, bitstamp, coinbase, kraken, lobster, orders
 from engine.feeds.files import Opening, open_zip, read_start
 from engine.feeds.result import Result
 from metrics.errors import DeskvigilError
@@ -42,6 +42,8 @@ FORMATS = (
     Format("lobster", lobster.is_lobster, reconcile.load, reconcile.prove),
     Format("binance", binance.is_capture, binance.load, binance.prove),
     Format("kraken", kraken.is_capture, kraken.load, kraken.prove),
+    Format("coinbase", coinbase.is_capture, coinbase.load, coinbase.prove),
+    Format("bitstamp", bitstamp.is_recording, bitstamp.load, bitstamp.prove),
     Format("orders", orders.is_orders, orders.load, orders.prove, writes_fills=True),
 )
 
