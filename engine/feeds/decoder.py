@@ -299,7 +299,8 @@ class MessageDecoder:
         self._emit_levels(track, levels, t_ns)
         both = levels.bids + levels.asks
         if both:
-            tick, lot = (max(decimals_of(row[column]) for row in both) for column in (2, 3))
+            tick = max(decimals_of(price) for _, _, price, _ in both)
+            lot = max(decimals_of(qty) for _, _, _, qty in both)
             track.written = Increments(max(UNIT // 10**tick, 1), max(UNIT // 10**lot, 1))
         self._go_live(track, t_ns)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine import reconcile
 from engine.events import Tape
-from engine.feeds import binance, bitstamp, coinbase, kraken, lobster, orders
+from engine.feeds import binance, bitstamp, coinbase, kraken, lobster, orders, ticks
 from engine.feeds.files import Opening, open_zip, read_start
 from engine.feeds.result import Result
 from metrics.errors import DeskvigilError
@@ -45,6 +45,7 @@ FORMATS = (
     Format("coinbase", coinbase.is_capture, coinbase.load, coinbase.prove),
     Format("bitstamp", bitstamp.is_recording, bitstamp.load, bitstamp.prove),
     Format("orders", orders.is_orders, orders.load, orders.prove, writes_fills=True),
+    Format("ticks", ticks.is_ticks, ticks.load, ticks.prove),
 )
 
 
