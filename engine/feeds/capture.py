@@ -7,6 +7,7 @@ and compared with the compiled book.
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from engine.feeds.files import read_unpacked
 from engine.feeds.result import Result
 from metrics.errors import DeskvigilError
 
+LOG = logging.getLogger("deskvigil.engine.feeds")
 MAX_LEVELS: Final = 1 << 20
 MAX_DISTANCE_NS: Final = 7 * 86_400 * 10**9  # a time further than this from the others is a damaged one
 SAMPLE: Final = 1000  # lines whose times say when the capture was made
@@ -138,12 +140,12 @@ def read_capture(path: Path, source: str, split: Callable[[bytes], Envelope], de
             updates += decoder.connected(t_ns)
         elif origin is Origin.ANSWER:
             decoder.learn(message)
+    skipped = decoder.counters.skipped_words()
     if not updates:
-        first = decoder.counters.first_skipped
-        raise DeskvigilError(
-            f"{path.name}: expected a {source} capture with a snapshot and updates, found none"
-            + (f"; {decoder.counters.skipped} lines skipped, the first: {first}" if first else "")
-        )
+        words = f"; {skipped}" if skipped else ""
+        raise DeskvigilError(f"{path.name}: expected a {source} capture with a snapshot and updates, found none{words}")
+    if skipped:
+        LOG.warning("%s: %s", path.name, skipped)
     found = _increments(updates, decoder)
     instruments = tuple(
         Instrument(symbol, found[i].tick / UNIT, found[i].lot / UNIT) for i, symbol in enumerate(decoder.symbols)

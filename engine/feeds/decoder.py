@@ -26,6 +26,8 @@ from engine.events import CLEAR, HALT, LEVEL, RESUME, TRADE
 from engine.feeds.decimals import UNIT, Increments, decimals_of, price_units, units
 
 MAX_INSTRUMENTS: Final = 4096  # of one decoder: a venue that names more is not believed
+KEPT_PLACES: Final = 1000  # of damaged lines
+NAMED_PLACES: Final = 10
 QUOTED: Final = 120  # characters of a damaged line that are kept
 DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 
@@ -78,7 +80,11 @@ class Check(NamedTuple):
 
 @dataclass(slots=True)
 class FeedCounters:
-    """What a decoder has seen. skipped: damaged or unknown messages; the first one's place is kept."""
+    """What a decoder has seen.
+
+    skipped: damaged or unknown messages; skipped_at: (line, how it begins) of the first of them.
+    duplicates: messages that say what a later one has overtaken, or what has been said already.
+    """
 
     messages: int = 0
     gaps: int = 0
@@ -86,13 +92,22 @@ class FeedCounters:
     checksums_bad: int = 0
     duplicates: int = 0
     skipped: int = 0
-    first_skipped: str = ""
+    skipped_at: list[tuple[int, str]] = field(default_factory=list)
 
     def skip(self, line: int, text: bytes) -> None:
         """Count one message that was left out."""
         self.skipped += 1
-        if not self.first_skipped:
-            self.first_skipped = f"line {line}: {text[:QUOTED].decode('utf-8', 'replace')!r}"
+        if len(self.skipped_at) < KEPT_PLACES:
+            self.skipped_at.append((line, text[:QUOTED].decode("utf-8", "replace")))
+
+    def skipped_words(self) -> str:
+        """Where the first of them are, for a log or an error; empty where there are none."""
+        if not self.skipped:
+            return ""
+        line, text = self.skipped_at[0]
+        others = ", ".join(str(line) for line, _ in self.skipped_at[1:NAMED_PLACES])
+        more = f" (then {others}{', ...' if self.skipped > NAMED_PLACES else ''})" if others else ""
+        return f"{self.skipped} lines skipped, the first: line {line}: {text!r}{more}"
 
 
 class Decoder(Protocol):
