@@ -18,6 +18,11 @@ from metrics.errors import DeskvigilError
         ("lobster/LOBSTER_SampleFile_AAPL_2012-06-21_1.zip", "lobster"),
         ("binance/usdm_btcusdt_20240808.gz", "binance"),
         ("orders/AMZN_2012-06-21.orders.csv.xz", "orders"),
+        ("kraken_l2/KRAKEN.ws.50.0.xz", "kraken"),
+        ("coinbase_l2/COINBASE.ws.28.0.xz", "coinbase"),
+        ("bitstamp_l3/orders_2015-05-01.csv.xz", "bitstamp"),
+        ("us_ticks/lean_spy_20131007_trade.zip", "ticks"),
+        ("us_ticks", "ticks"),
     ],
 )
 def test_a_recording_is_recognised_whatever_its_name_is(marketdata, tmp_path, name, kind) -> None:

@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_said(tmp_path, arguments, expected) -> None:
         replay(path=tmp_path / "any", **arguments)
 
 
-@pytest.mark.parametrize("format", ["lobster", "binance", "orders"])
+@pytest.mark.parametrize("format", [format.name for format in FORMATS])
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path, format) -> None:
     path = tmp_path / "foreign.txt"
     path.write_text("nothing of the kind\n")
