@@ -106,6 +106,7 @@ class BinanceDecoder(MessageDecoder):
         """The updates of one symbol's depth as REST gives it; counted and skipped as messages are."""
         self._begin()
         self.counters.messages += 1
+        self._latest_ns = self._latest_ns or received_ns
         try:
             data = orjson.loads(body)
             snapshot_id, levels = int(data["lastUpdateId"]), read_levels(data["bids"], data["asks"])
