@@ -394,4 +394,5 @@ def prove(path: Path, _: Path | None) -> Result:
     return Result(
         events=len(day.messages), seconds=time.perf_counter() - started, fills=found.fills,
         book_rows_checked=found.rows, mismatches=found.mismatches, levels_from_book=found.levels_from_book,
+        skipped_lines=day.skipped,
     )  # fmt: skip

@@ -27,7 +27,7 @@ from engine.book import apply_all, depth, make_books
 from engine.events import LEVEL, TRADE, EventArray, Instrument, Tape, empty_events, empty_fills
 from engine.feeds.files import Opening, open_zip, read_member, read_unpacked
 from engine.feeds.result import Result
-from engine.feeds.scan import COMMA, NEWLINE, RETURN, ByteArray, count_lines, line_text, read_decimal
+from engine.feeds.scan import TEXT, read_table
 from engine.jit import kernel
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
@@ -38,9 +38,8 @@ NAME: Final = re.compile(
 )
 ZIP_NAME: Final = re.compile(r".*_(quote|trade)\.zip", re.IGNORECASE)
 LINE: Final = re.compile(rb"\d+,\d+,\d+(,\d+,\d+)?,[A-Z]?,[^,]*,[01]")
-NUMBER, TEXT = 0, 1
-QUOTE_COLUMNS: Final = np.array([NUMBER] * 5 + [TEXT, TEXT, NUMBER])
-TRADE_COLUMNS: Final = np.array([NUMBER] * 3 + [TEXT, TEXT, NUMBER])
+QUOTE_COLUMNS: Final = (0, 0, 0, 0, 0, TEXT, TEXT, 0)
+TRADE_COLUMNS: Final = (0, 0, 0, TEXT, TEXT, 0)
 PRICE_UNIT_USD: Final = 1e-4
 DAY_MS: Final = 86_400_000
 MS: Final = 1_000_000
@@ -49,47 +48,6 @@ IS_QUOTE, AT_MS, BID, BID_SIZE, ASK, ASK_SIZE = range(
     6
 )  # columns of the merged rows; a trade's price and size lie in BID's
 MERGED: Final = 6
-
-
-@kernel
-def scan_ticks(text: ByteArray, columns: IntArray, out: IntArray, bad: IntArray) -> tuple[int, int]:
-    """Read lines of numbers and words into `out`, int64, shape (lines, columns); words become 0.
-
-    columns: NUMBER or TEXT. A line that is not as expected is left out; its 0-based number goes into
-    `bad`. Returns (rows read, lines left out).
-    """
-    at, row, left_out, line, end = 0, 0, 0, 0, len(text)
-    while at < end:
-        if text[at] == NEWLINE or text[at] == RETURN:
-            line += text[at] == NEWLINE
-            at += 1
-            continue
-        sound = True
-        for column in range(len(columns)):
-            value = 0
-            if columns[column] == NUMBER:
-                value, after = read_decimal(text, at, end, 0)
-                sound = after >= 0 and value >= 0
-                at = after if after >= 0 else at
-            else:
-                while at < end and text[at] != COMMA and text[at] != NEWLINE and text[at] != RETURN:
-                    at += 1
-            if column < len(columns) - 1:
-                sound = sound and at < end and text[at] == COMMA
-                at += 1 if sound else 0
-            if not sound:
-                break
-            out[row, column] = value
-        if sound and at < end and text[at] != NEWLINE and text[at] != RETURN:
-            sound = False
-        if sound:
-            row += 1
-        else:
-            bad[left_out] = line
-            left_out += 1
-            while at < end and text[at] != NEWLINE:
-                at += 1
-    return row, left_out
 
 
 @kernel
@@ -230,18 +188,12 @@ def _files_of(path: Path) -> list[tuple[str, bytes]]:
 
 def _read_rows(name: str, data: bytes, quotes: bool) -> tuple[IntArray, int]:
     """Merged rows of one file and how many lines were left out; those marked suspicious are left out too."""
-    columns = QUOTE_COLUMNS if quotes else TRADE_COLUMNS
-    text = np.frombuffer(data, dtype=np.uint8)
-    table = np.empty((count_lines(text), len(columns)), dtype=np.int64)
-    bad = np.empty(count_lines(text), dtype=np.int64)
-    count, left_out = scan_ticks(text, columns, table, bad)
-    table = table[:count]
+    read = read_table(data, name, QUOTE_COLUMNS if quotes else TRADE_COLUMNS)
+    table = read.rows
     values = table[:, 1:5] if quotes else table[:, 1:3]
     sound = (table[:, 0] < DAY_MS) & (values <= ev.MAX_QTY_LOTS).all(axis=1) & (table[:, -1] == 0)
+    sound &= (table >= 0).all(axis=1)
     sound &= (values[:, 0::2] > 0).any(axis=1) if quotes else (values > 0).all(axis=1)
-    if left_out:
-        first = int(bad[0])
-        LOG.warning("%s: %d lines skipped, the first: line %d: %r", name, left_out, first + 1, line_text(data, first))
     unsound = int(np.count_nonzero(~sound))
     if unsound:
         LOG.warning("%s: %d rows skipped that are suspicious or mean nothing", name, unsound)
@@ -249,7 +201,7 @@ def _read_rows(name: str, data: bytes, quotes: bool) -> tuple[IntArray, int]:
     rows = np.zeros((len(table), MERGED), dtype=np.int64)
     rows[:, IS_QUOTE], rows[:, AT_MS] = quotes, table[:, 0]
     rows[:, BID : ASK_SIZE + 1 if quotes else ASK] = table[:, 1:5] if quotes else table[:, 1:3]
-    return rows, left_out + unsound
+    return rows, len(read.bad) + unsound
 
 
 def _tick_of(rows: IntArray) -> int:
