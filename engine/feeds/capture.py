@@ -25,12 +25,12 @@ from engine.feeds.decimals import UNIT, Increments, increments_of
 from engine.feeds.decoder import Check, FeedCounters, MessageDecoder, Update
 from engine.feeds.files import read_unpacked
 from engine.feeds.result import Result
+from engine.feeds.times import in_order
 from metrics.errors import DeskvigilError
 
 LOG = logging.getLogger("deskvigil.engine.feeds")
 MAX_LEVELS: Final = 1 << 20
 MAX_DISTANCE_NS: Final = 7 * 86_400 * 10**9  # a time further than this from the others is a damaged one
-SAMPLE: Final = 1000  # lines whose times say when the capture was made
 
 
 class Origin(Enum):
@@ -40,6 +40,7 @@ class Origin(Enum):
     ANSWER = "answer"  # to a REST request
     CONNECTED = "connected"
     OURS = "ours"  # what the recorder sent or noted
+    DAMAGED = "damaged"
 
 
 class Envelope(NamedTuple):
@@ -113,24 +114,11 @@ def read_capture(path: Path, source: str, split: Callable[[bytes], Envelope], de
 
     A line that is not as expected is counted and skipped. DeskvigilError where no line gives an update.
     """
-    lines = read_unpacked(path).split(b"\n")
-    about_ns = _time_of(lines, split)
+    lines = _lines_of(path, split)
     updates: list[Update] = []
     checks: list[Check] = []
-    start_ns = t_ns = 0
-    for number, line in enumerate(lines, start=1):
-        line = line.strip()
-        if not line:
-            continue
-        try:
-            origin, sent_ns, message = split(line)
-            if sent_ns and abs(sent_ns - about_ns) > MAX_DISTANCE_NS:
-                raise ValueError("its time is far from the others")
-        except ValueError:
-            decoder.counters.skip(number, line)
-            continue
-        t_ns = max(t_ns, sent_ns)  # lines that changed places keep theirs in the file
-        start_ns = start_ns or t_ns
+    start_ns = t_ns = lines[0].t_ns if lines else 0
+    for number, text, t_ns, origin, message in lines:
         before = len(updates)
         if origin is Origin.RECEIVED:
             decoder.line = number - 1
@@ -140,6 +128,8 @@ def read_capture(path: Path, source: str, split: Callable[[bytes], Envelope], de
             updates += decoder.connected(t_ns)
         elif origin is Origin.ANSWER:
             decoder.learn(message)
+        elif origin is Origin.DAMAGED:
+            decoder.counters.skip(number, text)
     skipped = decoder.counters.skipped_words()
     if not updates:
         words = f"; {skipped}" if skipped else ""
@@ -156,15 +146,39 @@ def read_capture(path: Path, source: str, split: Callable[[bytes], Envelope], de
     )  # fmt: skip
 
 
-def _time_of(lines: list[bytes], split: Callable[[bytes], Envelope]) -> int:
-    """When the capture was made: the median of its lines' times."""
-    times = []
-    for line in lines[:: max(len(lines) // SAMPLE, 1)]:
-        try:
-            times.append(split(line.strip()).t_ns)
-        except ValueError:
-            continue
-    return int(statistics.median([t_ns for t_ns in times if t_ns] or [0]))
+class _Line(NamedTuple):
+    number: int
+    text: bytes
+    t_ns: int
+    origin: Origin
+    message: bytes
+
+
+def _lines_of(path: Path, split: Callable[[bytes], Envelope]) -> list[_Line]:
+    """The lines that are not empty, with times that never fall.
+
+    A line whose time is far from the others' is damaged; one that changed places, or has no time, takes
+    that of the line above.
+    """
+    lines: list[_Line] = []
+    for number, raw in enumerate(read_unpacked(path).split(b"\n"), start=1):
+        if text := raw.strip():
+            try:
+                origin, t_ns, message = split(text)
+            except ValueError:
+                origin, t_ns, message = Origin.DAMAGED, 0, b""
+            lines.append(_Line(number, text, t_ns, origin, message))
+    about_ns = statistics.median_low([line.t_ns for line in lines if line.t_ns] or [0])
+    far = [bool(line.t_ns) and abs(line.t_ns - about_ns) > MAX_DISTANCE_NS for line in lines]
+    timed = [k for k, line in enumerate(lines) if line.t_ns and not far[k]]
+    kept = in_order(np.array([lines[k].t_ns for k in timed], dtype=np.int64)).tolist()
+    fitting = [k for k, fits in zip(timed, kept, strict=True) if fits]
+    t_ns = lines[fitting[0]].t_ns if fitting else 0
+    marks = set(fitting)
+    for k, line in enumerate(lines):
+        t_ns = line.t_ns if k in marks else t_ns
+        lines[k] = line._replace(t_ns=t_ns, origin=Origin.DAMAGED if far[k] else line.origin)
+    return lines
 
 
 def _increments(updates: list[Update], decoder: MessageDecoder) -> list[Increments]:
