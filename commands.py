@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from settings import Settings
 
 Command = Callable[[argparse.Namespace], int]
-REPLAY_FORMATS = ("lobster", "binance", "orders")
+# As engine.feeds.tape.FORMATS, which a command line that is only being read need not load.
+REPLAY_FORMATS = (
+    "lobster", "itch", "dbn", "binance", "kraken", "coinbase", "bitstamp", "orders", "ticks", "journal",
+)  # fmt: skip
 EXPORT_FORMATS = ("csv", "parquet", "openmetrics", "prometheus")
 
 

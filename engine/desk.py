@@ -64,7 +64,7 @@ class TradingDesk:
         self._market = market
         self._account = Account.empty(units[:, 0] * units[:, 1])
         self.executions = executions or Executions(None, market.instruments, 0)
-        self._books = make_books(n, level_book=market.level_book)
+        self._books = make_books(n, max_orders=market.max_orders, level_book=market.level_book)
         self._desk = Desk(
             own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
             parents=np.zeros((n, strategy.PARENTS), dtype=np.int64),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from engine.events import EventArray, Instrument, Tape, empty_events
+import numpy as np
+
+from engine.events import LEVEL, EventArray, Instrument, Tape, empty_events
 from engine.feeds.tape import load_tape
 from engine.figures import load_market
 from engine.options import EngineOptions
 from engine.synthetic import SyntheticMarket
 
 SYNTHETIC_BUFFER = 16_384
+MIN_ORDERS, MAX_ORDERS = 1 << 16, 1 << 20
 
 
 class Market(Protocol):
@@ -18,7 +21,8 @@ class Market(Protocol):
 
     start_ns, end_ns: the running session on the events' clock. level_book: events are price levels
     and prints. starts_empty: the book is empty at each session's start, what is left of the one
-    before is void. name: the recording's file name, None where there is none.
+    before is void. max_orders: how many orders or levels its books must have room for. name: the
+    recording's file name, None where there is none.
     """
 
     instruments: tuple[Instrument, ...]
@@ -27,6 +31,7 @@ class Market(Protocol):
     simulated: bool
     level_book: bool
     starts_empty: bool
+    max_orders: int
     start_ns: int
     end_ns: int
 
@@ -52,6 +57,7 @@ class TapeMarket:
         self.simulated = tape.simulated_market
         self.level_book = tape.level_book
         self.starts_empty = True
+        self.max_orders = min(max(_levels_in(tape), MIN_ORDERS), MAX_ORDERS)
         self.start_ns, self.end_ns = tape.start_ns, tape.end_ns
         self._events = tape.events
         self._taken = False
@@ -77,6 +83,7 @@ class SyntheticFeed:
         self.simulated = True
         self.level_book = False
         self.starts_empty = False
+        self.max_orders = MIN_ORDERS
         self.start_ns = market.now_ns
         self.end_ns = market.next_boundary_ns(market.now_ns)
         self._market = market
@@ -90,6 +97,15 @@ class SyntheticFeed:
         """The next session follows at once."""
         self.start_ns = self.end_ns
         self.end_ns = self._market.next_boundary_ns(self.start_ns)
+
+
+def _levels_in(tape: Tape) -> int:
+    """How many different price levels a tape names: snapshots of many instruments can be large."""
+    levels = tape.events[tape.events["kind"] == LEVEL]
+    if len(levels) <= MIN_ORDERS:
+        return len(levels)
+    places = levels["instrument"].astype(np.int64) << 49 | levels["price"] << 1 | (levels["side"] > 0)
+    return len(np.unique(places))
 
 
 def open_market(options: EngineOptions) -> Market:

@@ -1,312 +1,242 @@
-"""Binance: a raw combined-stream capture, one `ns json` line per message, with the REST snapshot among them.
+"""Binance: level books chained by update ids, prints and best quotes (combined streams), recorded or off a socket.
 
 Depth messages carry the first and last update id they cover (U, u); on the futures market also the last id
-of the message before (pu). A snapshot holds everything up to lastUpdateId: messages received before it
-are applied after it where they reach beyond, as Binance's manual says. Best quotes (bookTicker) are not
-part of the flow: where one has the update id of a depth message, it is a check of the book.
+of the message before (pu). A snapshot (REST, one of the lines of a capture) holds everything up to its
+lastUpdateId: messages received before it are applied after it where they reach beyond, as Binance's manual
+says. A break in the chain is a gap. Best quotes (bookTicker) are not part of the flow: where one has the
+update id of a depth message, it is a check of the book.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import orjson
 
-from engine import events as ev
-from engine.book import apply_all, depth, make_books
-from engine.events import EventArray, Instrument, Tape, empty_events, empty_fills
-from engine.feeds.files import read_unpacked
-from engine.feeds.scan import read_table
+from engine.events import Tape
+from engine.feeds.capture import Capture, ns_json, prove_capture, read_capture
+from engine.feeds.decimals import Increments, price_units, units
+from engine.feeds.decoder import DAMAGED, Check, FeedState, Levels, MessageDecoder, Remedy, Track, Update, read_levels
+from engine.feeds.files import Opening, read_unpacked
+from engine.feeds.result import Result
 from metrics.errors import DeskvigilError
-from metrics.frame import IntArray
 
-DECIMALS: Final = 8  # Binance's prices and quantities have no more
-UNIT: Final = 10**DECIMALS
-MAX_LEVELS: Final = 1 << 20
-
-
-class Message(NamedTuple):
-    """One message of the capture; its price and quantity pairs lie from `first` on, bids before asks."""
-
-    t_ns: int
-    kind: int  # DEPTH, SNAPSHOT, PRINT, QUOTE
-    first: int
-    bids: int
-    asks: int
-    first_id: int  # U
-    last_id: int  # u, lastUpdateId
-    before_id: int  # pu; -1 where the market has none
-    side: int  # the aggressor's, of a print
-    line: int
+MAX_WAITING: Final = 4096  # depth messages kept for a snapshot that is still to come
+MAX_QUOTES: Final = 1 << 16  # best quotes kept for a depth message that is still to come
+SYMBOL: Final = re.compile(rb'"s":\s?"([A-Za-z0-9_]+)"')
+STRAY_SHARE: Final = 0.01  # symbols rarer than this beside the file's own are damaged ones
 
 
-DEPTH, SNAPSHOT, PRINT, QUOTE = range(4)
+class Depth(NamedTuple):
+    """One depth message; before_id -1 where the market has none, chained: whether it follows the one before."""
+
+    first_id: int
+    last_id: int
+    before_id: int
+    levels: Levels
+    chained: bool = True
+
+    def follows(self, last_id: int) -> bool:
+        """Whether nothing is missing between that update id and this message."""
+        return self.before_id == last_id if self.before_id >= 0 else self.first_id <= last_id + 1
+
+    def joins(self, last_id: int) -> bool:
+        """Whether nothing is missing between a snapshot up to that id and this message."""
+        return self.before_id <= last_id if self.before_id >= 0 else self.first_id <= last_id + 1
+
+
+class Quote(NamedTuple):
+    """Best bid and ask: (price, quantity) each."""
+
+    bid: tuple[int, int]
+    ask: tuple[int, int]
 
 
 @dataclass(slots=True)
-class _Lines:
-    """What has been read so far: messages and the price and quantity pairs they refer to."""
+class _Chain:
+    """Where a symbol's update ids stand. snapshot_id: of the snapshot whose first depth message is still to come."""
 
-    messages: list[Message] = field(default_factory=list)
-    pairs: list[list[str]] = field(default_factory=list)
-    symbols: set[str] = field(default_factory=set)
-    skipped: int = 0
+    last_id: int = -1
+    snapshot_id: int = -1
+    waiting: deque[Depth] = field(default_factory=lambda: deque(maxlen=MAX_WAITING))
+    quotes: dict[int, Quote] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Capture:
-    """A capture, synchronised. events: dtype EVENT, LEVEL and TRADE.
+class BinanceDecoder(MessageDecoder):
+    """Any number of symbols; a snapshot among the messages names none and is taken for the only one.
 
-    checks int64 (n, 5): how many events to apply, then best bid, its size, best ask, its size as the
-    venue quoted them at that update, in ticks and lots; quotes_on_time: how many of those quotes arrived
-    while the book stood at their update, not before it. gaps: breaks in the chain of update ids;
-    skipped_lines: messages of other streams, and a last line that was cut short.
+    only: messages of other symbols are skipped.
     """
 
-    name: str
-    instrument: Instrument
-    events: EventArray
-    checks: IntArray
-    quotes_on_time: int
-    gaps: int
-    skipped_lines: int
-    start_ns: int
-    end_ns: int
+    snapshot_by = Remedy.SNAPSHOT
 
+    def __init__(self, only: str | None = None) -> None:
+        super().__init__()
+        self._only = only
+        self._chains: dict[str, _Chain] = {}
+        self._early: tuple[int, Levels] | None = None  # a snapshot that came before its symbol was known
 
-def read_capture(path: Path) -> Capture:
-    """Read a capture, plain, .gz or .xz.
-
-    DeskvigilError names the line that is not as expected; so does a capture without a snapshot or of
-    several symbols.
-    """
-    read = _read_lines(path)
-    kinds = {message.kind for message in read.messages}
-    if not {DEPTH, SNAPSHOT} <= kinds:
-        raise DeskvigilError(f"{path.name}: expected depth updates and a REST snapshot (lastUpdateId) among the lines")
-    if len(read.symbols) > 1:
-        raise DeskvigilError(f"{path.name}: expected one symbol, found {', '.join(sorted(read.symbols))}")
-    try:
-        text = "\n".join(map(",".join, read.pairs)).encode()
-        pairs = read_table(text, path.name, ("price", "quantity"), (DECIMALS, DECIMALS))
-    except (DeskvigilError, TypeError):
-        raise _bad_number(path.name, read) from None
-    if (pairs[:, 0] <= 0).any() or (pairs[:, 1] < 0).any():
-        line = _line_of(read, int(np.argmax((pairs[:, 0] <= 0) | (pairs[:, 1] < 0))))
-        raise DeskvigilError(f"{path.name}, line {line}: expected prices above 0 and no quantity below")
-    tick, lot = (max(int(np.gcd.reduce(pairs[:, column])), 1) for column in (0, 1))
-    pairs //= (tick, lot)
-    book = _Synchroniser(read.messages, pairs)
-    return Capture(
-        path.name, Instrument(read.symbols.pop(), tick / UNIT, lot / UNIT),
-        _events_of(book.ordered, pairs, book.events), np.array(book.checks, dtype=np.int64).reshape(-1, 5),
-        book.quotes_on_time, book.gaps, read.skipped, read.messages[0].t_ns, read.messages[-1].t_ns,
-    )  # fmt: skip
-
-
-def capture_tape(capture: Capture) -> Tape:
-    """The capture as a tape of price levels and prints."""
-    return Tape(
-        instruments=(capture.instrument,), events=capture.events, simulated_market=False, source="binance",
-        start_ns=capture.start_ns, end_ns=capture.end_ns, level_book=True,
-    )  # fmt: skip
-
-
-# --- lines ----------------------------------------------------------------------------------------
-
-
-def _read_lines(path: Path) -> _Lines:
-    data = read_unpacked(path)
-    read = _Lines()
-    before_ns = 0
-    lines = data.split(b"\n")
-    cut_short = lines.pop()  # without its newline: capturing ended in the middle
-    for number, line in enumerate(lines, start=1):
-        stamp, _, text = line.partition(b" ")
-        try:
-            t_ns, message = int(stamp), orjson.loads(text)
-            if t_ns < before_ns:
-                raise ValueError
-            known = _read_message(read, t_ns, number, message)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DeskvigilError(
-                f"{path.name}, line {number}: expected 'ns json' with a Binance message, not before the line above, "
-                f"found {line[:80]!r}"
-            ) from None
-        before_ns = t_ns
-        read.skipped += not known
-    read.skipped += bool(cut_short.strip())
-    return read
-
-
-def _read_message(read: _Lines, t_ns: int, line: int, message: dict[str, Any]) -> bool:
-    """Append one message; False where it is of another stream."""
-    first = len(read.pairs)
-    data = message.get("data", message)
-    if "lastUpdateId" in data:
-        bids, asks = data["bids"], data["asks"]
-        kind, ids, side = SNAPSHOT, (0, int(data["lastUpdateId"]), -1), 0
-    else:
+    def _take(self, message: Any, t_ns: int) -> bool:
+        data = message.get("data", message)
+        if "lastUpdateId" in data:
+            snapshot_id, levels = int(data["lastUpdateId"]), read_levels(data["bids"], data["asks"])
+            self._take_snapshot(snapshot_id, levels, t_ns)
+            return True
         stream = message.get("stream", "").partition("@")[2]
         if stream.startswith("depth"):
-            bids, asks = data["b"], data["a"]
-            kind, ids, side = DEPTH, (int(data["U"]), int(data["u"]), int(data.get("pu", -1))), 0
+            ids = int(data["U"]), int(data["u"]), int(data.get("pu", -1))
+            depth = Depth(*ids, read_levels(data["b"], data["a"]))
+            self._take_depth(self._known(data["s"], t_ns), depth, t_ns)
         elif stream == "bookTicker":
-            bids, asks = [[data["b"], data["B"]]], [[data["a"], data["A"]]]
-            kind, ids, side = QUOTE, (0, int(data["u"]), -1), 0
+            bid, ask = (price_units(data["b"]), units(data["B"])), (price_units(data["a"]), units(data["A"]))
+            update_id = int(data["u"])
+            self._take_quote(self._known(data["s"], t_ns), update_id, Quote(bid, ask))
         elif stream == "trade" and data.get("X", "MARKET") == "MARKET":
-            bids, asks = [[data["p"], data["q"]]], []
-            kind, ids, side = PRINT, (0, 0, -1), -1 if data["m"] else 1
+            side, price, qty = -1 if data["m"] else 1, price_units(data["p"]), units(data["q"])
+            self._emit_trade(self._known(data["s"], t_ns), side, price, qty, t_ns)
         else:
             return False
-        read.symbols.add(data["s"])
-    read.pairs += bids
-    read.pairs += asks
-    read.messages.append(Message(t_ns, kind, first, len(bids), len(asks), *ids, side, line))
-    return True
+        return True
 
-
-def _line_of(read: _Lines, pair: int) -> int:
-    """Number of the line that a pair came from."""
-    return next(m.line for m in read.messages if m.first <= pair < m.first + m.bids + m.asks)
-
-
-def _bad_number(name: str, read: _Lines) -> DeskvigilError:
-    """The error for the first pair that is not two decimal numbers."""
-    for k, pair in enumerate(read.pairs):
+    def decode_snapshot(self, symbol: str, body: bytes, received_ns: int) -> list[Update]:
+        """The updates of one symbol's depth as REST gives it; counted and skipped as messages are."""
+        self._begin()
+        self.counters.messages += 1
+        self._latest_ns = self._latest_ns or received_ns
         try:
-            read_table(",".join(pair).encode(), name, ("price", "quantity"), (DECIMALS, DECIMALS))
-        except (DeskvigilError, TypeError):
-            return DeskvigilError(
-                f"{name}, line {_line_of(read, k)}: expected a price and a quantity as decimal numbers, found {pair!r}"
-            )
-    return DeskvigilError(f"{name}: expected prices and quantities as decimal numbers")
+            data = orjson.loads(body)
+            snapshot_id, levels = int(data["lastUpdateId"]), read_levels(data["bids"], data["asks"])
+            self._start(self._known(symbol, received_ns), snapshot_id, levels, received_ns)
+        except DAMAGED:
+            self.counters.skip(self.line, body)
+        return self._out
 
+    def _known(self, symbol: Any, t_ns: int) -> Track:
+        if self._only not in (None, symbol):
+            raise ValueError(f"a message of {symbol!r}")
+        track = self._track(symbol)
+        self._chains.setdefault(track.symbol, _Chain())
+        if self._early is not None:
+            (snapshot_id, levels), self._early = self._early, None
+            self._start(track, snapshot_id, levels, t_ns)
+        return track
 
-# --- synchronising --------------------------------------------------------------------------------
-
-
-class _Synchroniser:
-    """Goes through the messages as they came and puts them in the order in which they make the book.
-
-    ordered: messages and the time each is applied; events: how many those make; checks, gaps,
-    quotes_on_time: see Capture.
-    """
-
-    def __init__(self, messages: list[Message], pairs: IntArray) -> None:
-        self.ordered: list[tuple[Message, int]] = []
-        self.checks: list[tuple[int, ...]] = []
-        self.events = self.gaps = self.quotes_on_time = 0
-        self._pairs = pairs
-        self._quotes = {m.last_id: m for m in messages if m.kind == QUOTE}
-        self._snapshot: Message | None = None
-        self._depth: Message | None = None
-        self._waiting: list[Message] = []  # depth messages before the first snapshot
-        self._linked = False
-        steps = {PRINT: self._print, QUOTE: self._quote, SNAPSHOT: self._take_snapshot, DEPTH: self._take_depth}
-        for message in messages:
-            steps[message.kind](message)
-
-    def _apply(self, message: Message, t_ns: int) -> None:
-        self.ordered.append((message, t_ns))
-        self.events += message.bids + message.asks + (message.kind == SNAPSHOT)
-
-    def _print(self, message: Message) -> None:
-        self._apply(message, message.t_ns)
-
-    def _quote(self, message: Message) -> None:
-        on_time = self._depth is not None and self._depth.last_id == message.last_id
-        self.quotes_on_time += on_time and self._linked
-
-    def _take_snapshot(self, message: Message) -> None:
-        self._snapshot, self._linked = message, False
-        self._apply(message, message.t_ns)
-        for update in self._waiting:
-            self._update(update, message)
-        self._waiting = []
-
-    def _take_depth(self, message: Message) -> None:
-        before, self._depth = self._depth, message
-        if before is not None:
-            chained = (
-                message.before_id == before.last_id
-                if message.before_id >= 0
-                else message.first_id <= before.last_id + 1
-            )
-            self.gaps += not chained
-        if self._snapshot is None:
-            self._waiting.append(message)
+    def _take_snapshot(self, snapshot_id: int, levels: Levels, t_ns: int) -> None:
+        if not self._tracks:
+            self._early = snapshot_id, levels
+        elif len(self._tracks) == 1:
+            self._start(next(iter(self._tracks.values())), snapshot_id, levels, t_ns)
         else:
-            self._update(message, self._snapshot)
+            raise ValueError("a snapshot of one of several symbols")
 
-    def _update(self, update: Message, snapshot: Message) -> None:
-        """Apply a depth message unless the snapshot holds it already."""
-        if update.last_id <= snapshot.last_id:
+    def _start(self, track: Track, snapshot_id: int, levels: Levels, t_ns: int) -> None:
+        """Begin with a snapshot and what was received before it but reaches beyond."""
+        chain = self._chains[track.symbol]
+        if track.state is FeedState.LIVE and snapshot_id <= chain.last_id:
+            self.counters.duplicates += 1
             return
-        if not self._linked:
-            missing = (
-                update.before_id > snapshot.last_id if update.before_id >= 0 else update.first_id > snapshot.last_id + 1
-            )
-            self.gaps += missing
-            self._linked = True
-        self._apply(update, max(update.t_ns, snapshot.t_ns))
-        quote = self._quotes.get(update.last_id)
+        self._snapshot(track, levels, t_ns)
+        chain.snapshot_id = snapshot_id
+        waiting, chain.waiting = chain.waiting, deque(maxlen=MAX_WAITING)
+        for depth in waiting:
+            if track.state is FeedState.LIVE:
+                self._update(track, chain, depth, t_ns)
+            else:
+                chain.waiting.append(depth)
+
+    def _take_depth(self, track: Track, depth: Depth, t_ns: int) -> None:
+        chain = self._chains[track.symbol]
+        before = chain.last_id
+        if depth.last_id <= before:
+            self.counters.duplicates += 1
+            return
+        chain.last_id = depth.last_id
+        if before >= 0 and not depth.follows(before):
+            self.counters.gaps += 1
+            depth = depth._replace(chained=False)
+        if track.state is FeedState.LIVE:
+            self._update(track, chain, depth, t_ns)
+        if track.state is not FeedState.LIVE:
+            chain.waiting.append(depth)
+
+    def _update(self, track: Track, chain: _Chain, depth: Depth, t_ns: int) -> None:
+        """Apply a depth message unless the snapshot holds it already; a missing one before it voids the book."""
+        if chain.snapshot_id >= 0:
+            if depth.last_id <= chain.snapshot_id:
+                return
+            if not depth.joins(chain.snapshot_id):
+                self.counters.gaps += depth.chained  # where it is not, that has been counted
+                self._gap(track, f"update {depth.first_id} after the snapshot up to {chain.snapshot_id}", t_ns)
+                return
+            chain.snapshot_id = -1
+        elif not depth.chained:
+            self._gap(track, f"updates are missing before {depth.first_id}", t_ns)
+            return
+        self._emit_levels(track, depth.levels, t_ns)
+        quote = chain.quotes.pop(depth.last_id, None)
         if quote is not None:
-            bid, ask = self._pairs[quote.first : quote.first + 2].tolist()
-            self.checks.append((self.events, *bid, *ask))
+            self.checks.append(Check(len(self._out), track.index, (quote.bid,), (quote.ask,), on_time=False))
+
+    def _take_quote(self, track: Track, update_id: int, quote: Quote) -> None:
+        chain = self._chains[track.symbol]
+        if update_id == chain.last_id and track.state is FeedState.LIVE and chain.snapshot_id < 0:
+            self.checks.append(Check(len(self._out), track.index, (quote.bid,), (quote.ask,)))
+        elif update_id > chain.last_id or track.state is not FeedState.LIVE:
+            if len(chain.quotes) == MAX_QUOTES:
+                del chain.quotes[next(iter(chain.quotes))]
+            chain.quotes[update_id] = quote
+
+    def _gap(self, track: Track, reason: str, t_ns: int) -> None:
+        self._void(track, FeedState.GAP, reason, t_ns)
+
+    def _forget(self, track: Track) -> None:
+        self._chains[track.symbol].snapshot_id = -1
+
+    def connected(self, t_ns: int) -> list[Update]:
+        """A new connection: every book is void until its snapshot, and its chain of ids starts anew."""
+        self._chains = {symbol: _Chain() for symbol in self._chains}
+        return super().connected(t_ns)
+
+    def _increments_in(self, listing: Any) -> dict[str, Increments]:
+        """Tick and lot by the public list exchangeInfo."""
+        found = {}
+        for row in listing["symbols"]:
+            filters = {rule["filterType"]: rule for rule in row["filters"]}
+            tick, lot = filters["PRICE_FILTER"]["tickSize"], filters["LOT_SIZE"]["stepSize"]
+            found[row["symbol"]] = Increments(price_units(tick), price_units(lot))
+        return found
 
 
-def _events_of(ordered: list[tuple[Message, int]], pairs: IntArray, count: int) -> EventArray:
-    """The messages' pairs as events; a snapshot starts with a CLEAR."""
-    events = empty_events(count)
-    at = 0
-    for message, t_ns in ordered:
-        if message.kind == SNAPSHOT:
-            events[at : at + 1]["t_ns"], events[at : at + 1]["kind"] = t_ns, ev.CLEAR
-            at += 1
-        n = message.bids + message.asks
-        part, source = events[at : at + n], pairs[message.first : message.first + n]
-        part["t_ns"], part["price"], part["qty"] = t_ns, source[:, 0], source[:, 1]
-        part["kind"] = ev.TRADE if message.kind == PRINT else ev.LEVEL
-        if message.kind == PRINT:
-            part["side"] = message.side
-        else:
-            part["side"][: message.bids], part["side"][message.bids :] = 1, -1
-        at += n
-    return events
+def is_capture(opening: Opening) -> bool:
+    """Whether it has `ns json` lines of combined streams, or their snapshot, near its beginning."""
+    for line in opening.head.split(b"\n"):
+        stamp, _, text = line.partition(b" ")
+        if stamp.isdigit() and text.lstrip().startswith((b'{"stream"', b'{"lastUpdateId"', b'{"data"')):
+            return True
+    return False
 
 
-# --- checking -------------------------------------------------------------------------------------
+def read(path: Path) -> Capture:
+    """Read a capture; see `read_capture`.
 
-
-@dataclass(frozen=True, slots=True)
-class CaptureCheck:
-    """Quotes that were compared with the book as it stood when they arrived, and how many comparisons failed.
-
-    mismatches is over all quotes that share an update id with a depth message, also those that arrived
-    before it; where all did (slow depth streams), those are what `rows` counts.
+    DeskvigilError also for one of several symbols: the snapshots among its lines name none.
     """
+    found = Counter(SYMBOL.findall(read_unpacked(path))).most_common()
+    symbols = [symbol.decode() for symbol, count in found if count > STRAY_SHARE * found[0][1]]
+    if len(symbols) > 1:
+        raise DeskvigilError(f"{path.name}: expected one symbol, found {', '.join(sorted(symbols))}")
+    return read_capture(path, "binance", ns_json, BinanceDecoder(*symbols))
 
-    rows: int
-    mismatches: int
+
+def load(path: Path) -> Tape:
+    """A capture as a tape."""
+    return read(path).tape()
 
 
-def check_capture(capture: Capture) -> CaptureCheck:
-    """Apply the capture to a book and compare its best prices and sizes with the venue's quotes."""
-    books = make_books(1, max_orders=MAX_LEVELS, level_book=True)
-    no_fills = empty_fills(0)
-    prices, quantities = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    at = mismatches = 0
-    for count, *quoted in capture.checks.tolist():
-        apply_all(books, capture.events[at:count], no_fills)
-        at = count
-        best: list[int] = []
-        for side in (1, -1):
-            there = depth(books, 0, side, prices, quantities)
-            best += [int(prices[0]), int(quantities[0])] if there else [0, 0]
-        mismatches += best != quoted
-    apply_all(books, capture.events[at:], no_fills)
-    return CaptureCheck(capture.quotes_on_time or len(capture.checks), mismatches)
+def prove(path: Path, _: Path | None) -> Result:
+    """Replay a capture and compare the book with the venue's quotes."""
+    return prove_capture(read(path))

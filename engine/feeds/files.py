@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from metrics.errors import DeskvigilError
 
@@ -19,6 +19,18 @@ class Readable(Protocol):
     """Something that gives at most `size` bytes at a time."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+class Opening(NamedTuple):
+    """How a recording begins: its first bytes, unpacked; of a zip or a folder also the names in it."""
+
+    head: bytes
+    members: tuple[str, ...]
+
+    @property
+    def line(self) -> bytes:
+        """The first line, without its end."""
+        return self.head.split(b"\n", 1)[0].strip()
 
 
 def read_limited(stream: Readable, name: str, limit: int = MAX_BYTES) -> bytes:

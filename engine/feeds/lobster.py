@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from engine.events import Instrument
-from engine.feeds.files import open_zip, read_member
+from engine.feeds.files import Opening, open_zip, read_member
 from engine.feeds.scan import read_table
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
 TIME, TYPE, ID, SIZE, PRICE, DIRECTION = range(6)
-MESSAGE_COLUMNS = ("time", "type", "order id", "size", "price", "direction")
 ADD, PARTIAL_CANCEL, DELETE, EXECUTION, HIDDEN_EXECUTION, CROSS_TRADE, HALT_MESSAGE = range(1, 8)
 NO_PRICE = 9_999_999_999
 PRICE_UNIT_USD = 1e-4
@@ -50,12 +49,19 @@ class LobsterDay:
     messages: IntArray
     book: IntArray
     source: str
+    skipped: int = 0  # lines left out, of either file with the other's at its place
+
+
+def is_lobster(opening: Opening) -> bool:
+    """Whether it is a zip with one of a day's files."""
+    return any(NAME.fullmatch(name) for name in opening.members)
 
 
 def read_lobster(path: Path) -> LobsterDay:
     """Read the one pair of message and order book file in a zip.
 
-    DeskvigilError where there is no such pair or more than one, or where a line is not as expected.
+    A line that is not as expected is left out, counted and logged. DeskvigilError where there is no such
+    pair or more than one, or where they have not as many lines.
     """
     with open_zip(path) as archive:
         found = {what: [m for m in map(NAME.fullmatch, archive.namelist()) if m and m["what"].lower() == what]
@@ -75,22 +81,28 @@ def read_lobster(path: Path) -> LobsterDay:
             raise DeskvigilError(f"{path.name}: {message[0]} and {orderbook[0]} do not belong together")
         if not 1 <= levels <= 1000:
             raise DeskvigilError(f"{path.name}: {levels} levels in {orderbook[0]}, expected 1 to 1000")
-        messages = read_table(
-            read_member(archive, message[0], path), message[0], MESSAGE_COLUMNS, (DECIMALS, 0, 0, 0, 0, 0)
-        )
-        columns = tuple(
-            f"{side} {what} {k + 1}" for k in range(levels) for side in ("ask", "bid") for what in ("price", "size")
-        )
-        book = read_table(read_member(archive, orderbook[0], path), orderbook[0], columns, (0,) * len(columns))
-    if len(messages) != len(book) or len(messages) == 0:
+        messages = read_table(read_member(archive, message[0], path), message[0], (DECIMALS, 0, 0, 0, 0, 0))
+        book = read_table(read_member(archive, orderbook[0], path), orderbook[0], (0,) * (4 * levels))
+    totals = [len(table.rows) + len(table.bad) for table in (messages, book)]
+    if totals[0] != totals[1] or not totals[0]:
         raise DeskvigilError(
-            f"{path.name}: {len(messages)} rows in {message[0]} but {len(book)} in {orderbook[0]}: expected as many, and some"
+            f"{path.name}: {totals[0]} rows in {message[0]} but {totals[1]} in {orderbook[0]}: expected as many, and some"
         )
+    # A row without its counterpart says nothing.
+    _, of_messages, of_book = np.intersect1d(messages.lines, book.lines, assume_unique=True, return_indices=True)
+    if not len(of_messages):
+        raise DeskvigilError(f"{path.name}: no line of {message[0]} and {orderbook[0]} is as expected")
+    return _day(path, message, levels, messages.rows[of_messages], book.rows[of_book], totals[0] - len(of_messages))
+
+
+def _day(
+    path: Path, message: re.Match[str], levels: int, messages: IntArray, book: IntArray, skipped: int
+) -> LobsterDay:
     tick = scale_to_ticks(messages, book)
     return LobsterDay(
         Instrument(message["symbol"], tick * PRICE_UNIT_USD),
         message["day"], int(message["start"]) * 1_000_000, int(message["end"]) * 1_000_000,
-        levels, messages, book, f"LOBSTER {message['symbol']} {message['day']}",
+        levels, messages, book, f"LOBSTER {message['symbol']} {message['day']}", skipped,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,15 +11,9 @@ from engine import events as ev
 from engine.events import EventArray, Tape, empty_events
 from engine.feeds.lobster import (
     ADD,
-    DIRECTION,
     EXECUTION,
     HALT_MESSAGE,
     ID,
-    MESSAGE_COLUMNS,
-    PRICE,
-    SIZE,
-    TIME,
-    TYPE,
     LobsterDay,
 )
 from engine.feeds.lobsterwalk import (
@@ -48,6 +42,7 @@ from engine.feeds.lobsterwalk import (
     WRITTEN,
     walk,
 )
+from engine.feeds.times import in_order
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
@@ -86,28 +81,29 @@ def _make_words(day: LobsterDay, ids: IntArray) -> IntArray:
     return w
 
 
-def _check_fields(day: LobsterDay) -> None:
-    """Refuse a message that no venue could have sent; names its line."""
+def _meaningful(day: LobsterDay) -> LobsterDay:
+    """The day without messages that no venue could have sent; how many there were is logged."""
     time, kind, order_id, size, price, side = day.messages.T
-    on_book = kind <= EXECUTION
-    trouble = {
-        TIME: (np.diff(time, prepend=time[0]) < 0, "a time not before the line above"),
-        TYPE: ((kind < ADD) | (kind > HALT_MESSAGE), f"a type from {ADD} to {HALT_MESSAGE}"),
-        ID: (on_book & ((order_id <= 0) | (order_id > ev.MAX_VENUE_ID // 2)), "an order id"),
-        SIZE: ((kind < HALT_MESSAGE) & ((size <= 0) | (size > ev.MAX_QTY_LOTS)), "a size above 0"),
-        PRICE: (on_book & ((price <= 0) | (price > ev.MAX_PRICE_TICKS)), "a price above 0 in whole ticks"),
-        DIRECTION: ((kind < HALT_MESSAGE) & (np.abs(side) != 1), "a direction of 1 or -1"),
-    }
-    for column, (bad, expected) in trouble.items():
-        if bad.any():
-            line = int(np.argmax(bad)) + 1
-            where = f"message file, line {line}, column {column + 1} ({MESSAGE_COLUMNS[column]})"
-            raise DeskvigilError(f"{day.source}: {where}: expected {expected}")
+    on_book, traded = kind <= EXECUTION, kind < HALT_MESSAGE
+    sound = (kind >= ADD) & (kind <= HALT_MESSAGE)
+    sound &= ~on_book | ((order_id > 0) & (order_id <= ev.MAX_VENUE_ID // 2))
+    sound &= ~on_book | ((price > 0) & (price <= ev.MAX_PRICE_TICKS))
+    sound &= ~traded | ((size > 0) & (size <= ev.MAX_QTY_LOTS))
+    sound &= ~traded | (np.abs(side) == 1)
+    rows = np.flatnonzero(sound)
+    sound[rows[~in_order(time[rows])]] = False
+    if sound.all():
+        return day
+    left_out = np.flatnonzero(~sound)
+    log.warning("%s: %d messages mean nothing, the first is number %d", day.source, len(left_out), left_out[0] + 1)
+    if not sound.any():
+        raise DeskvigilError(f"{day.source}: no message of the file means anything")
+    return replace(day, messages=day.messages[sound], book=day.book[sound], skipped=day.skipped + len(left_out))
 
 
 def walk_day(day: LobsterDay) -> Flow:
-    """Walk through a day. DeskvigilError names the line where a field has a value that means nothing."""
-    _check_fields(day)
+    """Walk through a day. DeskvigilError where no message means anything."""
+    day = _meaningful(day)
     ids, order_of = np.unique(day.messages[:, ID], return_inverse=True)
     room = 2 * len(day.messages) + 4 * day.levels + 64
     while True:

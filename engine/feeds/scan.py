@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from engine.jit import inline_kernel, kernel
-from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
 ByteArray = npt.NDArray[np.uint8]
 NEWLINE, RETURN, COMMA, POINT, MINUS, PLUS, ZERO = 10, 13, 44, 46, 45, 43, 48
 MAX_DIGITS = 18
+TEXT = -1  # in place of a column's decimals: a word
+LOG = logging.getLogger("deskvigil.engine.feeds")
 
 
 @inline_kernel
@@ -49,58 +53,70 @@ def read_decimal(text: ByteArray, at: int, end: int, decimals: int) -> tuple[int
 
 
 @kernel
-def scan_table(text: ByteArray, decimals: IntArray, out: IntArray) -> tuple[int, int]:
-    """Read lines of comma-separated numbers into `out`, int64, shape (lines, columns).
+def scan_table(text: ByteArray, decimals: IntArray, out: IntArray, lines: IntArray, bad: IntArray) -> tuple[int, int]:
+    """Read lines of comma-separated columns into `out`, int64, shape (lines, columns).
 
-    decimals: per column, see `read_decimal`. Empty lines are left out. Returns (rows read, -1), or
-    (0-based line, column) of the first thing that is not as expected: a column of len(decimals)
-    stands for something after the last one.
+    decimals: per column, see `read_decimal`; TEXT for words, which become 0. A line that is not as
+    expected is left out. lines: the 0-based line of each row; bad: of each line left out. Empty lines are
+    neither. Returns (rows, lines left out).
     """
-    at, row, line, end = 0, 0, 0, len(text)
+    at, row, left_out, line, end = 0, 0, 0, 0, len(text)
     while at < end:
         if text[at] == NEWLINE or text[at] == RETURN:
             line += text[at] == NEWLINE
             at += 1
             continue
+        sound = True
         for column in range(len(decimals)):
-            value, at = read_decimal(text, at, end, decimals[column])
-            if at < 0:
-                return line, column
-            out[row, column] = value
+            value = 0
+            if decimals[column] == TEXT:
+                while at < end and text[at] != COMMA and text[at] != NEWLINE and text[at] != RETURN:
+                    at += 1
+            else:
+                value, after = read_decimal(text, at, end, decimals[column])
+                sound = after >= 0
+                at = after if sound else at
             if column < len(decimals) - 1:
-                if at >= end or text[at] != COMMA:
-                    return line, column
+                sound = sound and at < end and text[at] == COMMA
+                at += 1 if sound else 0
+            if not sound:
+                break
+            out[row, column] = value
+        if sound and (at >= end or text[at] == NEWLINE or text[at] == RETURN):
+            lines[row] = line
+            row += 1
+        else:
+            bad[left_out] = line
+            left_out += 1
+            while at < end and text[at] != NEWLINE:
                 at += 1
-        if at < end and text[at] != NEWLINE and text[at] != RETURN:
-            return line, len(decimals)
-        row += 1
-    return row, -1
+    return row, left_out
 
 
-def count_lines(text: ByteArray) -> int:
-    """How many lines there are at most."""
-    return int(np.count_nonzero(text == NEWLINE)) + 1
+@dataclass(frozen=True, eq=False, slots=True)
+class Table:
+    """Numbers of a CSV: rows int64 (n, columns), lines (n,): their 0-based lines; bad: the lines left out."""
+
+    rows: IntArray
+    lines: IntArray
+    bad: IntArray
 
 
-def read_table(data: bytes, name: str, columns: tuple[str, ...], decimals: tuple[int, ...]) -> IntArray:
-    """Numbers of a CSV without a header, int64, shape (rows, columns), scaled by 10**decimals each.
-
-    DeskvigilError names the file, the line and the column that is not a number as expected.
-    """
+def read_table(data: bytes, name: str, decimals: tuple[int, ...]) -> Table:
+    """Read a CSV without a header; decimals: see `scan_table`. Lines left out are logged, under `name`."""
     text = np.frombuffer(data, dtype=np.uint8)
-    out = np.empty((count_lines(text), len(columns)), dtype=np.int64)
-    row, column = scan_table(text, np.asarray(decimals, dtype=np.int64), out)
-    if column >= 0:
-        what = columns[column] if column < len(columns) else "the end of the line"
-        found = line_text(data, row)
-        raise DeskvigilError(
-            f"{name}, line {row + 1}: expected {what} ({len(columns)} numbers in all), found {found!r}"
-        )
-    return out[:row]
+    most = int(np.count_nonzero(text == NEWLINE)) + 1
+    rows = np.empty((most, len(decimals)), dtype=np.int64)
+    lines, bad = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
+    count, left_out = scan_table(text, np.asarray(decimals, dtype=np.int64), rows, lines, bad)
+    if left_out:
+        first = int(bad[0])
+        LOG.warning("%s: %d lines skipped, the first: line %d: %r", name, left_out, first + 1, line_text(data, first))
+    return Table(rows[:count], lines[:count], bad[:left_out])
 
 
 def line_text(data: bytes, line: int) -> str:
-    """One line (0-based) for an error message, cut short."""
+    """One line (0-based) for a message, cut short."""
     start = 0
     for _ in range(line):
         start = data.index(b"\n", start) + 1

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engine.events import CLEAR, LEVEL, TRADE
-from engine.feeds.binance import CaptureCheck, check_capture, read_capture
+from engine.feeds.binance import read as read_capture
+from engine.feeds.capture import CaptureCheck, check_capture
 from engine.feeds.tape import load_tape
 from metrics.errors import DeskvigilError
 
@@ -20,16 +21,16 @@ SPOT = "binance/spot_btcusdt_20240808.gz"
 
 def test_a_futures_capture_has_no_gap_and_every_quote_agrees(marketdata) -> None:
     capture = read_capture(marketdata / FUTURES)
-    assert (capture.gaps, capture.skipped_lines, len(capture.checks)) == (0, 0, 629)
+    assert (capture.counters.gaps, capture.counters.skipped, len(capture.checks)) == (0, 0, 629)
     assert check_capture(capture) == CaptureCheck(rows=126, mismatches=0)
-    assert capture.instrument.symbol == "BTCUSDT"
-    assert capture.instrument.tick_size_usd == pytest.approx(0.1)
-    assert capture.instrument.lot_size == pytest.approx(0.001)
+    assert capture.instruments[0].symbol == "BTCUSDT"
+    assert capture.instruments[0].tick_size_usd == pytest.approx(0.1)
+    assert capture.instruments[0].lot_size == pytest.approx(0.001)
 
 
 def test_a_spot_capture_has_no_gap_and_every_quote_agrees(marketdata) -> None:
     capture = read_capture(marketdata / SPOT)
-    assert (capture.gaps, capture.skipped_lines) == (0, 0)
+    assert (capture.counters.gaps, capture.counters.skipped) == (0, 0)
     assert check_capture(capture) == CaptureCheck(rows=564, mismatches=0)
 
 
@@ -39,7 +40,7 @@ def test_a_lost_line_is_a_gap_and_shows_in_the_quotes(marketdata, tmp_path) -> N
     del lines[depth[2000]]
     path = tmp_path / "lost"
     path.write_bytes(b"\n".join(lines))
-    assert read_capture(path).gaps == 1
+    assert read_capture(path).counters.gaps == 1
 
 
 def depth(first: int, last: int, bids: Any = (), asks: Any = (), **more: int) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def test_depth_from_before_the_snapshot_is_applied_after_it_where_it_reaches_bey
     capture = read_capture(path)
     assert list(capture.events["kind"]) == [CLEAR, LEVEL, LEVEL, LEVEL, LEVEL, LEVEL]
     assert list(capture.events["t_ns"]) == [1002, 1002, 1002, 1002, 1002, 1003]
-    assert capture.gaps == 0
+    assert capture.counters.gaps == 0
     assert check_capture(capture) == CaptureCheck(rows=1, mismatches=0)
 
 
@@ -99,7 +100,7 @@ def test_a_quote_that_differs_from_the_book_is_a_mismatch(tmp_path) -> None:
     ],
 )
 def test_breaks_in_the_chain_of_update_ids_are_counted(tmp_path, first, second, gaps) -> None:
-    assert read_capture(capture_file(tmp_path, SNAPSHOT, first, second)).gaps == gaps
+    assert read_capture(capture_file(tmp_path, SNAPSHOT, first, second)).counters.gaps == gaps
 
 
 def test_prints_carry_the_aggressor_s_side_and_ticks_and_lots_come_from_the_numbers(tmp_path) -> None:
@@ -119,7 +120,7 @@ def test_other_streams_prints_without_a_trade_and_a_cut_off_last_line_are_skippe
     other = {"stream": "xy@aggTrade", "data": {"p": "1"}}
     path = capture_file(tmp_path, SNAPSHOT, depth(11, 11), other, trade("0", "0", True, X="INSURANCE_FUND"))
     path.write_text(path.read_text() + '1009 {"stream":"xy@de')
-    assert read_capture(path).skipped_lines == 3
+    assert read_capture(path).counters.skipped == 3
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,7 @@ def test_other_streams_prints_without_a_trade_and_a_cut_off_last_line_are_skippe
     [
         "1001 {broken",
         "999 {}",
+        '99999999999999999999 {"stream":"xy@trade"}',
         "x {}",
         '1001 {"stream":"xy@depth","data":{"s":"XY","u":3}}',
         '1001 {"stream":"xy@trade","data":{"s":"XY","p":"1,5","q":"1","m":true}}',
@@ -136,11 +138,13 @@ def test_other_streams_prints_without_a_trade_and_a_cut_off_last_line_are_skippe
         "1001 [1]",
     ],
 )
-def test_a_corrupt_line_is_named(tmp_path, line) -> None:
+def test_a_damaged_line_is_skipped_and_its_place_is_kept(tmp_path, line) -> None:
     path = capture_file(tmp_path, SNAPSHOT)
-    path.write_text(path.read_text() + line + "\n" + "1002 " + json.dumps(depth(11, 11)) + "\n")
-    with pytest.raises(DeskvigilError, match="capture, line 2: expected"):
-        read_capture(path)
+    path.write_text(path.read_text() + line + "\n" + "1002 " + json.dumps(depth(11, 11, bids=[["9.9", "3"]])) + "\n")
+    capture = read_capture(path)
+    assert (capture.counters.skipped, capture.counters.gaps) == (1, 0)
+    assert capture.counters.skipped_at[0][0] == 2
+    assert list(capture.events["kind"]) == [CLEAR, LEVEL, LEVEL, LEVEL, LEVEL]
 
 
 def test_a_capture_without_a_snapshot_is_an_error(tmp_path) -> None:

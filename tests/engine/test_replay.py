@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from commands import REPLAY_FORMATS
+from engine.feeds.tape import FORMATS
 from engine.replay import replay
 from metrics.errors import DeskvigilError
 from tests.engine.venue import recorded
@@ -104,7 +106,7 @@ def test_a_paced_replay_takes_the_recorded_time_over_the_speed(tmp_path) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"format": "itch"}, "unknown format 'itch': expected lobster, binance, orders"),
+        ({"format": "tea-leaves"}, "unknown format 'tea-leaves': expected lobster, .*orders"),
         ({"format": "lobster", "fills_out": "x.csv"}, "orders only"),
         ({"format": "orders", "speed": 0.0}, "speed 0.0"),
     ],
@@ -114,9 +116,13 @@ def test_what_cannot_be_done_is_said(tmp_path, arguments, expected) -> None:
         replay(path=tmp_path / "any", **arguments)
 
 
-@pytest.mark.parametrize("format", ["lobster", "binance", "orders"])
+@pytest.mark.parametrize("format", [format.name for format in FORMATS])
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path, format) -> None:
     path = tmp_path / "foreign.txt"
     path.write_text("nothing of the kind\n")
     with pytest.raises(DeskvigilError, match=r"foreign\.txt"):
         replay(format, path)
+
+
+def test_the_command_line_takes_every_format_there_is() -> None:
+    assert {format.name for format in FORMATS} <= set(REPLAY_FORMATS)
