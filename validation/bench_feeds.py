@@ -50,7 +50,9 @@ def itch_flow(orders: int, stocks: int, seed: int = 1) -> ByteArray:
     rank = 4 * ref
 
     def of(kind: str, chosen: ByteArray | slice, t_ns: np.ndarray, **columns: np.ndarray) -> Batch:  # type: ignore[type-arg]
-        return batch(kind, t_ns[chosen], rank[chosen], stock_locate=locate[chosen], **{k: v[chosen] for k, v in columns.items()})
+        return batch(
+            kind, t_ns[chosen], rank[chosen], stock_locate=locate[chosen], **{k: v[chosen] for k, v in columns.items()}
+        )
 
     data, _ = merge([
         of("A", slice(None), born, order_reference=ref, side=side, shares=shares, stock=stock, price=price),
@@ -85,7 +87,16 @@ def _itch(say: Callable[[str], None]) -> list[Figure]:
             Figure(benchmark=NAME, what=what, value=file.messages / spent / 1e6, unit="M messages/s", peer=PEERS_ITCH),
         ]  # fmt: skip
         faults = reader.parsed().skipped + sum(reader.parsed().contradictions.values())
-        figures.append(Figure(benchmark=NAME, what="ITCH, messages that were not understood", value=faults, unit="messages", decimals=0, limit=0))
+        figures.append(
+            Figure(
+                benchmark=NAME,
+                what="ITCH, messages that were not understood",
+                value=faults,
+                unit="messages",
+                decimals=0,
+                limit=0,
+            )
+        )
 
     def look() -> float:
         began = time.perf_counter()
@@ -93,7 +104,9 @@ def _itch(say: Callable[[str], None]) -> list[Figure]:
         return time.perf_counter() - began
 
     spent = _median_s(look)
-    figures.append(Figure(benchmark=NAME, what="ITCH, the look over all messages", value=len(file.data) / spent / 1e9, unit="GB/s"))
+    figures.append(
+        Figure(benchmark=NAME, what="ITCH, the look over all messages", value=len(file.data) / spent / 1e9, unit="GB/s")
+    )
     return figures
 
 

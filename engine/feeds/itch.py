@@ -24,6 +24,7 @@ from engine.feeds import itchparse as p
 from engine.feeds.files import MAX_BYTES, read_limited, read_start, read_unpacked
 from engine.feeds.itchpackets import Unwrapped, is_pcap, unwrap_pcap
 from engine.feeds.itchtable import MESSAGES
+from engine.feeds.ordertable import renew
 from engine.feeds.scan import ByteArray
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
@@ -152,7 +153,9 @@ def read_itch(path: Path) -> ItchFile:
             part = content if isinstance(content, np.ndarray) else np.frombuffer(content, dtype=np.uint8)
         parts.append(part)
         size += len(part)
-    return survey_itch(path.name, parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.uint8)]), tuple(packets))
+    return survey_itch(
+        path.name, parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.uint8)]), tuple(packets)
+    )
 
 
 def survey_itch(name: str, data: ByteArray, packets: tuple[tuple[int, Unwrapped], ...] = ()) -> ItchFile:
@@ -209,7 +212,7 @@ class ItchReader:
                 yield self._out[:written]
             if status == p.TABLE_FULL:
                 began = time.perf_counter()
-                self._words = p.renew(self._words)
+                self._words = renew(self._words)
                 self.seconds += time.perf_counter() - began
 
     def parsed(self) -> Parsed:

@@ -84,9 +84,7 @@ def _session(data: ByteArray, at: int, sessions: IntArray, state: IntArray) -> i
 
 
 @kernel
-def unwrap(
-    data: ByteArray, big: bool, sessions: IntArray, out: ByteArray, origins: IntArray, state: IntArray
-) -> None:
+def unwrap(data: ByteArray, big: bool, sessions: IntArray, out: ByteArray, origins: IntArray, state: IntArray) -> None:
     """Copy the messages of all packets to `out`, as long as `data`; origins: one row a packet, see `Unwrapped`."""
     at = FILE_HEADER
     while at < len(data):

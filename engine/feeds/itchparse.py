@@ -18,9 +18,9 @@ import numpy as np
 
 from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, MAX_VENUE_ID, REDUCE, REST_ONLY, RESUME, EventArray
 from engine.feeds.itchtable import MESSAGES
+from engine.feeds.ordertable import CAPACITY, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, USED, find_order
 from engine.feeds.scan import ByteArray
 from engine.jit import inline_kernel, kernel
-from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
 LENGTHS: Final = np.zeros(256, dtype=np.int64)
@@ -31,20 +31,15 @@ A, B, C, D, E, F, H, P, Q, R, S, U, X = (ord(letter) for letter in "ABCDEFHPQRSU
 OPERATIONAL: Final = ord("h")
 TRADING, NO = ord("T"), ord("N")
 LOCATES: Final = 1 << 16
-MAX_ORDERS: Final = 1 << 24
 NON_PRINTABLE: Final = 128  # flag of an EXECUTE: the print comes with a cross, so volume must not count it
 
 # Header.
-AT: Final = 0  # position of the next message
-LATEST_NS: Final = 1  # time of the last event
-WRITTEN: Final = 2  # events of the last call
-MESSAGES_READ: Final = 3
-LATE: Final = 4  # messages with a time before the one above
-USED: Final = 5  # rows of the table in use, by living orders and by gone ones
-ENDS: Final = 6  # marks of a session's end
-CAPACITY: Final = 7  # rows of the table, a power of two
-ORDERS: Final = 8  # offsets of the parts
-TICKS: Final = 9
+AT: Final = 3  # position of the next message; the words before are the order table's
+LATEST_NS: Final = 4  # time of the last event
+WRITTEN: Final = 5  # events of the last call
+MESSAGES_READ: Final = 6
+LATE: Final = 7  # messages with a time before the one above
+ENDS: Final = 8  # marks of a session's end
 CROSSES, BROKEN, SKIPPED_AT = 10, 11, 12  # cross trades with shares, broken trades, rows of `skips` in use
 UNKNOWN_TYPE, WRONG_LENGTH, TRUNCATED, BAD_VALUE = range(16, 20)  # why a message was skipped
 UNKNOWN_ORDER, DUPLICATE_ORDER, TOO_MUCH = range(20, 23)  # what contradicts the messages before
@@ -62,12 +57,8 @@ SKIPS_KEPT: Final = 64
 INSTRUMENTS: Final = SKIPS + 2 * SKIPS_KEPT
 INSTRUMENT_WORDS: Final = 2  # tick in 1e-4 dollars, why it is halted
 HALTED_BY_STATE, HALTED_BY_MARKET = 1, 2
-# A row of the table: reference number (0: empty), 2 * instrument + (0 bid, 1 ask), shares left (0: gone), price in ticks.
-REF, TAG, LEFT, PRICE = range(4)
-ROW_WORDS: Final = 4
 
 DONE, OUT_FULL, TABLE_FULL = 0, 1, 2
-MAX_SKIP: Final = 1 << 20  # longer than any message
 
 
 def make_words(locates: IntArray, ticks: IntArray, capacity: int = 1 << 12) -> IntArray:
@@ -131,7 +122,7 @@ def survey(data: ByteArray, w: IntArray, busy: IntArray, steps: IntArray, symbol
         w[COUNTS + kind] += 1
         w[MESSAGES_READ] += 1
         price = np.int64(0)
-        if kind == A or kind == F:
+        if kind in (A, F):
             busy[locate] += 1
             price = _be4(data, start + 32)
             if symbols[locate] == 0:
@@ -141,7 +132,7 @@ def survey(data: ByteArray, w: IntArray, busy: IntArray, steps: IntArray, symbol
             price = _be4(data, start + 31)
         elif kind == R:
             symbols[locate] = _be8(data, start + 11)
-        elif kind == E or kind == C or kind == X or kind == D or kind == P or kind == H or kind == OPERATIONAL:
+        elif kind in (E, C, X, D, P, H, OPERATIONAL):
             busy[locate] += 1
         if price > 0:
             step = steps[locate]
@@ -149,58 +140,6 @@ def survey(data: ByteArray, w: IntArray, busy: IntArray, steps: IntArray, symbol
                 while price != 0:
                     step, price = price, step % price
                 steps[locate] = step
-
-
-@inline_kernel
-def _home(w: IntArray, ref: int) -> int:
-    """Row in which an order would lie if no other were in its way.
-
-    Numbers that follow each other lie beside each other, since orders of one time are spoken of together; where a
-    stretch of them lies is scattered, so that no step between the numbers in use fills one place.
-    """
-    stretch = np.uint64(ref >> 5) * np.uint64(0x9E3779B97F4A7C15)
-    return (np.int64(stretch >> np.uint64(32)) * 32 + (ref & 31)) & (w[CAPACITY] - 1)
-
-
-@inline_kernel
-def _find(w: IntArray, ref: int) -> int:
-    """Offset of an order's row, or of the empty one where it belongs."""
-    mask, row = w[CAPACITY] - 1, _home(w, ref)
-    while w[w[ORDERS] + row * ROW_WORDS] != ref and w[w[ORDERS] + row * ROW_WORDS] != 0:
-        row = (row + 1) & mask
-    return w[ORDERS] + row * ROW_WORDS
-
-
-@kernel
-def rehash(old: IntArray, new: IntArray) -> None:
-    """Bring the header and the living orders of `old` into `new`, whose table is empty."""
-    capacity = new[CAPACITY]
-    for k in range(old[ORDERS]):
-        new[k] = old[k]
-    new[CAPACITY], new[USED] = capacity, 0
-    for row in range(old[CAPACITY]):
-        at = old[ORDERS] + row * ROW_WORDS
-        if old[at + LEFT] > 0:
-            to = _find(new, old[at])
-            for k in range(ROW_WORDS):
-                new[to + k] = old[at + k]
-            new[USED] += 1
-
-
-def renew(w: IntArray) -> IntArray:
-    """Words to go on with after TABLE_FULL: without the orders that are gone, and larger if the living ones need it.
-
-    DeskvigilError where more than MAX_ORDERS live.
-    """
-    capacity, first = int(w[CAPACITY]), int(w[ORDERS])
-    living = int(np.count_nonzero(w[first + LEFT :: ROW_WORDS]))
-    if living > MAX_ORDERS:
-        raise DeskvigilError(f"ITCH: more than {MAX_ORDERS} orders rest at a time")
-    larger = capacity if 8 * living < capacity else 4 * capacity
-    new = np.zeros(first + larger * ROW_WORDS, dtype=np.int64)
-    new[CAPACITY], new[ORDERS] = larger, first
-    rehash(w, new)
-    return new
 
 
 @inline_kernel
@@ -276,7 +215,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             t_ns = now
 
         new_ref, new_side, qty, ticks = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        if kind == E or kind == C or kind == X or kind == D or kind == U:
+        if kind in (E, C, X, D, U):
             ref = _be8(data, start + 11)
             if kind == U:
                 new_ref, qty, price = _be8(data, start + 19), _be4(data, start + 27), _be4(data, start + 31)
@@ -289,15 +228,15 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             if not (sound and _is_order(ref, 1, 1)):
                 _skip(w, here, BAD_VALUE)
                 continue
-            row = _find(w, ref)
-            if w[row + LEFT] == 0 or w[row + TAG] >> 1 != i:
+            row = find_order(w, ref, i)
+            if w[row + LEFT] == 0:
                 w[UNKNOWN_ORDER] += 1
                 continue
             left, side = w[row + LEFT], 1 - 2 * (w[row + TAG] & 1)
-            taken = left if kind == D or kind == U else min(qty, left)
+            taken = left if kind in (D, U) else min(qty, left)
             w[TOO_MUCH] += (qty > left) & ((kind == E) | (kind == C) | (kind == X))
             at_price, flags, what = w[row + PRICE], 0, CANCEL
-            if kind == E or kind == C:
+            if kind in (E, C):
                 what = EXECUTE
                 if kind == C:
                     at_price = max(price // tick, 1)
@@ -310,7 +249,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             if kind != U:
                 continue
             new_side = side
-        elif kind == A or kind == F:
+        elif kind in (A, F):
             new_ref, qty, price = _be8(data, start + 11), _be4(data, start + 20), _be4(data, start + 32)
             letter = data[start + 19]
             new_side = 1 - 2 * np.int64(letter == S)
@@ -320,7 +259,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
                 continue
         elif kind == P:
             letter, qty, price = data[start + 19], _be4(data, start + 20), _be4(data, start + 32)
-            if _is_order(1, qty, price) and (letter == B or letter == S):
+            if _is_order(1, qty, price) and (letter in (B, S)):
                 _write(out, written, t_ns, 0, price // tick, qty, i, HIDDEN, 1 if letter == B else -1, 0)
                 written += 1
             else:
@@ -334,7 +273,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             continue
 
         # A new order, by itself or in another's place.
-        row = _find(w, new_ref)
+        row = find_order(w, new_ref, i)
         if w[row + LEFT] != 0:
             w[DUPLICATE_ORDER] += 1
         else:

@@ -19,15 +19,12 @@ from engine.feeds.lobster import (
     ADD,
     CROSS_TRADE,
     DELETE,
-    DIRECTION,
     EXECUTION,
     HALT_MESSAGE,
     HIDDEN_EXECUTION,
     ID,
     PARTIAL_CANCEL,
-    PRICE,
     PRICE_UNIT_USD,
-    SIZE,
     TIME,
     TYPE,
     LobsterDay,
@@ -85,7 +82,9 @@ def batch(kind: str, t_ns: IntArray, rank: IntArray, **columns: Column) -> Batch
 def merge(batches: Sequence[Batch]) -> tuple[ByteArray, IntArray]:
     """One stream of all messages, by time and then by rank; also, for each message of it, its place among all batches'."""
     lengths = np.concatenate([np.full(len(part.rows), part.rows.shape[1], dtype=np.int64) for part in batches])
-    order = np.lexsort((np.concatenate([part.rank for part in batches]), np.concatenate([part.t_ns for part in batches])))
+    order = np.lexsort(
+        (np.concatenate([part.rank for part in batches]), np.concatenate([part.t_ns for part in batches]))
+    )
     starts = np.empty(len(order), dtype=np.int64)
     starts[order] = np.cumsum(lengths[order]) - lengths[order]
     data = np.empty(int(lengths.sum()), dtype=np.uint8)

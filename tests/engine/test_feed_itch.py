@@ -135,7 +135,9 @@ def test_every_recorded_message_is_whole_and_comes_back_from_its_fields(packets)
     assert [encode(decode(message)) for message in found] == found
 
 
-@pytest.mark.parametrize(("message", "expected"), BY_HAND, ids=lambda value: value.get("type") if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("message", "expected"), BY_HAND, ids=lambda value: value.get("type") if isinstance(value, dict) else ""
+)
 def test_what_no_recording_has_is_decoded_as_the_specification_says(message, expected) -> None:
     assert decode(message) == expected
     assert encode(expected) == message
@@ -223,10 +225,10 @@ def slow_events(messages, ticks: dict[int, int], place: dict[int, int]) -> tuple
 
     def enter(ref, i, side, qty, price) -> None:
         nonlocal wrong
-        if ref in orders:
+        if (i, ref) in orders:
             wrong += 1
         else:
-            orders[ref] = [i, side, qty, price]
+            orders[i, ref] = [i, side, qty, price]
             events.append((latest, ref, price, qty, i, LIMIT, side, REST_ONLY))
 
     for m in messages:
@@ -246,10 +248,10 @@ def slow_events(messages, ticks: dict[int, int], place: dict[int, int]) -> tuple
             if ref < 1 or new < 1 or qty < 1 or price < 1 or (kind == "U" and price % tick):
                 skipped += 1
                 continue
-            if ref not in orders or orders[ref][0] != i:
+            if (i, ref) not in orders:
                 wrong += 1
                 continue
-            order = orders[ref]
+            order = orders[i, ref]
             taken = order[2] if kind in "DU" else min(qty, order[2])
             wrong += kind in "ECX" and qty > order[2]
             at, flags = order[3], 0
@@ -259,7 +261,7 @@ def slow_events(messages, ticks: dict[int, int], place: dict[int, int]) -> tuple
             events.append((latest, ref, at, taken, i, what, order[1], flags))
             order[2] -= taken
             if order[2] == 0:
-                del orders[ref]
+                del orders[i, ref]
             if kind == "U":
                 enter(new, i, order[1], qty, price // tick)
         elif kind == "P":
@@ -294,7 +296,9 @@ def test_the_fast_parser_gives_what_the_table_and_a_dictionary_give(rows, instru
         return
     file, reader, events = fast_events(b"".join(frame(encode(m)) for m in messages), instruments)
     place = {int(locate): i for i, locate in enumerate(file.locates[:instruments])}
-    expected, skipped, wrong = slow_events(messages, dict(zip(map(int, file.locates), map(int, file.ticks), strict=True)), place)
+    expected, skipped, wrong = slow_events(
+        messages, dict(zip(map(int, file.locates), map(int, file.ticks), strict=True)), place
+    )
     assert events == expected
     parsed = reader.parsed()
     assert (parsed.skipped, sum(parsed.contradictions.values())) == (skipped, wrong)
@@ -330,7 +334,13 @@ def test_more_living_orders_than_the_first_table_holds_are_all_followed() -> Non
 
 
 def test_what_is_malformed_is_skipped_with_its_position_and_the_rest_is_read() -> None:
-    bad = [b"\x00\x03zzz", b"\x00\x05D1234", frame(b""), frame(encode(head("D", 1, 0, 5) | {"order_reference": 0})), b"\x00\x24A123"]
+    bad = [
+        b"\x00\x03zzz",
+        b"\x00\x05D1234",
+        frame(b""),
+        frame(encode(head("D", 1, 0, 5) | {"order_reference": 0})),
+        b"\x00\x24A123",
+    ]
     data = add(1) + bad[0] + add(2) + bad[1] + bad[2] + bad[3] + add(3) + bad[4]
     _, reader, events = fast_events(data, 1)
     assert [event[1] for event in events] == [1, 2, 3]
@@ -368,7 +378,9 @@ def test_members_of_an_archive_follow_each_other(tmp_path) -> None:
     assert read_itch(path).messages == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x00", b"\x0a\x0d\x0d\x0aabc", b"\xd4\xc3\xb2\xa1" + b"\x00" * 20])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x00", b"\x0a\x0d\x0d\x0aabc", b"\xd4\xc3\xb2\xa1" + b"\x00" * 20]
+)
 def test_a_file_without_a_message_is_refused_by_name(tmp_path, content) -> None:
     path = tmp_path / "foreign.bin"
     path.write_bytes(content)
@@ -380,9 +392,16 @@ def test_a_file_without_a_message_is_refused_by_name(tmp_path, content) -> None:
 
 
 def packet(session: bytes, sequence: int, messages: list[bytes], tags: bytes = b"", count: int | None = None) -> bytes:
-    mold = session.ljust(10) + struct.pack(">QH", sequence, len(messages) if count is None else count) + b"".join(map(frame, messages))
+    mold = (
+        session.ljust(10)
+        + struct.pack(">QH", sequence, len(messages) if count is None else count)
+        + b"".join(map(frame, messages))
+    )
     udp = struct.pack(">HHHH", 1, 2, 8 + len(mold), 0) + mold
-    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, b"\x0a\x00\x00\x01", b"\xef\x00\x00\x01") + udp
+    ip = (
+        struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, b"\x0a\x00\x00\x01", b"\xef\x00\x00\x01")
+        + udp
+    )
     return b"\x01" * 12 + tags + b"\x08\x00" + ip
 
 
@@ -453,7 +472,9 @@ def test_random_bytes_neither_crash_nor_hang(data) -> None:
 
 
 @settings(max_examples=150)
-@given(rows=flow, flips=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 255)), max_size=6), cut=st.integers(0, 40))
+@given(
+    rows=flow, flips=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 255)), max_size=6), cut=st.integers(0, 40)
+)
 def test_flipped_and_missing_bytes_neither_crash_nor_hang(rows, flips, cut) -> None:
     messages = [encode(m) for m in stream(rows)]
     for data in (b"".join(map(frame, messages)), capture([packet(b"S", 1, messages)])):
@@ -477,5 +498,3 @@ def test_the_same_parser_with_checked_bounds_reads_nothing_outside(rows, noise) 
     w = itchparse.make_words(np.array([1, 2]), np.array([100, 50]), capacity=256)
     out = empty_events(256)
     assert itchparse.parse.py_func(data, w, out) in (itchparse.DONE, itchparse.OUT_FULL, itchparse.TABLE_FULL)
-
-

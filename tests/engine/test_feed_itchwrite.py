@@ -71,7 +71,10 @@ def test_any_day_of_a_venue_comes_back(tmp_path, levels, seed, before) -> None:
 
 def test_several_stocks_are_told_apart_again(tmp_path) -> None:
     days = [read_lobster(recorded(2, seed).write(tmp_path)) for seed in (1, 2, 3)]
-    named = [dataclasses.replace(day, instrument=dataclasses.replace(day.instrument, symbol=f"S{k}")) for k, day in enumerate(days)]
+    named = [
+        dataclasses.replace(day, instrument=dataclasses.replace(day.instrument, symbol=f"S{k}"))
+        for k, day in enumerate(days)
+    ]
     reader = ItchReader(survey_itch("three", write_itch(named).data), 3)
     events = np.concatenate([block.copy() for block in reader.blocks()])
     assert reader.parsed().contradictions == {}
