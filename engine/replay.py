@@ -18,6 +18,8 @@ import numpy as np
 from engine.book import apply_all, make_books
 from engine.events import TRADE, EventArray, Tape, empty_events, empty_fills
 from engine.feeds.binance import capture_tape, check_capture, read_capture
+from engine.feeds.dbn import dbn_tape, replay_dbn
+from engine.feeds.itch import itch_tape, replay_itch
 from engine.feeds.lobster import read_lobster
 from engine.feeds.lobsterflow import flow_tape
 from engine.feeds.orders import match_orders, orders_tape, read_orders
@@ -53,7 +55,7 @@ class Result:
 def replay(
     format: str, path: Path, *, fills_out: Path | None = None, speed: float | None = None, verify: bool = False
 ) -> dict[str, Any]:
-    """Replay one recording; format: lobster, binance or orders.
+    """Replay one recording; format: lobster, itch, dbn, binance or orders.
 
     fills_out: where to write the fills as CSV (orders only). speed: recorded seconds per second, None for
     as fast as it goes. The comparison with the venue's own figures is always made; `verify` is for the
@@ -63,6 +65,8 @@ def replay(
         "lobster": _replay_lobster,
         "binance": _replay_binance,
         "orders": _replay_orders,
+        "itch": _replay_itch,
+        "dbn": _replay_dbn,
     }
     if format not in formats:
         raise DeskvigilError(f"unknown format {format!r}: expected {', '.join(formats)}")
@@ -115,9 +119,25 @@ def _replay_orders(path: Path, speed: float | None, fills_out: Path | None) -> R
     return Result(events=len(orders.events), seconds=seconds, fills=len(fills.row), fills_crc32=fills.crc32())
 
 
+def _replay_itch(path: Path, speed: float | None, _: Path | None) -> Result:
+    result = Result(**dataclasses.asdict(replay_itch(path)))
+    result.seconds = result.seconds if speed is None else _paced(itch_tape(path), speed)
+    return result
+
+
+def _replay_dbn(path: Path, speed: float | None, _: Path | None) -> Result:
+    found = dataclasses.asdict(replay_dbn(path))
+    result = Result(**{field.name: found[field.name] for field in dataclasses.fields(Result) if field.name in found})
+    result.seconds = result.seconds if speed is None else _paced(dbn_tape(path), speed)
+    return result
+
+
 def _paced(tape: Tape, speed: float) -> float:
     """Apply a tape at `speed` times its recorded pace; returns the seconds that took."""
-    books, no_fills = make_books(1, max_orders=PACED_ORDERS, level_book=tape.level_book), empty_fills(0)
+    books, no_fills = (
+        make_books(len(tape.instruments), max_orders=PACED_ORDERS, level_book=tape.level_book),
+        empty_fills(0),
+    )
     events: EventArray = tape.events
     times = events["t_ns"]
     started, at = time.perf_counter(), 0

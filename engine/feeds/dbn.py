@@ -64,49 +64,50 @@ class DbnFile:
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
-        return tuple(Instrument(symbol, int(tick) * PRICE_UNIT) for symbol, tick in zip(self.symbols, self.ticks, strict=True))
+        return tuple(
+            Instrument(symbol, int(tick) * PRICE_UNIT) for symbol, tick in zip(self.symbols, self.ticks, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Parsed:
     """How a parse ended. skipped: malformed records; contradictions: by what does not fit the records before; trades: T
-    records, sideless of them without an aggressor; late: records with a time before the one above."""
+    records, sideless of them without an aggressor; unseen_fills and unseen_lots: fills of orders that were never shown; late:
+    records with a time before the one above."""
 
     skipped: int
     contradictions: dict[str, int]
     trades: int
     sideless: int
+    unseen_fills: int
+    unseen_lots: int
     late: int
     where: tuple[str, ...]
 
 
-def is_dbn(path: Path) -> bool:
-    """Whether a file is one of ours by its first bytes. DeskvigilError where it cannot be read."""
-    start = read_start(path, PREFIX)
-    if start.startswith(ZSTD_MAGIC):
-        start = bytes(_unpack(path, PREFIX)[:PREFIX])
-    return start.startswith(MAGIC)
+def is_dbn(start: bytes) -> bool:
+    """Whether a file that starts so is one of ours; every .zst is taken to be, and read or refused then."""
+    return start.startswith((MAGIC, ZSTD_MAGIC))
 
 
-def _unpack(path: Path, size: int = MAX_BYTES) -> ByteArray:
-    """What a .zst file holds, at most `size` bytes; what follows a cut in it is zeros, which are no record.
+def _unpack(path: Path) -> ByteArray:
+    """What a .zst file holds; what follows a cut in it is zeros, which are no record.
 
-    DeskvigilError where there is more than `size` when that is the limit for a whole file.
+    DeskvigilError where it is damaged from its start, or holds more than MAX_BYTES.
     """
     try:
         packed = path.read_bytes()
     except OSError as error:
         raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
-    room = np.zeros(min(size, MAX_UNPACKING * len(packed) + (1 << 16)), dtype=np.uint8)
+    room = np.zeros(min(MAX_BYTES, MAX_UNPACKING * len(packed) + (1 << 16)), dtype=np.uint8)  # pages come when written
     try:
         return room[: cramjam.zstd.decompress_into(packed, room)]
-    except Exception as error:
-        if not room[:PREFIX].any():
-            raise DeskvigilError(f"{path.name} is damaged: {error}") from error
-        if size == MAX_BYTES and room[-1]:
-            raise DeskvigilError(f"{path.name} unpacks to more than {len(room) >> 20} MiB") from error
-        if size == MAX_BYTES:
-            log.warning("%s is damaged: %s", path.name, error)
+    except Exception as error:  # the package's own and OSError
+        if room[-1] or not room[:PREFIX].any():
+            raise DeskvigilError(
+                f"{path.name} is damaged, or unpacks to more than {len(room) >> 20} MiB: {error}"
+            ) from error
+        log.warning("%s is damaged: %s", path.name, error)
         return room
 
 
@@ -131,7 +132,9 @@ def records_of(name: str, data: ByteArray, instruments: int = INSTRUMENTS) -> Db
     by_order = bool((kinds == p.MBO).any())
     used = (kinds == p.MBO) if by_order else (kinds == p.MBP_1) | (kinds == p.MBP_10)
     if not used.any():
-        raise DeskvigilError(f"{name}: expected MBO, MBP-1 or MBP-10 records, found none among {int(w[p.COUNTS : p.SKIPS].sum())}")
+        raise DeskvigilError(
+            f"{name}: expected MBO, MBP-1 or MBP-10 records, found none among {int(w[p.COUNTS : p.SKIPS].sum())}"
+        )
     where = where[used | (kinds == p.STATUS)]
     used = used[used | (kinds == p.STATUS)]
     keys, index, activity = np.unique(where[:, p.KEY], return_inverse=True, return_counts=True)
@@ -185,10 +188,13 @@ def _names(metadata: Any, data: ByteArray, mapped: IntArray, keys: IntArray) -> 
     for at, key in mapped[:MAX_MAPPINGS]:
         record = bytes(data[int(at) : int(at) + 4 * int(data[int(at)])])
         old = len(record) < 160  # version 1 has names of 22 bytes, without their kind before them
-        names[str(int(key) & 0xFFFFFFFF)] = (record[38:60] if old else record[89:160]).split(BLANK)[0].decode("ascii", "replace")
+        names[str(int(key) & 0xFFFFFFFF)] = (
+            (record[38:60] if old else record[89:160]).split(BLANK)[0].decode("ascii", "replace")
+        )
     plain = [names.get(str(int(key) & 0xFFFFFFFF)) or str(int(key) & 0xFFFFFFFF) for key in keys]
     return tuple(
-        symbol if plain.count(symbol) == 1 else f"{symbol}.{int(key) >> 32}" for symbol, key in zip(plain, keys, strict=True)
+        symbol if plain.count(symbol) == 1 else f"{symbol}.{int(key) >> 32}"
+        for symbol, key in zip(plain, keys, strict=True)
     )
 
 
@@ -225,7 +231,7 @@ class DbnReader:
         return Parsed(
             self._file.skipped + sum(int(w[k]) for k in p.SKIP_NAMES),
             {name: int(w[k]) for k, name in p.CONTRADICTION_NAMES.items() if w[k]},
-            int(w[p.TRADES]), int(w[p.SIDELESS]), int(w[p.LATE]), self._file.skips + _skips(w),
+            int(w[p.TRADES]), int(w[p.SIDELESS]), int(w[p.UNSEEN_FILLS]), int(w[p.UNSEEN_LOTS]), int(w[p.LATE]), self._file.skips + _skips(w),
         )  # fmt: skip
 
 
@@ -265,16 +271,17 @@ def dbn_tape(path: Path) -> Tape:
 
 @dataclass(frozen=True, slots=True)
 class DbnReplay:
-    """What a replay through the books found. events: records; rows: ends of a venue's event at which a book was looked at;
+    """What a replay through the books found; the first names are those of `engine.replay.Result`. events: records;
+    book_rows_checked: ends of a venue's event at which a book was looked at;
     mismatches: crossed books outside the pre-open, best prices and sizes unlike a record's, records that contradict those before,
-    and refused events; crossed_pre_open, crossed_open: spans of crossed books by phase; negative: levels below 0."""
+    and refused events; crossed_pre_open, crossed_open: spans of crossed books by phase."""
 
     events: int
     seconds: float
     fills: int
-    rows: int
+    book_rows_checked: int
     mismatches: int
-    skipped: int
+    skipped_lines: int
     crossed_pre_open: int
     crossed_open: int
     contradictions: dict[str, int]
@@ -284,7 +291,9 @@ FILLS, WRONG, SPANS, SPANS_OPEN, FOUND_WORDS = range(5)
 
 
 @kernel
-def check(books: Books, events: EventArray, marks: IntArray, by_order: bool, crossed: IntArray, found: IntArray) -> None:
+def check(
+    books: Books, events: EventArray, marks: IntArray, by_order: bool, crossed: IntArray, found: IntArray
+) -> None:
     """Apply a block and look at the books at each mark: by order, whether they cross; by level, whether the best prices and
     sizes are the record's. crossed int64 (instruments,): whether each crosses now; found int64 (FOUND_WORDS,)."""
     at = 0
@@ -322,10 +331,15 @@ def replay_dbn(path: Path) -> DbnReplay:
     """Parse a file, apply its events to books and look at these at the end of each of the venue's events."""
     file = read_dbn(path)
     reader = DbnReader(file)
+    for warm in DbnReader(file, p.LEVEL_EVENTS).blocks():  # compiles, unmeasured
+        del warm
+        break
     n = len(file.symbols)
     books = make_books(n, max_orders=REPLAY_ORDERS, level_book=not file.by_order)
     crossed, found = np.zeros(n, dtype=np.int64), np.zeros(FOUND_WORDS, dtype=np.int64)
-    check(books, empty_events(0), np.zeros((0, p.MARK_COLUMNS), dtype=np.int64), file.by_order, crossed, found)  # compiles
+    check(
+        books, empty_events(0), np.zeros((0, p.MARK_COLUMNS), dtype=np.int64), file.by_order, crossed, found
+    )  # compiles
     rows, seconds = 0, 0.0
     for events, marks in reader.blocks():
         began = time.perf_counter()

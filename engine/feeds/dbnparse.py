@@ -3,7 +3,7 @@
 `walk` goes through the records once and says where those of use lie; `parse_orders` and `parse_levels` make the
 events of the chosen instruments. In market-by-order data a fill (F) changes no book: the cancel or modification
 of the same order that comes with it does. So a fill is remembered with its order, and what that record takes off
-becomes an EXECUTE as far as it was filled: one reduction, once.
+becomes an EXECUTE as far as it was filled: one reduction, once. What was filled beyond what was shown is HIDDEN.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from engine.events import (
     CLEAR,
     EXECUTE,
     HALT,
+    HIDDEN,
     LEVEL,
     LIMIT,
     MAX_VENUE_ID,
@@ -37,7 +38,19 @@ MBO_UNITS, STATUS_UNITS, LEVELS_UNITS, LEVEL_UNITS = 14, 10, 12, 8
 F_LAST, F_TOB, F_SNAPSHOT, F_MBP, F_BAD_TS_RECV = 128, 64, 32, 16, 8
 A, B, C, F, M, N, R, T = (ord(letter) for letter in "ABCFMNRT")
 TRADING_STATUS: Final = 7
-STATUS_STOPS: Final = (1, 2, 3, 4, 5, 8, 9, 10, 12, 13, 15)  # pre-open to rotation, halt, pause, suspend, close, unavailable
+STATUS_STOPS: Final = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+    9,
+    10,
+    12,
+    13,
+    15,
+)  # pre-open to rotation, halt, pause, suspend, close, unavailable
 UNDEFINED: Final = (1 << 63) - 1
 MAX_LEVELS: Final = 10
 MAX_FILLED: Final = (1 << 31) - 1
@@ -51,15 +64,16 @@ LATE: Final = 7
 TRADES: Final = 8  # T records
 SIDELESS: Final = 9  # trades without an aggressor's side, as in auctions
 SKIPPED_AT: Final = 10
+UNSEEN_FILLS: Final = 20  # fills of orders that were never shown, and their lots
+UNSEEN_LOTS: Final = 21
 WRONG_LENGTH, TRUNCATED, BAD_VALUE, AGGREGATED = range(12, 16)  # why a record was skipped
-UNKNOWN_ORDER, DUPLICATE_ORDER, TOO_MUCH, UNCLAIMED = range(16, 20)  # what contradicts the records before
+UNKNOWN_ORDER, DUPLICATE_ORDER, TOO_MUCH = range(16, 19)  # what contradicts the records before
 SKIP_NAMES: Final = {
     WRONG_LENGTH: "wrong length", TRUNCATED: "cut short", BAD_VALUE: "impossible value",
     AGGREGATED: "aggregated level among orders",
 }  # fmt: skip
 CONTRADICTION_NAMES: Final = {
     UNKNOWN_ORDER: "unknown order", DUPLICATE_ORDER: "order id used twice", TOO_MUCH: "more lots than the order has",
-    UNCLAIMED: "fill without its reduction",
 }  # fmt: skip
 COUNTS: Final = 32  # records by type
 SKIPS: Final = COUNTS + 256  # position and reason of the first skipped records
@@ -76,7 +90,7 @@ OFFSET, KEY = 0, 1  # columns of `where`
 # in price levels the best bid, its size, best ask, its size.
 MARK_EVENTS, MARK_INSTRUMENT, MARK_PHASE, MARK_BID = range(4)
 MARK_COLUMNS: Final = 7
-ORDER_EVENTS, LEVEL_EVENTS = 3, 4 * MAX_LEVELS + 3  # that one record gives at most
+ORDER_EVENTS, LEVEL_EVENTS = 4, 4 * MAX_LEVELS + 3  # that one record gives at most
 
 
 def make_words(ticks: IntArray, capacity: int = 1 << 12) -> IntArray:
@@ -276,10 +290,11 @@ def parse_orders(
                 filled = w[order + TAG] >> 32
                 rests = 2 * i + (0 if letter == B else 1)
                 if action == F:
-                    if left == 0:
-                        w[UNKNOWN_ORDER] += 1
+                    if left == 0:  # an order that was never shown, as stops in an auction
+                        w[UNSEEN_FILLS] += 1
+                        w[UNSEEN_LOTS] += size
                     else:
-                        both = min(min(filled + size, left), MAX_FILLED)
+                        both = min(filled + size, MAX_FILLED)
                         w[order + TAG] = (w[order + TAG] & TAG_MASK) | (both << 32)
                 elif action == A and left > 0:
                     w[DUPLICATE_ORDER] += 1
@@ -294,12 +309,14 @@ def parse_orders(
                     goes = min(size, left) if action == C else left - min(size, left)
                     # A modification that leaves what it was, or more, showed more of an order after its fill.
                     executed = min(filled, goes) if action == C else min(filled, left)
-                    w[UNCLAIMED] += action == C and filled > size
                     if executed > 0:
                         _write(out, written, t_ns, ref, w[order + PRICE], executed, i, EXECUTE, stays, 0)
                         written += 1
                         left -= executed
                         goes = max(goes - executed, 0)
+                    if filled > executed:  # more than was shown of it
+                        _write(out, written, t_ns, 0, w[order + PRICE], filled - executed, i, HIDDEN, stays, 0)
+                        written += 1
                     loses_place = action == M and (ticks != w[order + PRICE] or size > left or stays != side)
                     if loses_place:
                         goes = left

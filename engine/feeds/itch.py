@@ -92,12 +92,8 @@ class Parsed:
     where: tuple[str, ...]
 
 
-def is_itch(path: Path) -> bool:
-    """Whether a file is one of ours by its first bytes. DeskvigilError where it cannot be read."""
-    return _is_itch_start(read_start(path, START_BYTES))
-
-
-def _is_itch_start(start: bytes) -> bool:
+def is_itch(start: bytes) -> bool:
+    """Whether a file that starts so, unpacked, is one of ours: 512 bytes tell most, a few do where it is short."""
     if is_pcap(start) or start[TAR_MAGIC_AT : TAR_MAGIC_AT + 5] == b"ustar":
         return True
     at = found = 0
@@ -267,15 +263,15 @@ def itch_tape(path: Path) -> Tape:
 
 @dataclass(frozen=True, slots=True)
 class ItchReplay:
-    """What a replay through the books found. events: messages; mismatches: messages that contradict those before them, and
-    events that the books refused; seconds: parsing and applying."""
+    """What a replay through the books found; the names are those of `engine.replay.Result`. events: messages; seconds: parsing
+    and applying; mismatches: messages that contradict those before them, and events that the books refused."""
 
     events: int
     seconds: float
     fills: int
     mismatches: int
     gaps: int
-    skipped: int
+    skipped_lines: int
 
 
 def replay_itch(path: Path, instruments: int = REPLAY_INSTRUMENTS) -> ItchReplay:
@@ -284,6 +280,7 @@ def replay_itch(path: Path, instruments: int = REPLAY_INSTRUMENTS) -> ItchReplay
     reader = ItchReader(file, instruments)
     books = make_books(max(len(reader.instruments), 1), max_orders=REPLAY_ORDERS)
     no_fills = empty_fills(0)
+    p.parse(file.data[:0], p.make_words(file.locates[:0], file.ticks[:0]), empty_events(2))  # compiles, unmeasured
     fills, seconds = 0, 0.0
     for block in reader.blocks():
         began = time.perf_counter()

@@ -18,6 +18,8 @@ from metrics.errors import DeskvigilError
         ("lobster/LOBSTER_SampleFile_AAPL_2012-06-21_1.zip", "lobster"),
         ("binance/usdm_btcusdt_20240808.gz", "binance"),
         ("orders/AMZN_2012-06-21.orders.csv.xz", "orders"),
+        ("itch_packets/omi_nasdaq_itch50_packets.tar.xz", "itch"),
+        ("cme_mbo/esh4-glbx-mdp3-20231225.mbo.dbn.zst", "dbn"),
     ],
 )
 def test_a_recording_is_recognised_whatever_its_name_is(marketdata, tmp_path, name, kind) -> None:

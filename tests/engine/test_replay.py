@@ -104,7 +104,7 @@ def test_a_paced_replay_takes_the_recorded_time_over_the_speed(tmp_path) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"format": "itch"}, "unknown format 'itch': expected lobster, binance, orders"),
+        ({"format": "fix"}, "unknown format 'fix': expected lobster, binance, orders, itch, dbn"),
         ({"format": "lobster", "fills_out": "x.csv"}, "orders only"),
         ({"format": "orders", "speed": 0.0}, "speed 0.0"),
     ],
@@ -114,7 +114,7 @@ def test_what_cannot_be_done_is_said(tmp_path, arguments, expected) -> None:
         replay(path=tmp_path / "any", **arguments)
 
 
-@pytest.mark.parametrize("format", ["lobster", "binance", "orders"])
+@pytest.mark.parametrize("format", ["lobster", "itch", "dbn", "binance", "orders"])
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path, format) -> None:
     path = tmp_path / "foreign.txt"
     path.write_text("nothing of the kind\n")
