@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.book import apply_all, counters, make_books
-from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, REDUCE, REST_ONLY, RESUME, empty_events, empty_fills
-from engine.feeds import itchparse
+from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, REDUCE, REST_ONLY, RESUME, empty_fills
 from engine.feeds.itch import ItchReader, is_itch, itch_tape, read_itch, replay_itch, survey_itch
 from engine.feeds.itchpackets import unwrap_pcap
 from engine.feeds.itchparse import NON_PRINTABLE
@@ -488,13 +487,3 @@ def test_flipped_and_missing_bytes_neither_crash_nor_hang(rows, flips, cut) -> N
         read_any(bytes(raw))
         with suppress(DeskvigilError):
             read_any(bytes(unwrap_pcap(bytes(raw), "x").data))
-
-
-@settings(max_examples=60)
-@given(rows=flow, noise=st.binary(max_size=50))
-def test_the_same_parser_with_checked_bounds_reads_nothing_outside(rows, noise) -> None:
-    """The kernels as plain Python over arrays: an index outside raises, where compiled code would read on."""
-    data = np.frombuffer(b"".join(frame(encode(m)) for m in stream(rows)) + noise, dtype=np.uint8)
-    w = itchparse.make_words(np.array([1, 2]), np.array([100, 50]), capacity=256)
-    out = empty_events(256)
-    assert itchparse.parse.py_func(data, w, out) in (itchparse.DONE, itchparse.OUT_FULL, itchparse.TABLE_FULL)
