@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from engine.feeds.itch import BLOCK_EVENTS, ItchReader, survey_itch
 from engine.feeds.itchwrite import Batch, batch, merge
-from engine.feeds.scan import ByteArray
+from engine.feeds.scan import ByteArray, read_table
 from validation.figure import Figure
 
 NAME = "feeds"
@@ -19,6 +21,7 @@ ROUNDS = 5
 ITCH_ORDERS = 3_000_000
 STOCKS = 200
 FEW = 8
+DBN_REPEATS = 10
 PEERS_ITCH = "itchcpp 3.8 M msg/s"
 
 
@@ -117,12 +120,89 @@ def _recorded(pattern: str) -> list[Path]:
 
 
 def _dbn(say: Callable[[str], None]) -> list[Figure]:
-    return []
+    """A recorded market-by-order file repeated, beside Databento's own decoder on the same bytes."""
+    from databento_dbn import DBNDecoder
+
+    from engine.feeds.dbn import MBO_RECORD, DbnReader, read_dbn, records_of
+
+    found = _recorded("*.mbo.dbn.zst")
+    if not found:
+        return []
+    path = max(found, key=lambda path: path.stat().st_size)
+    say(f"feeds: {path.name} {DBN_REPEATS} times ...")
+    one = read_dbn(path).data
+    start = 8 + int.from_bytes(bytes(one[4:8]), "little")
+    data = np.concatenate([one[:start], *[one[start:]] * DBN_REPEATS])
+    records = (len(data) - start) // MBO_RECORD
+
+    def ours() -> float:
+        began = time.perf_counter()
+        for _ in DbnReader(records_of("repeated", data)).blocks():
+            pass
+        return time.perf_counter() - began
+
+    raw = bytes(data)
+
+    def theirs() -> float:
+        decoder = DBNDecoder()
+        began = time.perf_counter()
+        decoder.write(raw)
+        decoder.decode()
+        return time.perf_counter() - began
+
+    what = "DBN market by order, bytes to events"
+    peer = f"databento-dbn, bytes to objects: {records / _median_s(theirs) / 1e6:.1f} M records/s here"
+    return [Figure(benchmark=NAME, what=what, value=records / _median_s(ours) / 1e6, unit="M records/s", peer=peer)]
 
 
 def _lobster(say: Callable[[str], None]) -> list[Figure]:
-    return []
+    found = _recorded("*LOBSTER*_5.zip")
+    if not found:
+        return []
+    say(f"feeds: CSV of {found[0].name} ...")
+    with zipfile.ZipFile(found[0]) as archive:
+        text = next(archive.read(name) for name in archive.namelist() if "_orderbook_" in name)
+    columns = text.split(b"\n")[0].count(b",") + 1
+    names = tuple(f"column {k + 1}" for k in range(columns))
+
+    def read() -> float:
+        began = time.perf_counter()
+        read_table(text, found[0].name, names, (0,) * columns)
+        return time.perf_counter() - began
+
+    rate = len(text) / _median_s(read) / 1e6
+    return [
+        Figure(
+            benchmark=NAME,
+            what="LOBSTER CSV, text to numbers",
+            value=rate,
+            unit="MB/s",
+            decimals=0,
+            limit=400,
+            at_most=False,
+        )
+    ]
 
 
 def _binance(say: Callable[[str], None]) -> list[Figure]:
-    return []
+    from engine.feeds.binance import read_capture
+
+    found = _recorded("usdm_*.gz")
+    if not found:
+        return []
+    say(f"feeds: {found[0].name} ...")
+    lines = gzip.decompress(found[0].read_bytes()).count(b"\n")
+
+    def read() -> float:
+        began = time.perf_counter()
+        read_capture(found[0])
+        return time.perf_counter() - began
+
+    return [
+        Figure(
+            benchmark=NAME,
+            what="Binance capture, packed JSON lines to events",
+            value=lines / _median_s(read) / 1e3,
+            unit="k lines/s",
+        )
+    ]

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MAGIC: Final = b"DBN"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+MBO_RECORD: Final = 4 * p.MBO_UNITS  # bytes
 PREFIX: Final = 8  # magic, version, length of the header that follows
 MAX_HEADER: Final = 64 << 20
 MAX_VERSION: Final = 3

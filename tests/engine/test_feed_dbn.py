@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from contextlib import suppress
+from types import SimpleNamespace
 
 import cramjam
 import databento_dbn
@@ -13,7 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.book import apply_all, counters, depth, is_halted, make_books
-from engine.events import CANCEL, CLEAR, EXECUTE, HALT, HIDDEN, LEVEL, LIMIT, REDUCE, RESUME, TRADE, empty_fills
+from engine.events import (
+    CANCEL,
+    CLEAR,
+    EXECUTE,
+    HALT,
+    HIDDEN,
+    LEVEL,
+    LIMIT,
+    REDUCE,
+    RESUME,
+    TRADE,
+    empty_events,
+    empty_fills,
+)
 from engine.feeds import dbnparse as p
 from engine.feeds.dbn import DbnReader, dbn_tape, read_dbn, records_of, replay_dbn
 from engine.feeds.tape import recognise
@@ -28,13 +42,18 @@ LAST, SNAPSHOT, BAD_TIME, UNDEFINED = 128, 32, 8, 2**63 - 1
 
 
 def header(schema: str = "mbo") -> bytes:
-    interval = {"start_date": datetime.date(2024, 1, 1), "end_date": datetime.date(2024, 1, 2)}
-    return bytes(databento_dbn.Metadata(
-        dataset="GLBX.MDP3", start=1, stype_in="raw_symbol", stype_out="instrument_id", schema=schema, symbols=["ESH4", "NQH4"],
-        partial=[], not_found=[], version=3,
-        mappings=[databento_dbn.SymbolMapping("ESH4", [databento_dbn.MappingInterval(symbol="7", **interval)]),
-                  databento_dbn.SymbolMapping("NQH4", [databento_dbn.MappingInterval(symbol="8", **interval)])],
-    ).encode())  # fmt: skip
+    span = {"start_date": datetime.date(2024, 1, 1), "end_date": datetime.date(2024, 1, 2)}
+    names = (("ESH4", "7"), ("NQH4", "8"))
+    mappings = [
+        SimpleNamespace(raw_symbol=symbol, intervals=[SimpleNamespace(symbol=number, **span)])
+        for symbol, number in names
+    ]
+    metadata = databento_dbn.Metadata(
+        dataset="GLBX.MDP3", start=1, stype_in=databento_dbn.SType.RAW_SYMBOL, stype_out=databento_dbn.SType.INSTRUMENT_ID,
+        schema=databento_dbn.Schema.MBO if schema == "mbo" else databento_dbn.Schema.MBP_1,
+        symbols=["ESH4", "NQH4"], partial=[], not_found=[], version=3, mappings=mappings,
+    )  # fmt: skip
+    return bytes(metadata.encode())
 
 
 def orders(rows, instrument: int = 7, publisher: int = 1) -> np.ndarray:
@@ -57,7 +76,9 @@ def parse(data: bytes, block: int = 64):
     file = records_of("test", np.frombuffer(data, dtype=np.uint8))
     reader = DbnReader(file, block)
     blocks = [(events.copy(), marks.copy()) for events, marks in reader.blocks()]
-    return file, reader.parsed(), np.concatenate([events for events, _ in blocks])
+    events = np.concatenate([empty_events(0), *(events for events, _ in blocks)])
+    events["price"] *= max(int(file.ticks[0]) // UNIT, 1)  # a file's tick is the step of the prices that are in it
+    return file, reader.parsed(), events
 
 
 def told(events) -> list[tuple[int, int, int, int]]:
@@ -209,7 +230,7 @@ def test_a_snapshot_starts_a_pre_open_that_ends_with_the_first_trade() -> None:
     ]  # fmt: skip
     data = header() + orders(rows).tobytes()
     _, parsed, events = parse(data)
-    assert [kind for kind, *_ in told(events) if kind in (CLEAR, HALT, RESUME)] == [CLEAR, HALT, RESUME, CLEAR, HALT]
+    assert [kind for kind, *_ in told(events) if kind in (CLEAR, HALT, RESUME)] == [HALT, CLEAR, RESUME, CLEAR, HALT]
     assert parsed.sideless == 1
 
 
@@ -381,12 +402,11 @@ def test_any_flow_leaves_the_levels_of_the_slow_book(rows) -> None:
         sound.append((action, ref, side, price, size, flags))
     if not sound:
         return
-    file, parsed, events = parse(header() + orders(sound).tobytes(), 64)
-    tick = int(file.ticks[0]) // UNIT if file.ticks[0] >= UNIT else 1
+    _, parsed, events = parse(header() + orders(sound).tobytes(), 64)
     books = make_books(1)
     apply_all(books, events[(events["kind"] != HALT) & (events["kind"] != RESUME)], empty_fills(0))
     for side in (1, -1):
-        assert [(price * tick, size) for price, size in levels_of(books, side)] == slow.levels(side)
+        assert [(price, size) for price, size in levels_of(books, side)] == slow.levels(side)
     assert parsed.contradictions == {}
     assert sum(count for name, count in counters(books).items() if name.startswith("refused_")) == 0
 
