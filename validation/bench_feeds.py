@@ -8,12 +8,14 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engine.feeds.itch import BLOCK_EVENTS, ItchReader, survey_itch
 from engine.feeds.itchwrite import Batch, batch, merge
 from engine.feeds.scan import ByteArray, read_table
+from metrics.frame import IntArray
 from validation.figure import Figure
 
 NAME = "feeds"
@@ -52,7 +54,7 @@ def itch_flow(orders: int, stocks: int, seed: int = 1) -> ByteArray:
     deleted = ~replaced & ~executed
     rank = 4 * ref
 
-    def of(kind: str, chosen: ByteArray | slice, t_ns: np.ndarray, **columns: np.ndarray) -> Batch:  # type: ignore[type-arg]
+    def of(kind: str, chosen: Any, t_ns: IntArray, **columns: Any) -> Batch:
         return batch(
             kind, t_ns[chosen], rank[chosen], stock_locate=locate[chosen], **{k: v[chosen] for k, v in columns.items()}
         )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import cramjam
 import numpy as np
@@ -102,7 +102,7 @@ def _unpack(path: Path) -> ByteArray:
         raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
     room = np.zeros(min(MAX_BYTES, MAX_UNPACKING * len(packed) + (1 << 16)), dtype=np.uint8)  # pages come when written
     try:
-        return room[: cramjam.zstd.decompress_into(packed, room)]
+        return room[: cramjam.zstd.decompress_into(packed, cast(Any, room))]
     except Exception as error:  # the package's own and OSError
         if room[-1] or not room[:PREFIX].any():
             raise DeskvigilError(

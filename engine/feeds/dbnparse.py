@@ -27,7 +27,7 @@ from engine.events import (
     TRADE,
     EventArray,
 )
-from engine.feeds.ordertable import CAPACITY, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, TAG_MASK, USED, find_order
+from engine.feeds.ordertable import CAPACITY, I64, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, TAG_MASK, USED, find_order
 from engine.feeds.scan import ByteArray
 from engine.jit import inline_kernel, kernel
 from metrics.frame import IntArray
@@ -104,7 +104,7 @@ def make_words(ticks: IntArray, capacity: int = 1 << 12) -> IntArray:
 
 @inline_kernel
 def _le2(data: ByteArray, at: int) -> int:
-    return np.int64(data[at]) | (np.int64(data[at + 1]) << 8)
+    return int(I64(data[at]) | (I64(data[at + 1]) << 8))
 
 
 @inline_kernel
@@ -132,7 +132,7 @@ def walk(data: ByteArray, start: int, w: IntArray, where: IntArray) -> int:
     int64 (n, 2), from byte `start` on; returns how many. Other types are counted; w: see `make_words`."""
     at, end, found = start, len(data), 0
     while at < end:
-        units = np.int64(data[at])
+        units = I64(data[at])
         if units < 4 or at + 4 * units > end:  # a header alone has four units: from here on nothing can be told apart
             _skip(w, at, TRUNCATED)
             break
@@ -165,7 +165,7 @@ def find_steps(data: ByteArray, where: IntArray, instrument: IntArray, steps: In
         if i < 0 or data[at + 1] in (STATUS, SYMBOL_MAPPING):
             continue
         levels = data[at + 1] != MBO
-        count = 2 * ((np.int64(data[at]) - LEVELS_UNITS) // LEVEL_UNITS) if levels else 1
+        count = 2 * ((I64(data[at]) - LEVELS_UNITS) // LEVEL_UNITS) if levels else 1
         for k in range(count):
             price = _le8(data, at + 48 + 32 * (k >> 1) + 8 * (k & 1)) if levels else _le8(data, at + 24)
             other = not levels and (data[at + 38] not in (A, M))
@@ -252,7 +252,7 @@ def parse_orders(
             status = OUT_FULL if written > room else TABLE_FULL
             break
         row += 1
-        kind, flags = data[at + 1], np.int64(data[at + 36])
+        kind, flags = data[at + 1], I64(data[at + 36])
         here = INSTRUMENTS + i * INSTRUMENT_WORDS
         if kind == STATUS:
             t_ns = max(t_ns, _time(data, at, 16, 0))
@@ -265,7 +265,7 @@ def parse_orders(
         t_ns = max(t_ns, now)
         ref, price, size = _le8(data, at + 16), _le8(data, at + 24), _le4(data, at + 32)
         action, letter = data[at + 38], data[at + 39]
-        side = np.int64(1) if letter == B else np.int64(-1)
+        side = I64(1) if letter == B else I64(-1)
         # Before the first trade after a snapshot there is no telling whether the venue matches.
         if flags & F_SNAPSHOT != 0 and w[here + PHASE] != PRE_OPEN:
             written = _turn(w, out, written, t_ns, i, PRE_OPEN)
@@ -301,7 +301,7 @@ def parse_orders(
                 elif left == 0 and action != A:
                     w[UNKNOWN_ORDER] += 1
                 # A modification says all that an add does, so an order from before the recording comes to be known by it.
-                new = size if action in (A, M) and left == 0 else np.int64(0)
+                new = size if action in (A, M) and left == 0 else I64(0)
                 if action in (C, M) and left > 0:
                     w[order + TAG] &= TAG_MASK
                     stays = 1 - 2 * (w[order + TAG] & 1)
@@ -372,7 +372,7 @@ def parse_levels(
             continue
         if kind not in (MBP_1, MBP_10):
             continue
-        flags, tick = np.int64(data[at + 30]), w[here + TICK]
+        flags, tick = I64(data[at + 30]), w[here + TICK]
         now = _time(data, at, 32, flags)
         w[LATE] += now < t_ns
         t_ns = max(t_ns, now)
@@ -402,8 +402,8 @@ def parse_levels(
                         written += 1
             for k in range(depth):
                 level, lots = _le8(data, at + 48 + 32 * k + 8 * s), _le4(data, at + 64 + 32 * k + 4 * s)
-                ticks = level // tick if 0 < level < UNDEFINED and lots > 0 else np.int64(0)
-                before = np.int64(-1)
+                ticks = level // tick if 0 < level < UNDEFINED and lots > 0 else I64(0)
+                before = I64(-1)
                 for old in range(MAX_LEVELS):
                     if w[seen + 2 * old] == ticks:
                         before = w[seen + 2 * old + 1]
@@ -411,7 +411,7 @@ def parse_levels(
                     _write(out, written, t_ns, 0, ticks, lots, i, LEVEL, side, 0)
                     written += 1
             for k in range(MAX_LEVELS):
-                level, lots = np.int64(0), np.int64(0)
+                level, lots = I64(0), I64(0)
                 if k < depth:
                     level, lots = _le8(data, at + 48 + 32 * k + 8 * s), _le4(data, at + 64 + 32 * k + 4 * s)
                 shown = 0 < level < UNDEFINED and lots > 0

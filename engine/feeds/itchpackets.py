@@ -7,7 +7,7 @@ are thereby arbitrated). A sequence number of 0 is none, as in captures whose he
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from engine.jit import inline_kernel, kernel
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
+I64: Any = np.int64  # what widens a byte in a kernel; NumPy's own type is no int to a type checker
 MAGICS: Final = {  # first four bytes: whether the headers are big-endian
     b"\xd4\xc3\xb2\xa1": False, b"\xa1\xb2\xc3\xd4": True, b"\x4d\x3c\xb2\xa1": False, b"\xa1\xb2\x3c\x4d": True,
 }  # fmt: skip
@@ -46,9 +47,9 @@ class Unwrapped(NamedTuple):
 
 @inline_kernel
 def _word(data: ByteArray, at: int, size: int, big: bool) -> int:
-    value = np.int64(0)
+    value: int = I64(0)
     for k in range(size):
-        value = (value << 8) | np.int64(data[at + (k if big else size - 1 - k)])
+        value = (value << 8) | I64(data[at + (k if big else size - 1 - k)])
     return value
 
 
@@ -61,7 +62,7 @@ def _payload(data: ByteArray, at: int, end: int) -> tuple[int, int]:
     ip = kind_at + 2
     if ip + 20 > end or _word(data, kind_at, 2, True) != 0x0800 or data[ip] >> 4 != 4:
         return -1, -1
-    udp = ip + 4 * np.int64(data[ip] & 15)
+    udp = ip + 4 * I64(data[ip] & 15)
     fragment = _word(data, ip + 6, 2, True) & 0x3FFF
     if udp < ip + 20 or udp + 8 > end or data[ip + 9] != 17 or fragment != 0:
         return -1, -1
@@ -75,7 +76,7 @@ def _session(data: ByteArray, at: int, sessions: IntArray, state: IntArray) -> i
     for row in range(state[SESSIONS]):
         if sessions[row, 0] == first and sessions[row, 1] == second:
             return row
-    row = state[SESSIONS]
+    row = int(state[SESSIONS])
     if row == len(sessions):
         return -1
     sessions[row, 0], sessions[row, 1], sessions[row, 2] = first, second, 0
@@ -88,7 +89,7 @@ def unwrap(data: ByteArray, big: bool, sessions: IntArray, out: ByteArray, origi
     """Copy the messages of all packets to `out`, as long as `data`; origins: one row a packet, see `Unwrapped`."""
     at = FILE_HEADER
     while at < len(data):
-        size = _word(data, at + 8, 4, big) if at + PACKET_HEADER <= len(data) else np.int64(-1)
+        size = _word(data, at + 8, 4, big) if at + PACKET_HEADER <= len(data) else I64(-1)
         start = at + PACKET_HEADER
         if size < 0 or start + size > len(data):
             state[DAMAGED] += 1
@@ -121,7 +122,7 @@ def unwrap(data: ByteArray, big: bool, sessions: IntArray, out: ByteArray, origi
         state[PACKETS] += 1
         block = first + MOLD_HEADER
         for k in range(count):
-            length = _word(data, block, 2, True) if block + 2 <= last else np.int64(1 << 20)
+            length = _word(data, block, 2, True) if block + 2 <= last else I64(1 << 20)
             if block + 2 + length > last:
                 damaged = True
                 break

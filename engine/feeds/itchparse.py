@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, MAX_VENUE_ID, REDUCE, REST_ONLY, RESUME, EventArray
 from engine.feeds.itchtable import MESSAGES
-from engine.feeds.ordertable import CAPACITY, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, USED, find_order
+from engine.feeds.ordertable import CAPACITY, I64, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, USED, find_order
 from engine.feeds.scan import ByteArray
 from engine.jit import inline_kernel, kernel
 from metrics.frame import IntArray
@@ -73,17 +73,12 @@ def make_words(locates: IntArray, ticks: IntArray, capacity: int = 1 << 12) -> I
 
 @inline_kernel
 def _be2(data: ByteArray, at: int) -> int:
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+    return int((I64(data[at]) << 8) | I64(data[at + 1]))
 
 
 @inline_kernel
 def _be4(data: ByteArray, at: int) -> int:
-    return (
-        (np.int64(data[at]) << 24)
-        | (np.int64(data[at + 1]) << 16)
-        | (np.int64(data[at + 2]) << 8)
-        | np.int64(data[at + 3])
-    )
+    return int((I64(data[at]) << 24) | (I64(data[at + 1]) << 16) | (I64(data[at + 2]) << 8) | I64(data[at + 3]))
 
 
 @inline_kernel
@@ -121,7 +116,7 @@ def survey(data: ByteArray, w: IntArray, busy: IntArray, steps: IntArray, symbol
         kind, locate = data[start], _be2(data, start + 1)
         w[COUNTS + kind] += 1
         w[MESSAGES_READ] += 1
-        price = np.int64(0)
+        price = I64(0)
         if kind in (A, F):
             busy[locate] += 1
             price = _be4(data, start + 32)
@@ -214,7 +209,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
         else:
             t_ns = now
 
-        new_ref, new_side, qty, ticks = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        new_ref, new_side, qty, ticks = I64(0), I64(0), I64(0), I64(0)
         if kind in (E, C, X, D, U):
             ref = _be8(data, start + 11)
             if kind == U:
@@ -222,8 +217,8 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
                 ticks = price // tick
                 sound = _is_order(new_ref, qty, price) & (ticks * tick == price)
             else:
-                qty = _be4(data, start + 19) if kind != D else np.int64(1)
-                price = _be4(data, start + 32) if kind == C else np.int64(1)
+                qty = _be4(data, start + 19) if kind != D else I64(1)
+                price = _be4(data, start + 32) if kind == C else I64(1)
                 sound = (qty > 0) & (price > 0)
             if not (sound and _is_order(ref, 1, 1)):
                 _skip(w, here, BAD_VALUE)
@@ -252,7 +247,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
         elif kind in (A, F):
             new_ref, qty, price = _be8(data, start + 11), _be4(data, start + 20), _be4(data, start + 32)
             letter = data[start + 19]
-            new_side = 1 - 2 * np.int64(letter == S)
+            new_side = 1 - 2 * I64(letter == S)
             ticks = price // tick
             if not (_is_order(new_ref, qty, price) & (ticks * tick == price) & ((letter == B) | (letter == S))):
                 _skip(w, here, BAD_VALUE)

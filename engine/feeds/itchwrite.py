@@ -137,8 +137,8 @@ def _day_batches(day: LobsterDay, k: int, offset: int, start: IntArray) -> list[
     ref = np.zeros(len(kind), dtype=np.int64)
     ref[rows] = index + 1 + offset
     sides = np.where(side > 0, b"B", b"S")
-    stock = {"stock_locate": k + 1, "stock": day.instrument.symbol[:8]}
-    locate = {"stock_locate": k + 1}
+    stock: dict[str, Column] = {"stock_locate": k + 1, "stock": day.instrument.symbol[:8]}
+    locate: dict[str, Column] = {"stock_locate": k + 1}
     rank = 4 * np.arange(len(kind), dtype=np.int64) + 3 + (1 << 40)
 
     def of(letter: str, chosen: npt.NDArray[np.bool_], **columns: Column) -> tuple[Batch, bool]:
@@ -148,8 +148,8 @@ def _day_batches(day: LobsterDay, k: int, offset: int, start: IntArray) -> list[
     def before(letter: str, order: int, **columns: Column) -> tuple[Batch, bool]:
         return batch(letter, start, np.array([order]), **columns), True
 
-    adds = {"order_reference": ref, "side": sides, "shares": size, "price": price * tick}
-    takes = {"order_reference": ref, "shares": size}
+    adds: dict[str, Column] = {"order_reference": ref, "side": sides, "shares": size, "price": price * tick}
+    takes: dict[str, Column] = {"order_reference": ref, "shares": size}
     result = [
         before("S", 0, event_code="O"), before("R", k + 1, round_lot_size=100, round_lots_only="N", authenticity="P", **stock),
         before("H", (1 << 20) + k, trading_state="T", **stock), before("S", 1 << 30, event_code="Q"),

@@ -6,7 +6,7 @@ quantity left, until the table is renewed.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from engine.jit import inline_kernel, kernel
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
+I64: Any = np.int64  # what widens a byte in a kernel; NumPy's own type is no int to a type checker
 MAX_ORDERS: Final = 1 << 24
 # Header words of every parser.
 CAPACITY: Final = 0  # rows of the table, a power of two
@@ -35,7 +36,7 @@ def _home(w: IntArray, ref: int) -> int:
     stretch of them lies is scattered, so that no step between the numbers in use fills one place.
     """
     stretch = np.uint64(ref >> 5) * np.uint64(0x9E3779B97F4A7C15)
-    return (np.int64(stretch >> np.uint64(32)) * 32 + (ref & 31)) & (w[CAPACITY] - 1)
+    return int((I64(stretch >> np.uint64(32)) * 32 + (ref & 31)) & (w[CAPACITY] - 1))
 
 
 @inline_kernel
@@ -46,7 +47,7 @@ def find_order(w: IntArray, ref: int, i: int) -> int:
     while w[at] != 0 and (w[at] != ref or (w[at + TAG] & TAG_MASK) >> 1 != i):
         row = (row + 1) & mask
         at = w[ORDERS] + row * ROW_WORDS
-    return at
+    return int(at)
 
 
 @kernel
