@@ -155,7 +155,7 @@ def test_the_archive_is_read_as_one_stream(marketdata) -> None:
     # The second packet of the session's capture comes 38 s later: 0x220E5D follows 0xE149D0 + 1, by their hex.
     assert gap.missing == 0x01220E5D - (0xE149D0 + 1)
     found = replay_itch(marketdata / PACKETS)
-    assert (found.events, found.gaps, found.skipped) == (117, 1, 0)
+    assert (found.events, found.gaps, found.skipped_lines) == (117, 1, 0)
 
 
 def test_wrong_type_length_or_value_is_named() -> None:
