@@ -17,6 +17,7 @@ BENCHMARKS = {
     "gates": "validation.bench_gates",
     "halt": "validation.bench_halt",
     "knight": "validation.knight",
+    "feeds": "validation.bench_feeds",
     "var": "validation.bench_var",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine import reconcile
 from engine.events import Tape
-from engine.feeds import binance, bitstamp, coinbase, kraken, lobster, orders, ticks
+from engine.feeds import binance, bitstamp, coinbase, dbn, itch, kraken, lobster, orders, ticks
 from engine.feeds.files import Opening, open_zip, read_start
 from engine.feeds.result import Result
 from metrics.errors import DeskvigilError
@@ -40,6 +40,8 @@ class Format:
 
 FORMATS = (
     Format("lobster", lobster.is_lobster, reconcile.load, reconcile.prove),
+    Format("itch", itch.is_recording, itch.itch_tape, itch.prove),
+    Format("dbn", dbn.is_recording, dbn.dbn_tape, dbn.prove),
     Format("binance", binance.is_capture, binance.load, binance.prove),
     Format("kraken", kraken.is_capture, kraken.load, kraken.prove),
     Format("coinbase", coinbase.is_capture, coinbase.load, coinbase.prove),

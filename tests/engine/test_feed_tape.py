@@ -23,6 +23,8 @@ from metrics.errors import DeskvigilError
         ("bitstamp_l3/orders_2015-05-01.csv.xz", "bitstamp"),
         ("us_ticks/lean_spy_20131007_trade.zip", "ticks"),
         ("us_ticks", "ticks"),
+        ("itch_packets/omi_nasdaq_itch50_packets.tar.xz", "itch"),
+        ("cme_mbo/esh4-glbx-mdp3-20231225.mbo.dbn.zst", "dbn"),
     ],
 )
 def test_a_recording_is_recognised_whatever_its_name_is(marketdata, tmp_path, name, kind) -> None:

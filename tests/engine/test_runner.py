@@ -265,6 +265,8 @@ def test_a_killed_engine_leaves_both_records_of_its_fills_whole_and_the_next_goe
         np.testing.assert_array_equal(own.records[fields], copy.records[fields])
         assert own.damaged == copy.damaged == []
         assert len(np.unique(own.records["run"])) == life
+
+
 def test_a_strategy_is_halted_by_its_name_and_stays_so_over_a_restart(paths: RuntimePaths) -> None:
     with running(OPTIONS, paths) as (probe, process):
         wait_for(lambda: probe.value("working_orders") > 10)
