@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.events import KIND_NAMES
 from engine.gates import REASONS, Reason
+from engine.mailbox import REFUSALS
 from metrics.catalogue import series
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
@@ -32,16 +33,19 @@ REJECTED_FOR = 12  # one for each Reason
     PARENTS_FINISHED,
     IMPACT_PARENTS,
 ) = range(REJECTED_FOR + REASONS, REJECTED_FOR + REASONS + 15)
-COUNTS = IMPACT_PARENTS + 1
+SUBMITTED_CLIENT, CLIENT_REQUESTS, ANSWERS_LOST = range(IMPACT_PARENTS + 1, IMPACT_PARENTS + 4)
+REQUEST_REFUSED = ANSWERS_LOST + 1  # one for each of REFUSALS
+COUNTS = REQUEST_REFUSED + len(REFUSALS)
 
 PARENT_ORDERED, PARENT_FILLED, SLIPPAGE_COST, SLIPPAGE_VALUE, IMPACT, TRADED_VALUE = range(6)
 SUMS = 6
 
 # Latency histograms, in the order in which they lie in the block.
 LATENCY_MARKET_DATA, LATENCY_DECISION, LATENCY_GATE, LATENCY_ACK, LATENCY_FILL, LATENCY_STEP = range(6)
+LATENCY_CLIENT_ACK, LATENCY_CLIENT_FILL = 6, 7
 HISTOGRAMS: tuple[Series, ...] = tuple(
     series(f"deskvigil_engine_{what}_seconds")
-    for what in ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step")
+    for what in ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step", "client_order_to_ack", "client_order_to_fill")
 )
 
 
@@ -67,6 +71,13 @@ COUNT_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parents_started_total"), PARENTS_STARTED),
     (_name("parents_finished_total"), PARENTS_FINISHED),
     (_name("impact_parents_total"), IMPACT_PARENTS),
+    (_name("orders_submitted_total", strategy="client"), SUBMITTED_CLIENT),
+    (_name("client_requests_total"), CLIENT_REQUESTS),
+    (_name("client_answers_lost_total"), ANSWERS_LOST),
+    *(
+        (_name("client_requests_refused_total", reason=why.name.lower()), REQUEST_REFUSED + k)
+        for k, why in enumerate(REFUSALS)
+    ),
 )
 SUM_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parent_ordered_value_usd_total"), PARENT_ORDERED),

@@ -8,16 +8,19 @@ import numpy as np
 
 from engine import account as acc
 from engine import counters as at
-from engine import orders, step, strategy
+from engine import entry, orders, step, strategy
 from engine.account import Account
+from engine.blotter import live_orders, make_blotter
 from engine.book import make_books, order_qty, reset
 from engine.events import empty_events
 from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
+from engine.mailbox import Why, make_sessions
 from engine.market import Market
 from engine.options import EngineOptions
 from engine.orders import Desk
 from engine.publisher import Gauges, Publisher
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
+from metrics.frame import IntArray
 
 NS = 1_000_000_000
 LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
@@ -60,6 +63,9 @@ class TradingDesk:
             fills_written=publisher.fills_written,
             clockwork=np.zeros(4, dtype=np.int64),
             requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
+            blotter=make_blotter(n, 1 << (options.entry.max_orders - 1).bit_length()),
+            working=np.zeros((n, 2), dtype=np.int64),
+            sessions=make_sessions(),
         )
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
@@ -69,6 +75,7 @@ class TradingDesk:
         self._known_until_ns = 0  # every event before this has been taken from the market
         self._session_wall_ns = 0
         self._settled_usd = 0.0
+        self._served_ns = 0  # engine time of the last request served: the books' time must not fall behind it
         self.sessions = 0
 
     @property
@@ -88,6 +95,7 @@ class TradingDesk:
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
         self._events, self._cursor, self._known_until_ns = _NO_EVENTS, 0, market.start_ns
+        self._served_ns = market.start_ns
         desk.own[:, :, orders.SENT_NS] = orders.NO_ORDER_NS
         desk.parents[:] = strategy.schedule_parents(
             self._options, market.instruments, market.start_ns, self._options.seed + self.sessions
@@ -98,7 +106,7 @@ class TradingDesk:
 
     def end_session(self) -> float:
         """Cancel own orders, close all positions at the last mid, settle; returns the session's P&L in USD."""
-        self.cancel_all()
+        self.cancel_all(Why.SESSION_END)
         settled_usd = self._account.settle()
         self._settled_usd += settled_usd
         return settled_usd
@@ -139,18 +147,52 @@ class TradingDesk:
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
         self._desk.status[:, orders.STATE] = states
-        return int(step.cancel_not_allowed(self._desk, self._books, False))
+        house = int(step.cancel_not_allowed(self._desk, self._books, False))
+        return house + self._sweep(entry.SWEEP_NOT_ALLOWED, entry.EVERY, Why.TRADING_STATE)
 
-    def cancel_all(self) -> int:
-        """Cancel every own order; returns how many there were."""
-        return int(step.cancel_not_allowed(self._desk, self._books, True))
+    def cancel_all(self, why: Why = Why.SHUTDOWN) -> int:
+        """Cancel every own order, clients' included; returns how many there were."""
+        house = int(step.cancel_not_allowed(self._desk, self._books, True))
+        return house + self._sweep(entry.SWEEP_ALL, entry.EVERY, why)
+
+    # Clients' orders (engine/entry.py): called by the gateway between two steps.
+
+    @property
+    def client_table(self) -> IntArray:
+        """The table of clients' sessions (engine/mailbox.py)."""
+        return self._desk.sessions
+
+    def serve_clients(self, now_ns: int) -> int:
+        """Take requests that wait, at most entry.BATCH; returns how many."""
+        engine_ns = self.engine_ns(now_ns)
+        # Behind time: an order joins the events where they stand, so that the books' time never falls.
+        t_ns = engine_ns if self._desk.clockwork[orders.NEXT_DUE_NS] > now_ns else min(self._latest_ns, engine_ns)
+        self._served_ns = t_ns
+        return int(
+            entry.work(
+                self._desk, self._books, entry.SERVE, entry.EVERY, entry.EVERY, int(Why.REQUESTED), t_ns, engine_ns,
+                entry.BATCH,
+            )
+        )  # fmt: skip
+
+    def forget_client(self, session: int, cancel: bool, lost: int) -> int:
+        """A client has gone and lost so many answers: cancel its orders, or let them work on; returns how many."""
+        self._desk.counts[at.ANSWERS_LOST] += lost
+        if cancel:
+            return self._sweep(entry.SWEEP_ALL, session, Why.DISCONNECTED)
+        return int(entry.disown_orders(self._desk.blotter, session))
+
+    def _sweep(self, task: int, client: int, why: Why) -> int:
+        t_ns = max(self._latest_ns, self._served_ns)
+        return int(entry.work(self._desk, self._books, task, entry.EVERY, client, int(why), t_ns, t_ns, 0))
 
     def working_orders(self, symbol: str | None = None) -> int:
         """Own orders in the book, of one instrument or of all."""
-        ids = self._desk.own[:, :, orders.ID]
+        ids, instrument = self._desk.own[:, :, orders.ID], None
         if symbol is not None:
-            ids = ids[[row.symbol for row in self._market.instruments].index(symbol)]
-        return int(np.count_nonzero(ids))
+            instrument = [row.symbol for row in self._market.instruments].index(symbol)
+            ids = ids[instrument]
+        return int(np.count_nonzero(ids)) + live_orders(self._desk.blotter, instrument)
 
     def resting_lots(self, i: int, order_id: int) -> int:
         """What the book says rests of one order: to reconcile our own view with."""

@@ -1,7 +1,8 @@
 """Own orders: sending them through the gates into the books, and what comes back.
 
 Every instrument has three places for own orders: the maker's bid and ask, and the child of a parent
-order. An own order's id is negative and tells its place, so a fill needs no search.
+order. Clients' orders are rows of the blotter. An own order's id is negative and tells its place or
+row, so a fill needs no search.
 """
 
 from __future__ import annotations
@@ -12,11 +13,30 @@ import numpy as np
 
 from engine import account as acc
 from engine import counters as at
+from engine.blotter import (
+    BLOTTER,
+    CLIENT,
+    CLIENT_ID,
+    FAULTS,
+    FILLED,
+    FIRST_FILL_NS,
+    INSTRUMENT,
+    PARTIAL,
+    close_order,
+    move,
+    row_of,
+    take_lots,
+)
+from engine.blotter import CANCELLED as ORDER_CANCELLED
+from engine.blotter import LEFT as ORDER_LEFT
+from engine.blotter import SENT_NS as ORDER_SENT_NS
+from engine.blotter import SIDE as ORDER_SIDE
 from engine.book import Books, apply
 from engine.buckets import bucket_of
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
 from engine.gates import Reason, check_order
 from engine.jit import inline_kernel, kernel
+from engine.mailbox import S_LIVE, SESSION_WORDS, What, Why, answer
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
 from metrics.frame import FloatArray, IntArray
@@ -37,6 +57,8 @@ NO_ORDER_NS = -(1 << 62)
 word: Any = np.int64  # widens a record's small integers inside kernels
 _VENUE = int(Reason.VENUE)
 _ACCEPTED = int(Reason.ACCEPTED)
+MAKER, PARENT, CLIENTS = range(3)  # strategies: who sends an order
+_FILL, _CANCEL, _SELF_TRADE = int(What.FILL), int(What.CANCEL), int(Why.SELF_TRADE)
 
 
 class Desk(NamedTuple):
@@ -48,7 +70,7 @@ class Desk(NamedTuple):
     limits, bucket: see gates; settings: see strategy; fees float64 (2,) in bps; units float64 (n, 2):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
-    (4,); requests int64 (MAX_REQUESTS, 6).
+    (4,); requests int64 (MAX_REQUESTS, 6); blotter, working: see blotter; sessions: see mailbox.
     """
 
     own: IntArray
@@ -72,6 +94,9 @@ class Desk(NamedTuple):
     fills_written: IntArray
     clockwork: IntArray
     requests: IntArray
+    blotter: IntArray
+    working: IntArray
+    sessions: IntArray
 
 
 @kernel
@@ -85,18 +110,62 @@ def record(desk: Desk, which: int, duration_ns: int) -> None:
 @inline_kernel
 def working_lots(desk: Desk, i: int, side: int) -> int:
     """Own quantity in the book on one side of an instrument."""
-    lots = 0
+    lots = desk.working[i, 0 if side > 0 else 1]
     for place in range(PLACES):
         if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == side:
             lots += desk.own[i, place, LEFT]
     return lots
 
 
+@kernel
+def end_client_order(desk: Desk, row: int, state: int, why: int) -> None:
+    """End what is left of a client's order in CANCELLED or EXPIRED, and tell the client."""
+    w = desk.blotter
+    session = w[row + CLIENT]
+    close_order(w, desk.working, row, state)
+    desk.counts[at.CANCELLED] += 1
+    if session >= 0:
+        desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
+    answer(
+        desk.sessions, session, _CANCEL, why, w[row + CLIENT_ID], w[row], w[row + INSTRUMENT], w[row + ORDER_SIDE], 0,
+        w[row + ORDER_LEFT], 0, 0,
+    )  # fmt: skip
+
+
+@kernel
+def fill_client_order(desk: Desk, order_id: int, lots: int, ticks: int, taker: int) -> None:
+    """Put a fill into a client's order and tell the client."""
+    w = desk.blotter
+    row = row_of(w, order_id)
+    if row == 0:
+        w[FAULTS] += 1
+        return
+    if w[row + FIRST_FILL_NS] == 0:
+        w[row + FIRST_FILL_NS] = clock_ns(CLOCK_MONOTONIC)
+        if taker:
+            record(desk, at.LATENCY_CLIENT_FILL, w[row + FIRST_FILL_NS] - w[row + ORDER_SENT_NS])
+    session = w[row + CLIENT]
+    take_lots(w, desk.working, row, lots)
+    if w[row + ORDER_LEFT] > 0:
+        move(w, row, PARTIAL)
+    else:
+        close_order(w, desk.working, row, FILLED)
+        desk.counts[at.FILLED] += 1
+        if session >= 0:
+            desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
+    answer(
+        desk.sessions, session, _FILL, 0, w[row + CLIENT_ID], order_id, w[row + INSTRUMENT], w[row + ORDER_SIDE],
+        ticks, lots, w[row + ORDER_LEFT], taker,
+    )  # fmt: skip
+
+
 @inline_kernel
 def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int) -> None:
     """Put one own fill where it belongs: order, parent, account, counters, ring."""
     place = (-order_id) & 3
-    if desk.own[i, place, ID] == order_id:
+    if place == BLOTTER:
+        fill_client_order(desk, order_id, lots, ticks, taker)
+    elif desk.own[i, place, ID] == order_id:
         desk.own[i, place, LEFT] -= lots
         if desk.own[i, place, LEFT] <= 0:
             desk.own[i, place, ID] = 0
@@ -112,7 +181,7 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
         desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
         if desk.parents[i, P_STATE] == WORKING and desk.parents[i, P_FILLED] >= desk.parents[i, P_TARGET]:
             desk.parents[i, P_NEXT_NS] = t_ns  # nothing left to wait for
-    else:
+    elif place != BLOTTER:
         desk.maker_lots[i] += side * lots
     out = desk.fills[desk.fills_written[0] % len(desk.fills)]
     out.t_ns = clock_ns(CLOCK_REALTIME)
@@ -123,7 +192,7 @@ def book_own_fill(desk: Desk, i: int, side: int, order_id: int, lots: int, ticks
     out.instrument = i
     out.side = side
     out.taker = taker
-    out.strategy = 1 if place == CHILD else 0
+    out.strategy = CLIENTS if place == BLOTTER else PARENT if place == CHILD else MAKER
     desk.fills_written[0] += 1
 
 
@@ -136,7 +205,11 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
         i, side = word(fill.instrument), word(fill.side)
         if fill.flags & SELF_CANCEL:
             place = (-fill.maker_id) & 3
-            if desk.own[i, place, ID] == fill.maker_id:
+            if place == BLOTTER:
+                row = row_of(desk.blotter, fill.maker_id)
+                if row != 0:
+                    end_client_order(desk, row, ORDER_CANCELLED, _SELF_TRADE)
+            elif desk.own[i, place, ID] == fill.maker_id:
                 desk.own[i, place, LEFT] -= fill.qty
                 if desk.own[i, place, LEFT] <= 0:
                     desk.own[i, place, ID] = 0
@@ -161,9 +234,14 @@ def ask(desk: Desk, count: int, i: int, place: int, action: int, side: int, tick
 
 
 @inline_kernel
-def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t_ns: int, age_ns: int) -> int:
-    """Ask the gates about one order, and count it; returns their reason."""
-    desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
+def pass_gates(
+    desk: Desk, i: int, side: int, ticks: int, lots: int, strategy: int, client: int, intent: int, t_ns: int, age_ns: int,
+) -> int:  # fmt: skip
+    """The one door to the gates; returns their reason, 0 where the order may be sent.
+
+    strategy: MAKER, PARENT or CLIENTS; client: its session, -1 for the house; intent: what the order
+    serves (a parent, a client's order); t_ns: engine time; age_ns: how old the instrument's data are.
+    """
     started = clock_ns(CLOCK_MONOTONIC)
     reason = check_order(
         desk.limits, desk.bucket, i, side, ticks, lots, desk.account[i, acc.MARK], desk.account[i, acc.USD],
@@ -172,6 +250,14 @@ def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t
     )  # fmt: skip
     record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
     return reason
+
+
+@inline_kernel
+def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t_ns: int, age_ns: int) -> int:
+    """Ask the gates about one order of the house, and count it; returns their reason."""
+    desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
+    strategy = PARENT if place == CHILD else MAKER
+    return pass_gates(desk, i, side, ticks, lots, strategy, -1, i * PLACES + place, t_ns, age_ns)
 
 
 @kernel

@@ -59,6 +59,7 @@ class Gauges(NamedTuple):
     halted_instruments: float
     console_seen: float
     commands_refused_total: float
+    client_sessions: float
 
 
 _PER_SYMBOL = (
