@@ -45,7 +45,16 @@ LATENCY_MARKET_DATA, LATENCY_DECISION, LATENCY_GATE, LATENCY_ACK, LATENCY_FILL, 
 LATENCY_CLIENT_ACK, LATENCY_CLIENT_FILL = 6, 7
 HISTOGRAMS: tuple[Series, ...] = tuple(
     series(f"deskvigil_engine_{what}_seconds")
-    for what in ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step", "client_order_to_ack", "client_order_to_fill")
+    for what in (
+        "market_data",
+        "decision",
+        "gate",
+        "order_to_ack",
+        "order_to_fill",
+        "step",
+        "client_order_to_ack",
+        "client_order_to_fill",
+    )
 )
 
 

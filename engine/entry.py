@@ -12,6 +12,7 @@ from typing import Final
 from engine import account as acc
 from engine import blotter as blot
 from engine import counters as at
+from engine import mailbox as ask
 from engine.book import Books, apply, best_price
 from engine.events import CANCEL, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE
 from engine.gates import LIMIT_COLLAR, Reason, TradingState
@@ -38,13 +39,6 @@ from engine.mailbox import (
     answer,
     may_be_served,
 )
-from engine.mailbox import CANCEL as ASK_CANCEL
-from engine.mailbox import FOK as ASK_FOK
-from engine.mailbox import IOC as ASK_IOC
-from engine.mailbox import NEW as ASK_NEW
-from engine.mailbox import POST_ONLY as ASK_POST_ONLY
-from engine.mailbox import REDUCE as ASK_REDUCE
-from engine.mailbox import REPLACE as ASK_REPLACE
 from engine.memory import load
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
@@ -112,6 +106,16 @@ def refuse(desk: Desk, session: int, what: int, why: int, request_id: int, i: in
     answer(desk.sessions, session, what, why, request_id, 0, i, side, 0, 0, 0, 0)
 
 
+@inline_kernel
+def is_sound(kind: int, flags: int, side: int, price: int, lots: int) -> bool:
+    """Whether a new order's fields are within what its kind allows."""
+    if (side != 1 and side != -1) or lots < 1 or lots > MAX_QTY_LOTS or price < 0 or price > MAX_PRICE_TICKS:
+        return False
+    if kind == ask.NEW:
+        return price > 0 and flags in (0, ask.POST_ONLY)
+    return flags in (0, ask.FOK)
+
+
 @kernel
 def enter(
     desk: Desk, books: Books, session: int, request_id: int, kind: int, flags: int, i: int, side: int, price: int,
@@ -122,9 +126,7 @@ def enter(
     base = session * SESSION_WORDS
     if i < 0 or i >= desk.own.shape[0]:
         why = _UNKNOWN_INSTRUMENT
-    elif (side != 1 and side != -1) or lots < 1 or lots > MAX_QTY_LOTS or price < 0 or price > MAX_PRICE_TICKS:
-        why = _INVALID
-    elif (kind == ASK_NEW and (price == 0 or flags & ~ASK_POST_ONLY != 0)) or (kind == ASK_IOC and flags & ~ASK_FOK):
+    elif not is_sound(kind, flags, side, price, lots):
         why = _INVALID
     elif s[base + S_LIVE] >= s[base + S_MAX_LIVE]:
         why = _TOO_MANY
@@ -136,9 +138,7 @@ def enter(
     desk.counts[at.SUBMITTED_CLIENT] += 1
     ticks = price if price > 0 else bounded_price(desk, books, i, side)
     intent = (session + 1) << 48 ^ request_id
-    reason = pass_gates(
-        desk, i, side, ticks, lots, CLIENTS, session, intent, t_ns, data_age_ns(desk, i, engine_ns)
-    )
+    reason = pass_gates(desk, i, side, ticks, lots, CLIENTS, session, intent, t_ns, data_age_ns(desk, i, engine_ns))
     if reason != 0:
         desk.counts[at.REJECTED_FOR + reason] += 1
         answer(desk.sessions, session, _REJECT, reason, request_id, 0, i, side, price, lots, lots, 0)
@@ -159,9 +159,7 @@ def may_replace(desk: Desk, session: int, row: int, price: int, lots: int, t_ns:
     column = 0 if side > 0 else 1
     desk.working[i, column] -= left
     intent = (session + 1) << 48 ^ w[row + blot.CLIENT_ID]
-    reason = pass_gates(
-        desk, i, side, price, lots, CLIENTS, session, intent, t_ns, data_age_ns(desk, i, engine_ns)
-    )
+    reason = pass_gates(desk, i, side, price, lots, CLIENTS, session, intent, t_ns, data_age_ns(desk, i, engine_ns))
     desk.working[i, column] += left
     if reason != 0:
         desk.counts[at.REJECTED_FOR + reason] += 1
@@ -184,9 +182,7 @@ def next_session(s: IntArray, after: int) -> int:
 
 
 @kernel
-def read_request(
-    desk: Desk, books: Books, session: int, t_ns: int, engine_ns: int
-) -> tuple[int, int, int, int, int]:
+def read_request(desk: Desk, books: Books, session: int, t_ns: int, engine_ns: int) -> tuple[int, int, int, int, int]:
     """Take one request off its ring and check it; returns row, book's kind, price, lots, how it replaces (or 0).
 
     Row 0: the request has been answered already, nothing is to be done.
@@ -203,7 +199,7 @@ def read_request(
     i = packed & 0xFFFFFFFF
     kind, flags = (packed >> 32) & 0xFF, (packed >> 48) & 0xFFFF
     side = 1 if (packed >> 40) & 0xFF == 1 else -1 if (packed >> 40) & 0xFF == 0xFF else 0
-    is_new = kind in (ASK_NEW, ASK_IOC)
+    is_new = kind in (ask.NEW, ask.IOC)
     if request_id <= s[base + S_LAST_ID]:
         refuse(desk, session, _REJECT if is_new else _REFUSED, _DUPLICATE, request_id if is_new else target, i, side)
         return 0, 0, 0, 0, 0
@@ -212,8 +208,8 @@ def read_request(
         row = enter(desk, books, session, request_id, kind, flags, i, side, price, lots, sent_ns, t_ns, engine_ns)
         if row == 0:
             return 0, 0, 0, 0, 0
-        return row, LIMIT if kind == ASK_NEW else IOC, w[row + blot.PRICE], lots, 0
-    if kind < ASK_CANCEL or kind > ASK_REPLACE:
+        return row, LIMIT if kind == ask.NEW else IOC, w[row + blot.PRICE], lots, 0
+    if kind < ask.CANCEL or kind > ask.REPLACE:
         refuse(desk, session, _REJECT, _INVALID, request_id, i, side)
         return 0, 0, 0, 0, 0
     row = blot.find_order(w, session, target)
@@ -221,12 +217,12 @@ def read_request(
         why = _TOO_LATE if 0 < target < request_id else _UNKNOWN
         refuse(desk, session, _REFUSED, why, target, i, side)
         return 0, 0, 0, 0, 0
-    if kind == ASK_CANCEL:
+    if kind == ask.CANCEL:
         return row, CANCEL, 0, 0, 0
-    if lots < 1 or lots > MAX_QTY_LOTS or (kind == ASK_REPLACE and not 0 < price <= MAX_PRICE_TICKS):
+    if lots < 1 or lots > MAX_QTY_LOTS or (kind == ask.REPLACE and not 0 < price <= MAX_PRICE_TICKS):
         refuse(desk, session, _REFUSED, _INVALID, target, i, side)
         return 0, 0, 0, 0, 0
-    if kind == ASK_REDUCE:
+    if kind == ask.REDUCE:
         return row, REDUCE, 0, lots, 0
     if price == w[row + blot.PRICE] and lots < w[row + blot.LEFT]:  # keeps its place in the queue, risks less
         return row, REDUCE, 0, w[row + blot.LEFT] - lots, _SHRINKING
@@ -236,7 +232,9 @@ def read_request(
 
 
 @kernel
-def conclude(desk: Desk, books: Books, count: int, row: int, kind: int, lots: int, replacing: int, why: int, t_ns: int) -> None:
+def conclude(
+    desk: Desk, books: Books, count: int, row: int, kind: int, lots: int, replacing: int, why: int, t_ns: int
+) -> None:
     """What the book's answer (a count of fills, or a refusal) means for an order, and what its client is told."""
     w = desk.blotter
     order_id, client_id, session = w[row + blot.ID], w[row + blot.CLIENT_ID], w[row + blot.CLIENT]
@@ -261,10 +259,14 @@ def conclude(desk: Desk, books: Books, count: int, row: int, kind: int, lots: in
         else:
             blot.close_order(w, desk.working, row, blot.REJECTED)
             desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
-            answer(desk.sessions, session, _REJECT, VENUE_REASON - count, client_id, order_id, i, side, 0, lots, lots, 0)
+            answer(
+                desk.sessions, session, _REJECT, VENUE_REASON - count, client_id, order_id, i, side, 0, lots, lots, 0
+            )
     else:
         if replacing:
-            answer(desk.sessions, session, _REPLACED, 0, client_id, order_id, i, side, w[row + blot.PRICE], lots, lots, 0)
+            answer(
+                desk.sessions, session, _REPLACED, 0, client_id, order_id, i, side, w[row + blot.PRICE], lots, lots, 0
+            )
         else:
             blot.move(w, row, blot.WORKING)
             desk.counts[at.ACKED] += 1
@@ -280,8 +282,8 @@ def book_flags(w: IntArray, row: int, kind: int) -> int:
     """The book's flags of an order."""
     flags = w[row + blot.FLAGS]
     if kind == LIMIT:
-        return POST_ONLY if flags & ASK_POST_ONLY else 0
-    return FOK if kind == IOC and flags & ASK_FOK else 0
+        return POST_ONLY if flags & ask.POST_ONLY else 0
+    return FOK if kind == IOC and flags & ask.FOK else 0
 
 
 @inline_kernel
@@ -329,7 +331,10 @@ def work(
                 break
             row, kind = following, CANCEL
             following = w[row + blot.NEXT]
-            state, adds = desk.status[instrument, STATE], desk.account[instrument, acc.POSITION] * w[row + blot.SIDE] >= 0.0
+            state, adds = (
+                desk.status[instrument, STATE],
+                desk.account[instrument, acc.POSITION] * w[row + blot.SIDE] >= 0.0,
+            )
             if (client not in (EVERY, w[row + blot.CLIENT])) or (task == SWEEP_NOT_ALLOWED and state < _REDUCING):
                 continue
             if task == SWEEP_NOT_ALLOWED and state == _REDUCING and not adds and w[row + blot.LEFT] <= left:

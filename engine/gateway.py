@@ -190,7 +190,8 @@ class Gateway:
             self._dismiss(self._sessions[session])
 
     def _accept(self, now_s: float) -> None:
-        assert self._listener is not None
+        if self._listener is None:
+            return
         with contextlib.suppress(OSError):  # nobody waits, or the caller has gone again
             while True:
                 connection, _nowhere = self._listener.accept()
@@ -270,8 +271,9 @@ class Gateway:
         if session >= 0:
             row = self._rows[session]
             lost, taken = int(row[S_LOST]), int(row[S_TAKEN])
-            row[S_ACTIVE] = row[S_LIVE] = 0
+            row[S_ACTIVE] = 0
             count = self._desk.forget_client(session, peer.cancel, lost)
+            row[S_LIVE] = 0  # of the orders left working, too: they are nobody's now
             del self._sessions[session]
             self._active = bool(self._sessions)
             words = "cancelled" if peer.cancel else "left working"

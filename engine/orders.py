@@ -110,7 +110,7 @@ def record(desk: Desk, which: int, duration_ns: int) -> None:
 @inline_kernel
 def working_lots(desk: Desk, i: int, side: int) -> int:
     """Own quantity in the book on one side of an instrument."""
-    lots = desk.working[i, 0 if side > 0 else 1]
+    lots = int(desk.working[i, 0 if side > 0 else 1])
     for place in range(PLACES):
         if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == side:
             lots += desk.own[i, place, LEFT]

@@ -65,7 +65,9 @@ class RingMemory:
         """Map a descriptor (which stays the caller's); RingError where it is shorter than its rings."""
         size = sum(ring_bytes(capacity) for capacity in capacities)
         if os.fstat(descriptor).st_size < size:
-            raise RingError(f"rings of {capacities} records need {size} bytes, there are {os.fstat(descriptor).st_size}")
+            raise RingError(
+                f"rings of {capacities} records need {size} bytes, there are {os.fstat(descriptor).st_size}"
+            )
         self._map = mmap.mmap(descriptor, size)
         self._words: IntArray = np.frombuffer(self._map, dtype=np.int64)
         self._capacities = capacities

@@ -123,7 +123,8 @@ class Engine:
                 gateway.serve(time.monotonic_ns())
                 linger_ns = time.monotonic_ns() + LINGER_NS
                 continue
-            ready, _, _ = select.select([self._wake, *self._server.files, *gateway.files], [], [], left_ns / 1e9)
+            files: list[Any] = [self._wake, *self._server.files, *gateway.files]
+            ready, _, _ = select.select(files, [], [], left_ns / 1e9)
             if gateway.unpark(ready):
                 self._server.poll()
                 return

@@ -239,7 +239,8 @@ class OrderSession:
                 if answers or left_s <= 0.0:
                     return answers
                 if ring.may_sleep(self._answers):
-                    ready, _, _ = select.select([self._wake, self._connection], [], [], left_s)
+                    files: list[Any] = [self._wake, self._connection]
+                    ready, _, _ = select.select(files, [], [], left_s)
                     ring.wake_up(self._answers)
                     if self._wake in ready:
                         with contextlib.suppress(BlockingIOError):
