@@ -73,10 +73,10 @@ class RingMemory:
         self._capacities = capacities
 
     def format(self) -> None:
-        """Write the headers of new rings, all empty."""
+        """Make the rings new: empty, and every page of them there before the first record."""
         for k, capacity in enumerate(self._capacities):
             header = self._header(k)
-            header[:] = 0
+            self.words(k)[:] = 0
             header[[_VERSION, _PID, _CAPACITY]] = VERSION, os.getpid(), capacity
             header[_MAGIC] = MAGIC
 

@@ -13,6 +13,7 @@ from validation.figure import Figure, machine, table
 # Each module has `measure(say) -> list[Figure]`. They are imported when asked for: compiling takes seconds.
 BENCHMARKS = {
     "book": "validation.bench_book",
+    "path": "validation.bench_path",
     "var": "validation.bench_var",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",
