@@ -49,6 +49,7 @@ PEERS = (
     "matching alone, on recorded flow: liquibook 2.2, limit-order-book 1.35, lightmatchingengine 1.05, pyorderbook 0.35"
 )
 PARKED, BUSY = 10_000, 10_000
+SPIN_NS = 50_000
 PAUSE_NS = 1_000_000  # between two orders that find the engine asleep
 START_S = 180.0
 
@@ -60,7 +61,7 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "flow.npy", events)
         figures = _one_process(Path(folder), events) + _two_processes(Path(folder), events, name)
-    say(f"path: {PARKED:,} + {BUSY:,} orders from Python to a live engine ...")
+    say(f"path: 2 x ({PARKED:,} + {BUSY:,}) orders from Python to a live engine ...")
     return figures + _from_python()
 
 
@@ -166,17 +167,16 @@ def _two_processes(folder: Path, events: EventArray, name: str) -> list[Figure]:
 def _from_python() -> list[Figure]:
     """Order to acknowledgement as a Python client sees it, from the intended time, on the synthetic market."""
     sleep_exactly()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _engine(RuntimePaths(Path(folder))) as (paths, symbol, price),
-        OrderSession.open(paths, "bench") as session,
-    ):
-        for _ in range(300):
-            _order(session, symbol, price, time.monotonic_ns())
-        parked = _parked(session, symbol, price)
-        busy = _busy(session, symbol, price)
+    taken: list[tuple[str, FloatArray, float | None]] = []
+    with tempfile.TemporaryDirectory() as folder, _engine(RuntimePaths(Path(folder))) as (paths, symbol, price):
+        for spin_ns, how in ((SPIN_NS, "client spins"), (0, "client sleeps")):
+            with OrderSession.open(paths, f"bench-{spin_ns}", spin_ns=spin_ns) as session:
+                for _ in range(300):
+                    _order(session, symbol, price, time.monotonic_ns())
+                taken.append((f"engine asleep, {how}", _parked(session, symbol, price), 25.0))
+                taken.append((f"engine awake, {how}", _busy(session, symbol, price), None))
     figures = []
-    for what, times, limit in (("the engine asleep", parked, 25.0), ("the engine awake", busy, None)):
+    for what, times, limit in taken:
         for q, label in ((50, "p50"), (99, "p99"), (100, "max")):
             figures.append(
                 Figure(
