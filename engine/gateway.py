@@ -19,12 +19,14 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine import mailbox
+import numpy as np
+
+from engine import mailbox, ring
 from engine.commands import _address
 from engine.events import Instrument
 from engine.mailbox import ANSWERS, MAX_SESSIONS, REQUESTS, S_ACTIVE, S_LIVE, S_LOST, S_MAX_LIVE, S_TAKEN, SESSION_WORDS
@@ -312,11 +314,24 @@ def _pid_of(connection: socket.socket) -> int:
     return int.from_bytes(credentials[:4], "little")
 
 
-@contextlib.contextmanager
-def open_gateway(gateway: Gateway) -> Iterator[Gateway]:
-    """A gateway that is open for a while."""
-    gateway.start()
+def warm() -> None:
+    """Compile what runs at both ends of a session; the desk's own part is compiled with the desk."""
+    if not hasattr(os, "memfd_create"):
+        return
+    table = mailbox.make_sessions()
+    mailbox.waiting(table, 0)
+    mailbox.to_wake(table)
+    mailbox.overrun(table)
+    mailbox.park(table)
+    mailbox.unpark(table)
+    descriptor = shared_memory((2,))
     try:
-        yield gateway
+        memory = RingMemory(descriptor, (2,))
     finally:
-        gateway.stop()
+        os.close(descriptor)
+    memory.format()
+    port = memory.port(0)
+    ring.push(port, np.zeros(ring.RECORD_WORDS, dtype=np.int64))
+    ring.pull(port, np.zeros((2, ring.RECORD_WORDS), dtype=np.int64), 0)
+    ring.may_sleep(port)
+    ring.wake_up(port)
