@@ -17,7 +17,7 @@ from engine import blotter as blot
 from engine import entry, mailbox
 from engine.book import order_qty
 from engine.desk import TradingDesk
-from engine.events import LIMIT, Instrument, Tape, empty_events
+from engine.events import LEVEL, LIMIT, Instrument, Tape, empty_events
 from engine.gates import TradingState
 from engine.gateway import Gateway
 from engine.mailbox import Why
@@ -40,28 +40,32 @@ OPTIONS = EngineOptions(
 )
 
 
-def still_tape(symbols: tuple[str, ...]) -> Tape:
+def still_tape(symbols: tuple[str, ...], levels: bool = False) -> Tape:
     """Each instrument gets LEVELS prices of LEVEL_LOTS lots on both sides at its first instant, then nothing."""
     events = empty_events(2 * LEVELS * len(symbols))
     k = 0
     for i in range(len(symbols)):
         for level in range(LEVELS):
             for side, price in ((1, BID - level), (-1, ASK + level)):
-                events[k] = (1, k + 1, price, LEVEL_LOTS, i, LIMIT, side, 0)
+                events[k] = (1, 0 if levels else k + 1, price, LEVEL_LOTS, i, LEVEL if levels else LIMIT, side, 0)
                 k += 1
     instruments = tuple(Instrument(symbol, 0.01) for symbol in symbols)
-    return Tape(instruments, events, True, "still", 0, 3600 * SECOND)
+    return Tape(instruments, events, True, "still", 0, 3600 * SECOND, levels)
 
 
 class House:
     """The engine's loop without a clock: `serve` is one turn of it."""
 
     def __init__(
-        self, folder: Path, options: EngineOptions = OPTIONS, symbols: tuple[str, ...] = ("AAA", "BBB")
+        self,
+        folder: Path,
+        options: EngineOptions = OPTIONS,
+        symbols: tuple[str, ...] = ("AAA", "BBB"),
+        levels: bool = False,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.paths = RuntimePaths(folder)
-        market = TapeMarket(still_tape(symbols), "still")
+        market = TapeMarket(still_tape(symbols, levels), "still")
         self.market = market
         self.desk = TradingDesk(options, market, Publisher(folder / "engine.block", market.instruments, {}))
         self.gateway = Gateway(

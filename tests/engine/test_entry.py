@@ -111,6 +111,21 @@ def test_a_market_order_goes_no_further_than_the_collar(tmp_path: Path) -> None:
             assert (got[-1].what, got[-1].qty, got[-1].reason) == (What.CANCEL, 500.0, "lapsed")
 
 
+def test_in_a_book_of_levels_clients_trade_with_what_is_visible(tmp_path: Path) -> None:
+    house = House(tmp_path / "a", levels=True)
+    with house.attach() as session:
+        session.send("AAA", "buy", LEVEL_LOTS + 30, 100.02, kind="ioc")
+        assert [(a.what, a.qty) for a in answers(house, session)] == [
+            (What.ACK, 130.0), (What.FILL, 100.0), (What.FILL, 30.0),
+        ]  # fmt: skip
+        rests = session.send("AAA", "buy", 40, 100.01)  # what was taken is not there again: it rests
+        assert told(house, session) == [(What.ACK, rests, "")]
+        session.cancel(rests)
+        assert told(house, session) == [(What.CANCEL, rests, "requested")]
+        assert house.position() == 130
+    house.close()
+
+
 def test_post_only_is_rejected_where_it_would_match(house: House) -> None:
     with house.attach() as session:
         refused = session.send("AAA", "buy", 10, 100.01, kind="post_only")

@@ -16,6 +16,7 @@ import pytest
 from engine import account as acc
 from engine import blotter as blot
 from engine import counters as at
+from engine.gates import Reason
 from engine.mailbox import What
 from engine.options import EngineOptions
 from engine.session import OrderSession, SessionError
@@ -154,7 +155,7 @@ def _against_each_limit(folder: Path, seed: int) -> None:
     # Engine time stands still, so the bucket is never filled again: exactly BURST orders may pass.
     by_rate = _race(folder / "rate", with_gates(message_burst=BURST, max_messages_per_s=1.0), seed)
     counts = by_rate.desk._desk.counts
-    assert counts[at.ACKED] + counts[at.REJECTED_FOR + 10] == BURST
+    assert counts[at.ACKED] + counts[at.REJECTED_FOR + Reason.VENUE] == BURST
     by_rate.close()
     by_count = _race(folder / "count", with_entry(max_orders=32, max_orders_per_client=16), seed)
     assert by_count.reached[1] == 32  # type: ignore[attr-defined]
