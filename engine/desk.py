@@ -166,7 +166,8 @@ class TradingDesk:
         """Take requests that wait, at most entry.BATCH; returns how many."""
         engine_ns = self.engine_ns(now_ns)
         # Behind time: an order joins the events where they stand, so that the books' time never falls.
-        t_ns = engine_ns if self._desk.clockwork[orders.NEXT_DUE_NS] > now_ns else min(self._latest_ns, engine_ns)
+        behind = self._desk.clockwork[orders.NEXT_DUE_NS] <= now_ns
+        t_ns = max(self._latest_ns, self._served_ns) if behind else engine_ns
         self._served_ns = t_ns
         return int(
             entry.work(
