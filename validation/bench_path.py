@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -248,3 +249,4 @@ def _engine(paths: RuntimePaths) -> Iterator[tuple[RuntimePaths, str, float]]:
     finally:
         process.kill()
         process.join(10)
+        shutil.rmtree(paths.block_dir, ignore_errors=True)
