@@ -10,6 +10,7 @@ import numpy as np
 from engine.algos.choice import ALGOS, Algo
 from engine.events import KIND_NAMES
 from engine.gates import MAX_STRATEGIES, REASONS, STRATEGIES, Reason
+from engine.mailbox import REFUSALS
 from metrics.catalogue import series
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series
@@ -39,7 +40,11 @@ ALGO_FINISHED = IMPACT_PARENTS + 1  # one for each Algo
 MESSAGES_OF = ALGO_FINISHED + ALGOS
 REJECTED_OF = MESSAGES_OF + MAX_STRATEGIES
 CANCELS_OF = REJECTED_OF + MAX_STRATEGIES
-COUNTS = CANCELS_OF + MAX_STRATEGIES
+SUBMITTED_CLIENT = CANCELS_OF + MAX_STRATEGIES
+CLIENT_REQUESTS = SUBMITTED_CLIENT + 1
+ANSWERS_LOST = CLIENT_REQUESTS + 1
+REQUEST_REFUSED = ANSWERS_LOST + 1  # one for each of REFUSALS
+COUNTS = REQUEST_REFUSED + len(REFUSALS)
 
 PARENT_ORDERED, PARENT_FILLED, SLIPPAGE_COST, SLIPPAGE_VALUE, IMPACT, TRADED_VALUE = range(6)
 # By algorithm, the control group included, which the sums above leave out: one for each Algo.
@@ -48,7 +53,11 @@ SUMS = ALGO_IMPACT + ALGOS
 
 # Latency histograms, in the order in which they lie in the block.
 LATENCY_MARKET_DATA, LATENCY_DECISION, LATENCY_GATE, LATENCY_ACK, LATENCY_FILL, LATENCY_STEP = range(6)
-STAGES = ("market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step")
+LATENCY_CLIENT_ACK, LATENCY_CLIENT_FILL = 6, 7
+STAGES = (
+    "market_data", "decision", "gate", "order_to_ack", "order_to_fill", "step", "client_order_to_ack",
+    "client_order_to_fill",
+)  # fmt: skip
 HISTOGRAMS: tuple[Series, ...] = tuple(series(f"deskvigil_engine_{what}_seconds") for what in STAGES)
 
 
@@ -78,6 +87,13 @@ COUNT_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parents_finished_total"), PARENTS_FINISHED),
     (_name("impact_parents_total"), IMPACT_PARENTS),
     *((_name("algo_parents_finished_total", algo=algo.label), ALGO_FINISHED + algo) for algo in Algo),
+    (_name("orders_submitted_total", strategy="client"), SUBMITTED_CLIENT),
+    (_name("client_requests_total"), CLIENT_REQUESTS),
+    (_name("client_answers_lost_total"), ANSWERS_LOST),
+    *(
+        (_name("client_requests_refused_total", reason=why.name.lower()), REQUEST_REFUSED + k)
+        for k, why in enumerate(REFUSALS)
+    ),
 )
 SUM_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parent_ordered_value_usd_total"), PARENT_ORDERED),

@@ -8,8 +8,9 @@ import numpy as np
 
 from engine import account as acc
 from engine import counters as at
-from engine import killswitch, orders, step, strategy
+from engine import entry, killswitch, orders, step, strategy
 from engine.account import Account
+from engine.blotter import live_orders, make_blotter
 from engine.book import Books, last_trade_price, make_books, order_qty, reset
 from engine.control import TradingControl
 from engine.events import empty_events
@@ -30,6 +31,7 @@ from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
 from engine.limits import Limits
+from engine.mailbox import Why, make_sessions
 from engine.market import Market
 from engine.options import EngineOptions
 from engine.orders import Desk
@@ -105,6 +107,9 @@ class TradingDesk:
             # A tape of minutes is no session: there volume is as likely at any time.
             volume_curve=load_volume_curve() if market.end_ns - market.start_ns >= HOUR_NS else np.array([0.0, 1.0]),
             session=np.zeros(2, dtype=np.int64),
+            blotter=make_blotter(n, 1 << (options.entry.max_orders - 1).bit_length()),
+            working=np.zeros((n, 2), dtype=np.int64),
+            sessions=make_sessions(),
         )
         self._symbols = tuple(row.symbol for row in market.instruments)
         self._clients = ["house"]
@@ -120,6 +125,7 @@ class TradingDesk:
         self._session_wall_ns = 0
         self._settled_usd = 0.0
         self.settlements: list[Settlement] = []
+        self._served_ns = 0  # engine time of the last request served: the books' time must not fall behind it
         self.sessions = 0
 
     @property
@@ -151,6 +157,7 @@ class TradingDesk:
         self._timeline[:] = now_ns, market.start_ns
         desk.session[:] = market.start_ns, market.end_ns
         self._events, self._cursor, self._known_until_ns = _NO_EVENTS, 0, market.start_ns
+        self._served_ns = market.start_ns
         desk.own[:, :, orders.SENT_NS] = orders.NO_ORDER_NS
         desk.parents[:] = strategy.schedule_parents(
             self._options, market.instruments, market.start_ns, self._options.seed + self.sessions
@@ -164,7 +171,7 @@ class TradingDesk:
 
         What each instrument came to lies in `settlements` until the next session ends.
         """
-        self.cancel_all()
+        self.cancel_all(Why.SESSION_END)
         instruments, books = self._market.instruments, self._books
         self.settlements = settle(
             self._account,
@@ -220,7 +227,9 @@ class TradingDesk:
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
         self._desk.status[:, orders.STATE] = states
-        return killswitch.cancel_own(self._desk, self._books, killswitch.NOT_ALLOWED, self._found)
+        return killswitch.cancel_own(
+            self._desk, self._books, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found
+        )
 
     def apply(self, control: TradingControl) -> Cancelled:
         """Put the states of every scope in force; cancels what they do not allow, and says whose orders these were."""
@@ -275,18 +284,47 @@ class TradingDesk:
             intents=self._desk.gates.intents_begun[:n].copy(),
         )
 
-    def cancel_all(self) -> int:
-        """Cancel every own order; returns how many there were."""
-        return killswitch.cancel_own(self._desk, self._books, killswitch.EVERYTHING, self._found)
+    def cancel_all(self, why: Why = Why.SHUTDOWN) -> int:
+        """Cancel every own order, clients' included; returns how many there were."""
+        return killswitch.cancel_own(self._desk, self._books, killswitch.EVERYTHING, int(why), self._found)
 
     def working_orders(self) -> int:
-        """Own orders in the book."""
-        return int(np.count_nonzero(self._desk.own[:, :, orders.ID]))
+        """Own orders in the book, clients' included."""
+        return int(np.count_nonzero(self._desk.own[:, :, orders.ID])) + live_orders(self._desk.blotter)
 
     def resting_orders(self, scope: str) -> int:
         """Own orders that the books themselves hold for a scope: what a halt must bring to 0."""
-        count = killswitch.cancel_own(self._desk, self._books, killswitch.NOTHING, self._found)
+        count = killswitch.cancel_own(self._desk, self._books, killswitch.NOTHING, 0, self._found)
         return killswitch.in_scope(self._found[:count], scope, self._symbols, self._clients)
+
+    # Clients' orders (engine/entry.py): called by the gateway between two steps.
+
+    @property
+    def client_table(self) -> IntArray:
+        """The table of clients' sessions (engine/mailbox.py)."""
+        return self._desk.sessions
+
+    def serve_clients(self, now_ns: int) -> int:
+        """Take requests that wait, at most entry.BATCH; returns how many."""
+        engine_ns = self.engine_ns(now_ns)
+        # Behind time: an order joins the events where they stand, so that the books' time never falls.
+        behind = self._desk.clockwork[orders.NEXT_DUE_NS] <= now_ns
+        t_ns = max(self._latest_ns, self._served_ns) if behind else engine_ns
+        self._served_ns = t_ns
+        return int(
+            entry.work(
+                self._desk, self._books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
+            )
+        )  # fmt: skip
+
+    def forget_client(self, session: int, cancel: bool, lost: int) -> int:
+        """A client has gone and lost so many answers: cancel its orders, or let them work on; returns how many."""
+        self._desk.counts[at.ANSWERS_LOST] += lost
+        if cancel:
+            t_ns = max(self._latest_ns, self._served_ns)
+            why = int(Why.DISCONNECTED)
+            return int(entry.work(self._desk, self._books, entry.SWEEP, session, why, t_ns, t_ns, 0))
+        return int(entry.disown_orders(self._desk.blotter, session))
 
     def resting_lots(self, i: int, order_id: int) -> int:
         """What the book says rests of one order: to reconcile our own view with."""

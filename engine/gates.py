@@ -247,6 +247,12 @@ def see_market(
 
 
 @inline_kernel
+def has_collar(gates: Gates, i: int) -> bool:
+    """Whether an instrument has a price collar."""
+    return bool(borrowed(gates.values)[ROWS + i * ROW_WORDS + LIMIT_COLLAR] > 0.0)
+
+
+@inline_kernel
 def largest_order(gates: Gates, i: int) -> float:
     """The most lots that one order of an instrument may have; NaN where that limit is missing."""
     return float(borrowed(gates.values)[ROWS + i * ROW_WORDS + LIMIT_LOTS])

@@ -93,8 +93,8 @@ def find_own(books: Books, i: int, found: IntArray, first: int) -> int:
 
 
 @kernel
-def cancel_own(desk: Desk, books: Books, what: int, found: IntArray) -> int:
-    """Cancel own orders and write a row for each into `found`, int64 (room, FOUND); returns how many rows.
+def cancel_own(desk: Desk, books: Books, what: int, why: int, found: IntArray) -> int:
+    """Cancel own orders for a reason (mailbox.Why, for clients) and write a row for each into `found`, int64 (room, FOUND); returns how many rows.
 
     EVERYTHING: all. NOT_ALLOWED: those that the strictest state of their instrument, strategy and
     client does not allow (any more): HALTED none; REDUCING those that add to the position, and what goes
@@ -117,7 +117,7 @@ def cancel_own(desk: Desk, books: Books, what: int, found: IntArray) -> int:
                 continue
             known = 1
             if what != NOTHING:
-                known = forget(desk, i, order_id)
+                known = forget(desk, i, order_id, why)
                 apply(books, t_ns, order_id, 0, 0, i, CANCEL, side, 0)
             found[written, F_ID], found[written, F_INSTRUMENT] = order_id, i
             found[written, F_SIDE], found[written, F_LOTS] = side, lots

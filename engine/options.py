@@ -136,6 +136,19 @@ class ParentOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EntryOptions:
+    """Order entry for clients: other processes of this user that send orders (docs/ENGINE.md).
+
+    max_orders: clients' orders that may be live at a time, of all; max_orders_per_client: of one.
+    Both are refused beyond. enabled: False opens no door at all.
+    """
+
+    enabled: bool = True
+    max_orders: Annotated[int, Ge(2), Le(1 << 20)] = 16_384
+    max_orders_per_client: Annotated[int, Ge(1), Le(1 << 20)] = 4_096
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """What the engine trades on, and how.
 
@@ -163,3 +176,4 @@ class EngineOptions:
     gates: GateOptions = field(default_factory=GateOptions)
     maker: MakerOptions = field(default_factory=MakerOptions)
     parents: ParentOptions = field(default_factory=ParentOptions)
+    entry: EntryOptions = field(default_factory=EntryOptions)

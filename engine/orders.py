@@ -1,7 +1,8 @@
 """Own orders: sending them through the gates into the books, and what comes back.
 
 Every instrument has three places for own orders: the maker's bid and ask, and the child of a parent
-order. An own order's id is negative and tells its place, so a fill needs no search.
+order. Clients' orders are rows of the blotter. An own order's id is negative and tells its place or
+row, so a fill needs no search.
 """
 
 from __future__ import annotations
@@ -12,6 +13,26 @@ import numpy as np
 
 from engine import account as acc
 from engine import counters as at
+from engine.blotter import (
+    BLOTTER,
+    CLIENT,
+    CLIENT_ID,
+    FAULTS,
+    FILLED,
+    FIRST_FILL_NS,
+    INSTRUMENT,
+    PARTIAL,
+    close_order,
+    move,
+    owner_of,
+    row_of,
+    take_lots,
+)
+from engine.blotter import CANCELLED as ORDER_CANCELLED
+from engine.blotter import EXPIRED as ORDER_EXPIRED
+from engine.blotter import LEFT as ORDER_LEFT
+from engine.blotter import SENT_NS as ORDER_SENT_NS
+from engine.blotter import SIDE as ORDER_SIDE
 from engine.book import Books, apply
 from engine.dropcopy import execution_id, send_drop_copy
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, TAKER_CANCEL, FillArray
@@ -31,6 +52,7 @@ from engine.gates import (
     take_back,
 )
 from engine.jit import inline_kernel, kernel
+from engine.mailbox import S_LIVE, SESSION_WORDS, What, Why, answer
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.recorder import LAST, note_order, put
 from engine.strategy import P_CONTROL, P_COUNT, note_fill
@@ -54,6 +76,8 @@ _VENUE = int(Reason.VENUE)
 _ACCEPTED = int(Reason.ACCEPTED)
 _REDUCE_ONLY = int(Reason.REDUCE_ONLY)
 _HALTED = int(TradingState.HALTED)
+_FILL, _CANCEL = int(What.FILL), int(What.CANCEL)
+_REQUESTED, _SELF_TRADE, _SESSION_END = int(Why.REQUESTED), int(Why.SELF_TRADE), int(Why.SESSION_END)
 
 
 class Desk(NamedTuple):
@@ -67,10 +91,10 @@ class Desk(NamedTuple):
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
     (4,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
     own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder;
-    finished, finished_written: the block's ring of parents
-    that are over; arrival_spread float64 (n,): spread at a parent's arrival, usual_spread float64
-    (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
-    none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns.
+    finished, finished_written: the block's ring of parents that are over; arrival_spread float64
+    (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
+    none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns;
+    blotter, working: see blotter; sessions: see mailbox.
     """
 
     own: IntArray
@@ -105,6 +129,9 @@ class Desk(NamedTuple):
     signal: FloatArray
     volume_curve: FloatArray
     session: IntArray
+    blotter: IntArray
+    working: IntArray
+    sessions: IntArray
 
 
 @kernel
@@ -127,13 +154,62 @@ def record_order(desk: Desk, i: int, order_id: int, total_ns: int, filled: int, 
 
 
 @inline_kernel
+def record_client_order(desk: Desk, i: int, order_id: int, total_ns: int, t_ns: int) -> None:
+    """Count the time from when a client sent an order to its acceptance: no event caused it, no strategy decided it."""
+    record(desk, at.LATENCY_CLIENT_ACK, total_ns)
+    note_order(desk.slowest, desk.stages, total_ns, 0, 0, desk.stages[LAST, at.LATENCY_GATE], t_ns, order_id, i, 0)
+
+
+@inline_kernel
 def working_lots(desk: Desk, i: int, side: int) -> int:
     """Own quantity in the book on one side of an instrument."""
-    lots = 0
+    lots = int(desk.working[i, 0 if side > 0 else 1])
     for place in range(PLACES):
         if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == side:
             lots += desk.own[i, place, LEFT]
     return lots
+
+
+@kernel
+def end_client_order(desk: Desk, row: int, state: int, why: int) -> None:
+    """End what is left of a client's order in CANCELLED or EXPIRED, and tell the client."""
+    w = desk.blotter
+    session = w[row + CLIENT]
+    close_order(w, desk.working, row, state)
+    desk.counts[at.CANCELLED] += 1
+    if session >= 0:
+        desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
+    answer(
+        desk.sessions, session, _CANCEL, why, w[row + CLIENT_ID], w[row], w[row + INSTRUMENT], w[row + ORDER_SIDE], 0,
+        w[row + ORDER_LEFT], 0, 0,
+    )  # fmt: skip
+
+
+@kernel
+def fill_client_order(desk: Desk, order_id: int, lots: int, ticks: int, taker: int) -> None:
+    """Put a fill into a client's order and tell the client."""
+    w = desk.blotter
+    row = row_of(w, order_id)
+    if row == 0:
+        w[FAULTS] += 1
+        return
+    if w[row + FIRST_FILL_NS] == 0:
+        w[row + FIRST_FILL_NS] = clock_ns(CLOCK_MONOTONIC)
+        if taker:
+            record(desk, at.LATENCY_CLIENT_FILL, w[row + FIRST_FILL_NS] - w[row + ORDER_SENT_NS])
+    session = w[row + CLIENT]
+    take_lots(w, desk.working, row, lots)
+    if w[row + ORDER_LEFT] > 0:
+        move(w, row, PARTIAL)
+    else:
+        close_order(w, desk.working, row, FILLED)
+        desk.counts[at.FILLED] += 1
+        if session >= 0:
+            desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
+    answer(
+        desk.sessions, session, _FILL, 0, w[row + CLIENT_ID], order_id, w[row + INSTRUMENT], w[row + ORDER_SIDE],
+        ticks, lots, w[row + ORDER_LEFT], taker,
+    )  # fmt: skip
 
 
 @inline_kernel
@@ -142,7 +218,9 @@ def book_own_fill(
 ) -> None:
     """Put one own fill where it belongs: order, parent, account, counters, record, ring."""
     place = (-order_id) & 3
-    if desk.own[i, place, ID] == order_id:
+    if place == BLOTTER:
+        fill_client_order(desk, order_id, lots, ticks, taker)
+    elif desk.own[i, place, ID] == order_id:
         desk.own[i, place, LEFT] -= lots
         if desk.own[i, place, LEFT] <= 0:
             desk.own[i, place, ID] = 0
@@ -157,7 +235,7 @@ def book_own_fill(
         if desk.parents[i, P_CONTROL] == 0:
             desk.sums[at.SLIPPAGE_COST] += side * (ticks - desk.arrival[i]) * lots * usd
             desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
-    else:
+    elif place != BLOTTER:
         desk.maker_lots[i] += side * lots
     wall_ns = clock_ns(CLOCK_REALTIME)
     record_execution(
@@ -172,7 +250,7 @@ def book_own_fill(
     out.instrument = i
     out.side = side
     out.taker = taker
-    out.strategy = 1 if place == CHILD else 0
+    out.strategy = strategy_of(desk, order_id)
     desk.fills_written[0] += 1
 
 
@@ -187,7 +265,11 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
         if fill.flags & (SELF_CANCEL | TAKER_CANCEL):
             cancelled_id = fill.maker_id if fill.flags & SELF_CANCEL else fill.taker_id
             place = (-cancelled_id) & 3
-            if desk.own[i, place, ID] == cancelled_id:
+            if place == BLOTTER:
+                row = row_of(desk.blotter, cancelled_id)
+                if row != 0:
+                    end_client_order(desk, row, ORDER_CANCELLED, _SELF_TRADE)
+            elif desk.own[i, place, ID] == cancelled_id:
                 desk.own[i, place, LEFT] -= fill.qty
                 if desk.own[i, place, LEFT] <= 0:
                     desk.own[i, place, ID] = 0
@@ -221,19 +303,25 @@ def strategy_of(desk: Desk, order_id: int) -> int:
 
 @inline_kernel
 def client_of(desk: Desk, order_id: int) -> int:
-    """Index of the client that an own order is for; HOUSE for the desk's own."""
-    return HOUSE
+    """Index of the client that an own order is for; HOUSE for the desk's own, and for one that nobody knows."""
+    row = row_of(desk.blotter, order_id) if (-order_id) & 3 == BLOTTER else 0
+    return owner_of(desk.blotter, row) if row != 0 else HOUSE
 
 
 @inline_kernel
-def forget(desk: Desk, i: int, order_id: int) -> int:
-    """Note that an own order that rests is cancelled; 0 where nobody knew it."""
+def forget(desk: Desk, i: int, order_id: int, why: int) -> int:
+    """Note that an own order that rests is cancelled, and tell its client why; 0 where nobody knew it."""
     place = (-order_id) & 3
     known = 0
-    if place < PLACES and desk.own[i, place, ID] == order_id:
+    if place == BLOTTER:
+        row = row_of(desk.blotter, order_id)
+        if row != 0:
+            end_client_order(desk, row, ORDER_EXPIRED if why == _SESSION_END else ORDER_CANCELLED, why)
+            known = 1
+    elif desk.own[i, place, ID] == order_id:
         desk.own[i, place, ID] = 0
+        desk.counts[at.CANCELLED] += 1
         known = 1
-    desk.counts[at.CANCELLED] += 1
     desk.counts[at.CANCELS_OF + strategy_of(desk, order_id)] += 1
     return known
 
@@ -282,7 +370,7 @@ def pass_gates(
 
 @inline_kernel
 def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t_ns: int, age_ns: int) -> int:
-    """Ask the gates about one order, and count it; returns their reason."""
+    """Ask the gates about one order of the house, and count it; returns their reason."""
     desk.counts[at.SUBMITTED_PARENT if place == CHILD else at.SUBMITTED_MAKER] += 1
     # A quote's intent is its place in its instrument, a child's the parent that it works for.
     strategy = PARENTS if place == CHILD else MAKER
@@ -308,7 +396,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             if order_id == 0:
                 continue
             side, ticks, lots = desk.own[i, place, SIDE], 0, 0
-            forget(desk, i, order_id)
+            forget(desk, i, order_id, _REQUESTED)
             cancelled += 1
         else:
             reason = may_send(desk, i, place, side, ticks, lots, t_ns, age_ns)

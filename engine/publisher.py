@@ -24,7 +24,7 @@ from metrics.series import Series
 FILLS_KEPT = 64
 SLOWEST_WINDOW_NS = 60_000_000_000
 # One own fill: wall-clock time, engine time, own order id (negative), instrument index, +1 bought or
-# -1 sold, 1 where we were the aggressor, 0 maker or 1 parent order, USD a unit, units.
+# -1 sold, 1 where we were the aggressor, 0 maker, 1 parent order or 2 client, USD a unit, units.
 FILLS = np.dtype(
     [
         ("t_ns", np.int64),
@@ -71,6 +71,7 @@ class Gauges(NamedTuple):
     limits_changed: float
     console_seen: float
     commands_refused_total: float
+    client_sessions: float
 
 
 _PER_SYMBOL = (

@@ -20,6 +20,7 @@ from engine.control import CONSOLE, OPERATOR, THROTTLE, Cause, StateFileError, T
 from engine.desk import TradingDesk
 from engine.executions import Executions
 from engine.gates import STRATEGIES, TradingState
+from engine.gateway import LINGER_NS, Gateway
 from engine.killswitch import Cancelled
 from engine.limits import Change, LimitRefusedError
 from engine.market import Market, open_market
@@ -66,6 +67,10 @@ class Engine:
         self._watch = Watch(self._desk.limits, options.gates.watch_s)
         self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)
         self._server = CommandServer(paths.engine_socket, self._carry_out)
+        entry = options.entry
+        self._gateway = Gateway(
+            paths.order_socket, market.instruments, self._desk, entry.max_orders_per_client, entry.enabled
+        )
         self._commands: Counter[CommandName] = Counter()
         self._stopping = False
         self._wake, self._waker = socket.socketpair()
@@ -93,12 +98,14 @@ class Engine:
         self._apply_state()
         self._open_log()
         self._server.start()
+        self._gateway.start()
         interval_ns = round(1e9 / self._options.publish_hz)
         self._desk.start_session(time.monotonic_ns(), time.time_ns())
         self._publish(time.monotonic_ns())
         next_publish_ns = time.monotonic_ns() + interval_ns
         while not self._stopping:
             due_ns = self._desk.step(time.monotonic_ns())
+            self._gateway.serve(time.monotonic_ns())
             now_ns = time.monotonic_ns()
             if self._desk.session_is_over(now_ns):
                 self._next_session(now_ns)
@@ -107,10 +114,12 @@ class Engine:
                 next_publish_ns = max(next_publish_ns + interval_ns, now_ns)
             self._sleep(min(due_ns, next_publish_ns))
         self._desk.cancel_all()
+        self._gateway.tell()
         self._publish(time.monotonic_ns())
 
     def close(self) -> None:
-        """Let go of the socket and the log."""
+        """Let go of the sockets and the log."""
+        self._gateway.stop()
         self._server.stop()
         self._log.close()
         self._desk.executions.close()
@@ -118,16 +127,24 @@ class Engine:
         self._waker.close()
 
     def _sleep(self, until_ns: int) -> None:
-        left_ns = until_ns - time.monotonic_ns() - SPIN_NS
-        if left_ns <= 0:
-            return
-        ready, _, _ = select.select([self._wake, *self._server.files], [], [], left_ns / 1e9)
-        if ready:
-            self._server.poll()
+        """Sleep until shortly before something is due; clients' orders that come meanwhile are served at once."""
+        gateway = self._gateway
+        linger_ns = 0
+        while (left_ns := until_ns - time.monotonic_ns() - SPIN_NS) > 0:
+            if gateway.pending(linger_ns) or not gateway.park():
+                gateway.serve(time.monotonic_ns())
+                linger_ns = time.monotonic_ns() + LINGER_NS
+                continue
+            files: list[Any] = [self._wake, *self._server.files, *gateway.files]
+            ready, _, _ = select.select(files, [], [], left_ns / 1e9)
+            if gateway.unpark(ready):
+                self._server.poll()
+                return
 
     def _housekeeping(self, now_ns: int) -> None:
         """What is done with every publication: idle connections, the console's absence, what the engine watches."""
         self._server.poll()
+        self._gateway.poll()
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + CONSOLE_LOOK_NS
             self._console.look(now_ns)
@@ -212,6 +229,7 @@ class Engine:
             limits_changed=float(len(self._desk.limits.changes)),
             console_seen=self._console.gauge(now_ns),
             commands_refused_total=float(self._server.refused),
+            client_sessions=float(len(self._gateway.clients)),
         )
         commands = tuple(self._commands[name] for name in CommandName)
         desk.publish(self._publisher, time.time_ns(), gauges, commands)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from engine import montecarlo, synthetic
+from engine import gateway, montecarlo, synthetic
 from engine.desk import TradingDesk
 from engine.feeds.tape import load_tape
 from engine.figures import load_market
@@ -31,6 +31,7 @@ def warm(progress: Callable[[str], None]) -> float:
     parts: list[tuple[str, Callable[[], object]]] = [
         ("synthetic market", synthetic.warm),
         ("trading desk", _desk),
+        ("order entry", gateway.warm),
         ("recordings", _recordings),
         ("Monte-Carlo", montecarlo.warm),
     ]
@@ -51,6 +52,7 @@ def _desk() -> None:
         desk.step(1_000_000)
         desk.set_states([TradingState.ACTIVE] * len(market.instruments))
         desk.gauges(1_000_000)
+        desk.forget_client(0, False, 0)
         desk.end_session()
 
 

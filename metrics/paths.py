@@ -32,6 +32,11 @@ class RuntimePaths:
         return self.data_dir / "engine.sock"
 
     @property
+    def order_socket(self) -> Path:
+        """Unix socket, mode 0600, by which clients attach to order entry."""
+        return self.data_dir / "orders.sock"
+
+    @property
     def command_log(self) -> Path:
         """What was ordered of the engine and what it answered: JSON lines, copied into the audit by the console."""
         return self.data_dir / "commands.jsonl"

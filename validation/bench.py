@@ -18,6 +18,7 @@ BENCHMARKS = {
     "halt": "validation.bench_halt",
     "knight": "validation.knight",
     "feeds": "validation.bench_feeds",
+    "path": "validation.bench_path",
     "var": "validation.bench_var",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",

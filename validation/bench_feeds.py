@@ -165,11 +165,10 @@ def _lobster(say: Callable[[str], None]) -> list[Figure]:
     with zipfile.ZipFile(found[0]) as archive:
         text = next(archive.read(name) for name in archive.namelist() if "_orderbook_" in name)
     columns = text.split(b"\n")[0].count(b",") + 1
-    names = tuple(f"column {k + 1}" for k in range(columns))
 
     def read() -> float:
         began = time.perf_counter()
-        read_table(text, found[0].name, names, (0,) * columns)
+        read_table(text, found[0].name, (0,) * columns)
         return time.perf_counter() - began
 
     rate = len(text) / _median_s(read) / 1e6
@@ -187,7 +186,7 @@ def _lobster(say: Callable[[str], None]) -> list[Figure]:
 
 
 def _binance(say: Callable[[str], None]) -> list[Figure]:
-    from engine.feeds.binance import read_capture
+    from engine.feeds import binance
 
     found = _recorded("usdm_*.gz")
     if not found:
@@ -197,7 +196,7 @@ def _binance(say: Callable[[str], None]) -> list[Figure]:
 
     def read() -> float:
         began = time.perf_counter()
-        read_capture(found[0])
+        binance.read(found[0])
         return time.perf_counter() - began
 
     return [

@@ -35,6 +35,7 @@ class StillMarket:
     name: str | None = None
     simulated = True
     level_book = False
+    max_orders = 1 << 16
     starts_empty = True
     start_ns = 0
     end_ns = 1 << 60

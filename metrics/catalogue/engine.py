@@ -35,6 +35,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "filled_quantity_total", "", "counter", "Own filled quantity in units.", ("symbol",)),
     Metric(_E + "traded_value_usd_total", "usd", "counter", "Value of own fills."),
     Metric(_E + "fills_lost_total", "", "counter", "Fills that did not fit the engine's fill buffer; anything but 0 is a fault."),
+    # Clients' orders.
+    Metric(_E + "client_sessions", "", "gauge", "Clients attached to order entry."),
+    Metric(_E + "client_requests_total", "", "counter", "Requests of clients taken: orders, cancels, reductions, replacements."),
+    Metric(_E + "client_requests_refused_total", "", "counter", "Requests of clients that order entry itself refused, by reason.", ("reason",)),
+    Metric(_E + "client_answers_lost_total", "", "counter", "Answers that a client left no room for; it was disconnected."),
     # Parent orders.
     Metric(_E + "parents_started_total", "", "counter", "Parent orders begun."),
     Metric(_E + "parents_finished_total", "", "counter", "Parent orders finished: filled, or ended at their deadline."),
@@ -84,6 +89,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "gate_seconds", "seconds", "histogram", "Pre-trade risk check of one order."),
     Metric(_E + "order_to_ack_seconds", "seconds", "histogram", "Intended time of an order to its acceptance by the book."),
     Metric(_E + "order_to_fill_seconds", "seconds", "histogram", "Intended time of a marketable order to its first fill."),
+    Metric(_E + "client_order_to_ack_seconds", "seconds", "histogram", "A client's intended time of an order to its acceptance by the book."),
+    Metric(_E + "client_order_to_fill_seconds", "seconds", "histogram", "A client's intended time of a marketable order to its first fill."),
     Metric(_E + "step_seconds", "seconds", "histogram", "One run of the engine's loop over the events that were due."),
     Metric(_E + "latency_max_seconds", "seconds", "gauge", "Longest time of a stage in the running second and the one before, exactly.", ("stage",)),
     Metric(_E + "recorder_cost_seconds", "seconds", "gauge", "What recording itself costs, measured at the start: one record, one look at the clock.", ("part",)),
