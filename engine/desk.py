@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine import account as acc
 from engine import counters as at
 from engine import orders, step, strategy
 from engine.account import Account
 from engine.book import make_books, order_qty, reset
-from engine.events import empty_events
+from engine.events import EventArray, empty_events
 from engine.gates import BUCKET_TIME_NS, TradingState, bucket_of_options, limits_of
+from engine.journal import (
+    CLOCK,
+    DIGEST,
+    FILLS,
+    GAP,
+    MARKET,
+    PARENT,
+    SESSION,
+    SETTLE,
+    STATES,
+    JournalArray,
+    as_words,
+    no_journal,
+    note,
+)
 from engine.market import Market
 from engine.options import EngineOptions
 from engine.orders import Desk
 from engine.publisher import Gauges, Publisher
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
+from metrics.frame import IntArray
 
 NS = 1_000_000_000
+# What a snapshot leaves out: settings, what the process counts since its start, and the journal itself.
+_NOT_STATE = frozenset(
+    ("limits", "settings", "fees", "units", "counts", "sums", "latencies", "latency_sums", "volumes", "fills",
+     "fills_written", "requests", "journal", "journal_head")
+)  # fmt: skip
+_COUNTED = ("counts", "sums", "latencies", "latency_sums", "volumes", "fills", "fills_written")
+_MARKET = "market."
 LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
 _NO_EVENTS = empty_events(0)
 _NO_EVENTS.flags.writeable = False
@@ -36,8 +61,10 @@ class TradingDesk:
         units = np.array([[row.tick_size_usd, row.lot_size] for row in market.instruments])
         self._options = options
         self._market = market
+        words, head = no_journal()
         self._account = Account.empty(units[:, 0] * units[:, 1])
         self._books = make_books(n, level_book=market.level_book)
+        self._copy: IntArray | None = None  # of the books' words, for snapshots
         self._desk = Desk(
             own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
             parents=np.zeros((n, strategy.PARENTS), dtype=np.int64),
@@ -60,6 +87,8 @@ class TradingDesk:
             fills_written=publisher.fills_written,
             clockwork=np.zeros(4, dtype=np.int64),
             requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
+            journal=words,
+            journal_head=head,
         )
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
@@ -79,6 +108,7 @@ class TradingDesk:
     def start_session(self, now_ns: int, wall_ns: int) -> None:
         """Begin a session: its first instant is now, parents are planned anew; counters go on."""
         market, desk = self._market, self._desk
+        self._note(SESSION, market.start_ns, self.sessions + 1, wall_ns)
         if market.starts_empty or self.sessions == 0:
             reset(self._books)
             desk.spread[:] = desk.account[:, acc.MARK] = np.nan
@@ -99,6 +129,10 @@ class TradingDesk:
     def end_session(self) -> float:
         """Cancel own orders, close all positions at the last mid, settle; returns the session's P&L in USD."""
         self.cancel_all()
+        self._note(SETTLE, self._latest_ns, self.sessions)
+        return self._settle()
+
+    def _settle(self) -> float:
         settled_usd = self._account.settle()
         self._settled_usd += settled_usd
         return settled_usd
@@ -138,7 +172,10 @@ class TradingDesk:
 
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
+        changed = np.flatnonzero(self._desk.status[:, orders.STATE] != states)
         self._desk.status[:, orders.STATE] = states
+        for i in changed:
+            self._note(STATES, self._latest_ns, instrument=int(i), kind=int(states[i]))
         return int(step.cancel_not_allowed(self._desk, self._books, False))
 
     def cancel_all(self) -> int:
@@ -203,6 +240,125 @@ class TradingDesk:
             "pnl_usd": self.pnl_usd,
         }
 
+    # --- journal, snapshots, recovery ---------------------------------------------------------------
+
+    def attach(self, words: IntArray, head: IntArray) -> None:
+        """Write what happens from now on into this journal; the running digest of fills goes on in its head."""
+        old = self._desk.journal_head
+        if head is not old:
+            head[DIGEST], head[FILLS] = old[DIGEST], old[FILLS]
+        self._desk = self._desk._replace(journal=words, journal_head=head)
+
+    def note_clock(self, wall_ns: int) -> None:
+        """Write the wall clock, the engine's clock and the digest of all fills into the journal."""
+        head = self._desk.journal_head
+        self._note(CLOCK, wall_ns, self._latest_ns, int(head[DIGEST]), int(head[FILLS]))
+
+    def empty_books(self) -> IntArray:
+        """The words of books like ours to which nothing has happened."""
+        return make_books(len(self._market.instruments), level_book=self._market.level_book).words
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that a recovery needs, copies; that of the books holds until the next call."""
+        if self._copy is None:
+            self._copy = np.empty_like(self._books.words)
+        np.copyto(self._copy, self._books.words)
+        head = self._desk.journal_head
+        kept = {name: array.copy() for name, array in self._desk._asdict().items() if name not in _NOT_STATE}
+        kept |= {_MARKET + name: array for name, array in self._market.state().items()}
+        numbers = (self.sessions, self._session_wall_ns, self._cursor, self._known_until_ns, head[DIGEST], head[FILLS])
+        return kept | {
+            "books": self._copy,
+            "totals": self._account.totals.copy(),
+            "numbers": np.array(numbers, dtype=np.int64),
+            "settled": np.array([self._settled_usd]),
+        }
+
+    def fits(self, state: Mapping[str, npt.NDArray[Any]]) -> bool:
+        """Whether a `state` is of a desk of the same shape as this one."""
+        mine = {name: array for name, array in self._desk._asdict().items() if name not in _NOT_STATE}
+        mine |= {"books": self._books.words, "totals": self._account.totals}
+        return all(name in state and state[name].shape == array.shape for name, array in mine.items())
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go to a `state` that fits; time stands still until `go_on`."""
+        for name, array in self._desk._asdict().items():
+            if name not in _NOT_STATE:
+                array[...] = state[name]
+        self._books.words[:] = state["books"]
+        self._account.totals[:] = state["totals"]
+        self.sessions, self._session_wall_ns, cursor, self._known_until_ns, digest, fills = map(int, state["numbers"])
+        self._settled_usd = float(state["settled"][0])
+        self._desk.journal_head[DIGEST], self._desk.journal_head[FILLS] = digest, fills
+        market = {name.removeprefix(_MARKET): array for name, array in state.items() if name.startswith(_MARKET)}
+        self._events, self._cursor = _read_only(self._market.restore(market)), cursor
+
+    def replay(self, records: JournalArray, skip: IntArray, head: IntArray) -> int:
+        """Carry out journal records (dtype RECORD) without counting them; returns how many.
+
+        Ends early before a GAP, or where the market's own next events are not those recorded. skip, head:
+        see `engine.recovery.reapply`.
+        """
+        from engine.recovery import reapply  # it imports this module
+
+        desk = self._desk
+        scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
+        desk = desk._replace(**scratch)
+        words = as_words(records)
+        words.flags.writeable = False
+        stops = np.append(np.flatnonzero(records["what"] > PARENT), len(records))
+        at = 0
+        for stop in map(int, stops):
+            if not self._follow(records[at:stop]):
+                return at
+            reapply(desk, self._books, words[:stop], at, skip, head)
+            if stop == len(records) or records["what"][stop] == GAP:
+                return stop
+            record = records[stop]
+            if record["what"] == SESSION:
+                if self.sessions > 0:
+                    self._market.restart()
+                self.start_session(0, int(record["price"]))
+            elif record["what"] == SETTLE:
+                self._settle()
+            at = stop + 1
+        return at
+
+    def go_on(self, now_ns: int) -> int:
+        """After a recovery: let time run on from the last event, and close interrupted parent orders; returns how many."""
+        self._timeline[:] = now_ns, max(self._latest_ns, self._market.start_ns)
+        desk, closed = self._desk, 0
+        for i in np.flatnonzero(desk.parents[:, strategy.P_STATE] != strategy.IDLE):
+            if desk.own[i, orders.CHILD, orders.ID] != 0:
+                desk.requests[0] = i, orders.CHILD, orders.WITHDRAW, 0, 0, 0
+                orders.act(desk, self._books, 1, self._latest_ns, 0, 0)
+            step.close_parent(desk, int(i), self._latest_ns)
+            closed += 1
+        return closed
+
+    def _follow(self, records: JournalArray) -> bool:
+        """Move the market on by the market events among some records; False where it has others."""
+        events = records[records["what"] == MARKET]
+        done = 0
+        while done < len(events):
+            if self._cursor == len(self._events):
+                self._events, self._cursor = _read_only(self._market.take(self._market.end_ns)), 0
+                if not len(self._events):
+                    return False
+                self._known_until_ns = int(self._events["t_ns"][-1])
+            count = min(len(events) - done, len(self._events) - self._cursor)
+            ours, theirs = self._events[self._cursor : self._cursor + count], events[done : done + count]
+            if any((ours[name] != theirs[name]).any() for name in ("t_ns", "order_id", "price", "qty")):
+                return False
+            self._cursor += count
+            done += count
+        return True
+
+    def _note(
+        self, what: int, t_ns: int, order_id: int = 0, price: int = 0, qty: int = 0, instrument: int = 0, kind: int = 0
+    ) -> None:
+        note(self._desk.journal, self._desk.journal_head, what, t_ns, order_id, price, qty, instrument, kind, 0)
+
     @property
     def _latest_ns(self) -> int:
         return int(self._desk.clockwork[orders.LATEST_NS])
@@ -215,8 +371,7 @@ class TradingDesk:
         """Take the market's next events: those of a little while ahead, or more where it has them."""
         until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
         if self._known_until_ns < until_ns and self._known_until_ns < self._market.end_ns:
-            events = self._market.take(until_ns).view()
-            events.flags.writeable = False  # as a tape's are: kernels are compiled for one of the two
+            events = _read_only(self._market.take(until_ns))
             self._events, self._cursor = events, 0
             self._known_until_ns = int(events["t_ns"][-1]) if len(events) else until_ns
 
@@ -228,3 +383,10 @@ class TradingDesk:
         if behind_ns > self._rebase_ns:
             self._timeline[ORIGIN_MONOTONIC] += behind_ns
             self._desk.counts[at.REBASES] += 1
+
+
+def _read_only(events: EventArray) -> EventArray:
+    """As a tape's events are: kernels are compiled for one of the two."""
+    view = events.view()
+    view.flags.writeable = False
+    return view

@@ -71,6 +71,25 @@ class ParentOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JournalOptions:
+    """The journal of everything that changes books and orders, from which a killed engine comes back.
+
+    A killed process loses nothing; a power failure loses at most the last `sync_s`. retain_mb bounds
+    the whole journal (the default market writes about 2 GB a day, so this is half a day); with less
+    than min_free_mb left on the disk no order is sent. A snapshot is taken every snapshot_s, or
+    after snapshot_records: what lies behind it is replayed when the engine starts.
+    """
+
+    enabled: bool = True
+    sync_s: Annotated[float, Ge(0.001), Le(10)] = 0.05
+    segment_mb: Annotated[int, Ge(1), Le(1024)] = 16
+    retain_mb: Annotated[int, Ge(32), Le(1 << 20)] = 1024
+    min_free_mb: Annotated[int, Ge(0), Le(1 << 20)] = 64
+    snapshot_s: Annotated[float, Ge(0.1), Le(86_400)] = 30.0
+    snapshot_records: Annotated[int, Ge(1000), Le(100_000_000)] = 250_000
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """What the engine trades on, and how.
 
@@ -94,3 +113,4 @@ class EngineOptions:
     gates: GateOptions = field(default_factory=GateOptions)
     maker: MakerOptions = field(default_factory=MakerOptions)
     parents: ParentOptions = field(default_factory=ParentOptions)
+    journal: JournalOptions = field(default_factory=JournalOptions)

@@ -17,6 +17,7 @@ from engine.buckets import bucket_of
 from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, FillArray
 from engine.gates import Reason, check_order
 from engine.jit import inline_kernel, kernel
+from engine.journal import OWN, append, digest_fill
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.strategy import P_FILLED, P_NEXT_NS, P_STATE, P_TARGET, WORKING
 from metrics.frame import FloatArray, IntArray
@@ -48,7 +49,7 @@ class Desk(NamedTuple):
     limits, bucket: see gates; settings: see strategy; fees float64 (2,) in bps; units float64 (n, 2):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
-    (4,); requests int64 (MAX_REQUESTS, 6).
+    (4,); requests int64 (MAX_REQUESTS, 6); journal, journal_head: see journal.
     """
 
     own: IntArray
@@ -72,6 +73,8 @@ class Desk(NamedTuple):
     fills_written: IntArray
     clockwork: IntArray
     requests: IntArray
+    journal: IntArray
+    journal_head: IntArray
 
 
 @kernel
@@ -134,6 +137,7 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
     for k in range(count):
         fill = fills[k]
         i, side = word(fill.instrument), word(fill.side)
+        digest_fill(desk.journal_head, fill.t_ns, fill.maker_id, fill.taker_id, fill.price, fill.qty, i)
         if fill.flags & SELF_CANCEL:
             place = (-fill.maker_id) & 3
             if desk.own[i, place, ID] == fill.maker_id:
@@ -206,6 +210,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             desk.own[i, place, ID], desk.own[i, place, SIDE], desk.own[i, place, PRICE] = order_id, side, ticks
             desk.own[i, place, LEFT], desk.own[i, place, SENT_NS] = lots, t_ns
             kind, flags = (IOC, 0) if action == CROSS else (LIMIT, POST_ONLY)
+        append(desk.journal, desk.journal_head, OWN, t_ns, order_id, ticks, lots, i, kind, side, flags, 0)
         count = apply(books, t_ns, order_id, ticks, lots, i, kind, side, flags)
         if action == WITHDRAW:
             continue

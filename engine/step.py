@@ -13,10 +13,11 @@ from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
 from engine.book import Books, apply, best_price, others_price
-from engine.decide import decide_parent, decide_quotes
+from engine.decide import decide_parent, decide_quotes, finish_parent
 from engine.events import CLEAR, HALT, HIDDEN, RESUME, EventArray
 from engine.gates import TradingState
 from engine.jit import inline_kernel, kernel
+from engine.journal import MARKET, PARENT, append, done
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
     ID,
@@ -83,6 +84,26 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int) -> None:
         desk.spread[i] = np.nan
 
 
+@inline_kernel
+def note_parent(desk: Desk, i: int, t_ns: int) -> None:
+    """Write a parent order down as its timer leaves it: the start (when idle, the next one's) in order_id, twice
+    the arrival mid in price (a whole number), target in qty, slice in flags, number in detail."""
+    row = desk.parents[i]
+    starts_ns = row[plan.P_NEXT_NS] if row[plan.P_STATE] == plan.IDLE else row[plan.P_START_NS]
+    append(
+        desk.journal, desk.journal_head, PARENT, t_ns, starts_ns, int(2.0 * desk.arrival[i]), row[plan.P_TARGET], i,
+        row[plan.P_STATE], row[plan.P_SIDE], row[plan.P_SLICE], row[plan.P_COUNT],
+    )  # fmt: skip
+
+
+@kernel
+def close_parent(desk: Desk, i: int, t_ns: int) -> None:
+    """Finish an instrument's parent order with what it has, as after a restart; its child is gone already."""
+    finish_parent(desk, i, t_ns)
+    note_parent(desk, i, t_ns)
+    done(desk.journal_head)
+
+
 @kernel
 def step(
     desk: Desk, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
@@ -108,6 +129,9 @@ def step(
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
             i, kind, side, flags = word(event.instrument), word(event.kind), word(event.side), word(event.flags)
+            append(
+                desk.journal, desk.journal_head, MARKET, t_ns, event.order_id, event.price, event.qty, i, kind, side, flags, 0
+            )
             fills = apply(books, t_ns, event.order_id, event.price, event.qty, i, kind, side, flags)
             book_fills(desk, books.fills, fills, t_ns)
         done_ns = clock_ns(CLOCK_MONOTONIC)
@@ -121,11 +145,13 @@ def step(
             mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
             side = desk.parents[i, plan.P_SIDE]
             requests = decide_parent(desk, i, others_price(books, i, side), best_price(books, i, -side), t_ns)
+            note_parent(desk, i, t_ns)
         record(desk, at.LATENCY_DECISION, clock_ns(CLOCK_MONOTONIC) - done_ns)
         if requests > 0:
             last_ns = desk.status[i, LAST_EVENT_NS]
             age_ns = -1 if last_ns < 0 else t_ns - last_ns + int(max(lag_ns, 0) * speed)
             act(desk, books, requests, t_ns, intended_ns, age_ns)
+    done(desk.journal_head)
     next_ns = desk.parents[next_timer(desk), plan.P_NEXT_NS]
     if cursor < len(events):
         next_ns = min(next_ns, events[cursor].t_ns)
@@ -154,4 +180,5 @@ def cancel_not_allowed(desk: Desk, books: Books, everything: bool) -> int:
                 else:
                     left -= desk.own[i, place, LEFT]
         cancelled += act(desk, books, count, t_ns, 0, 0)
+    done(desk.journal_head)
     return cancelled
