@@ -5,6 +5,8 @@ The state is the strictest of its causes. A cause has a key:
     operator, operator:SYMBOL   HALTED    a person's command; only a person resumes
     loss                        REDUCING  the session lost more than its limit; only a person resumes
     console                     REDUCING  no sign of life from the console; goes by itself when it is back
+    journal                     HALTED    the journal cannot be written; goes by itself when it can
+    recovery                    REDUCING  the engine came back from a damaged journal or past a poison record
 
 What a person must resume is kept in a small file, replaced atomically and synced, so that an
 engine that is killed while halted comes back halted.
@@ -21,7 +23,8 @@ from engine.gates import TradingState
 from metrics.errors import DeskvigilError
 
 OPERATOR, LOSS, CONSOLE = "operator", "loss", "console"
-_BY_ITSELF = frozenset({CONSOLE})
+JOURNAL, RECOVERY = "journal", "recovery"
+_BY_ITSELF = frozenset({CONSOLE, JOURNAL})
 MAX_WORDS = 200
 
 

@@ -34,6 +34,7 @@ from engine.market import Market
 from engine.options import EngineOptions
 from engine.orders import Desk
 from engine.publisher import Gauges, Publisher
+from engine.reapply import reapply
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
 from metrics.frame import IntArray
 
@@ -297,10 +298,8 @@ class TradingDesk:
         """Carry out journal records (dtype RECORD) without counting them; returns how many.
 
         Ends early before a GAP, or where the market's own next events are not those recorded. skip, head:
-        see `engine.recovery.reapply`.
+        see `engine.reapply`.
         """
-        from engine.recovery import reapply  # it imports this module
-
         desk = self._desk
         scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
         desk = desk._replace(**scratch)

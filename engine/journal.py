@@ -41,7 +41,7 @@ W_SEQUENCE, W_CHECK, W_T_NS, W_ORDER_ID, W_PRICE, W_QTY, W_EVENT, W_WHAT = range
 MARKET: Final = 1  # a market event, about to be applied
 OWN: Final = 2  # an own order or cancel that has passed the gates, about to be applied
 PARENT: Final = 3  # a parent order's timer: kind is its state now, see `engine.step.note_parent`
-CLOCK: Final = 4  # engine time in order_id, wall clock in t_ns; price: digest of all fills since BEGIN, qty: their number
+CLOCK: Final = 4  # wall clock in t_ns, engine time in order_id; price: digest of all fills since BEGIN, qty: how many
 BEGIN: Final = 5  # an engine starts with empty books and a flat account; detail names the market (`market_key`)
 SESSION: Final = 6  # a session starts; order_id: its number, price: wall-clock ns
 SETTLE: Final = 7  # a session ends: positions are closed at their marks
@@ -74,7 +74,7 @@ def _mixed(word: int, factor: np.uint64) -> np.uint64:
 
 
 @inline_kernel
-def check_of(words: IntArray, k: int) -> int:
+def check_of(words: IntArray, k: int) -> Any:
     """The check that record k should carry."""
     total = _mixed(words[k, W_SEQUENCE], _F0) + _mixed(words[k, W_T_NS], _F1) + _mixed(words[k, W_ORDER_ID], _F2)
     total += _mixed(words[k, W_PRICE], _F3) + _mixed(words[k, W_QTY], _F4)
@@ -142,23 +142,23 @@ def digest_fills(head: IntArray, fills: npt.NDArray[Any], count: int) -> None:
     """Take the first `count` fills (dtype FILL) into the running digest."""
     for k in range(count):
         fill = fills[k]
-        digest_fill(head, fill.t_ns, fill.maker_id, fill.taker_id, fill.price, fill.qty, np.int64(fill.instrument))
+        digest_fill(head, fill.t_ns, fill.maker_id, fill.taker_id, fill.price, fill.qty, fill.instrument + 0)
 
 
 @kernel
 def sound_records(words: IntArray, first: int, sequence: int) -> int:
     """How many records from `first` on are sound and carry sequence, sequence + 1, ..."""
-    k = first
-    while k < words.shape[0] and words[k, W_SEQUENCE] == sequence + k - first and words[k, W_CHECK] == check_of(words, k):
-        k += 1
-    return k - first
+    for k in range(first, len(words)):
+        if words[k, W_SEQUENCE] != sequence + k - first or words[k, W_CHECK] != check_of(words, k):
+            return k - first
+    return len(words) - first
 
 
 @kernel
 def sound_anywhere(words: IntArray, first: int) -> int:
     """How many records from `first` on are sound by themselves, whatever their sequence."""
     count = 0
-    for k in range(first, words.shape[0]):
+    for k in range(first, len(words)):
         if words[k, W_SEQUENCE] > 0 and words[k, W_CHECK] == check_of(words, k):
             count += 1
     return count

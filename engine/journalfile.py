@@ -8,7 +8,7 @@ deletes the oldest segments. One engine owns a journal: its folder is locked.
         head                            which record is being carried out, see `engine.journal`
         00000000000000000001.journal    records 1 ...
         00000000000000131073.snapshot   the engine's state after record 131072, see `engine.snapshot`
-        next.journal                    prepared, not in use yet
+            next.journal                    prepared, not in use yet
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +39,9 @@ LOG = logging.getLogger("deskvigil.engine")
 SUFFIX: Final = ".journal"
 SNAPSHOT_SUFFIX: Final = ".snapshot"
 NEXT: Final = "next.journal"
+FRESH: Final = "fresh"  # a file of this name: the next start begins a fresh session (`app.py run --fresh` makes it)
 RECORD_BYTES: Final = log.RECORD.itemsize
-RESERVE: Final = 48_000  # records that one call of the step kernel may write at most (4096 events, 8 requests each), and some
+RESERVE: Final = 48_000  # what one call of the step kernel may write at most (4096 events, 8 requests each), and some
 RETRY_S: Final = 0.5  # between attempts to prepare a segment on a full disk
 _MADV_POPULATE_WRITE: Final = 23
 
@@ -298,7 +300,7 @@ class JournalFile:
         """Delete the oldest segments beyond the limit, never one that a recovery needs."""
         segments = segment_paths(self.folder)
         total = len(segments) * self._records * RECORD_BYTES
-        for (_, path), (after, _) in zip(segments, segments[1:], strict=False):
+        for (_, path), (after, _) in pairwise(segments):
             if total <= self._retain_bytes or after > self._kept_from:
                 break
             path.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ class EngineOptions:
     console_timeout_s: Annotated[float, Gt(0), Le(3600)] = 5.0
     late_after_s: Annotated[float, Gt(0), Le(60)] = 0.01
     rebase_after_s: Annotated[float, Gt(0), Le(600)] = 2.0
-    hang_after_s: Annotated[float, Ge(1), Le(600)] = 5.0
+    hang_after_s: Annotated[float, Ge(0.2), Le(600)] = 0.7
     maker_fee_bps: Annotated[float, Ge(-100), Le(100)] = 0.0
     taker_fee_bps: Annotated[float, Ge(-100), Le(100)] = 0.0
     gates: GateOptions = field(default_factory=GateOptions)

@@ -15,15 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from engine import journal as log
-from engine import strategy as plan
-from engine.book import Books, apply, best_price
 from engine.desk import TradingDesk
-from engine.events import CANCEL, HALT, IOC, RESUME
-from engine.jit import kernel
 from engine.journalfile import JournalFile, read_from, read_segment, segment_paths
-from engine.orders import CHILD, ID, LAST_EVENT_NS, LAST_ID, LATEST_NS, LEFT, PLACES, PRICE, SENT_NS, SIDE, VENUE_HALTED, Desk, book_fills
 from engine.snapshot import Snapshot, newest_snapshots, read_snapshot
-from engine.step import mark
 from metrics.frame import IntArray
 
 LOG = logging.getLogger("deskvigil.engine")
@@ -34,98 +28,26 @@ POISON_DEATHS = 2
 class Recovered:
     """What a start found.
 
-    sequence: the last sound record, 0 for an empty journal; session: whether a session goes on;
-    records: how many were replayed; parents: interrupted parent orders; poison: the record left
-    out from now on because it killed the engine twice, or 0; damaged: sound records behind the end.
+    sequence: the last sound record, 0 for an empty journal; goes_on: whether a session does; mismatch:
+    the market's events were not those of the journal; records: how many were replayed; poison: the
+    record left out from now on because it killed the engine twice, or 0; damaged: sound records
+    that lay behind the end and were put aside.
     """
 
     sequence: int
     goes_on: bool = False
+    mismatch: bool = False
     records: int = 0
     poison: int = 0
     damaged: int = 0
-
-
-@kernel
-def reapply(desk: Desk, books: Books, words: IntArray, first: int, skip: IntArray, head: IntArray) -> int:
-    """Carry out the records from `first` on; returns where one stands that is not for kernels, or the end.
-
-    skip: sequences to leave out. head[BUSY] is the record under way, should it kill the engine again.
-    """
-    for k in range(first, words.shape[0]):
-        what = words[k, log.W_WHAT] & 0xFFFFFFFF
-        packed, t_ns, order_id = words[k, log.W_EVENT], words[k, log.W_T_NS], words[k, log.W_ORDER_ID]
-        i, kind, flags = packed & 0xFFFFFFFF, (packed >> 32) & 0xFF, (packed >> 48) & 0xFFFF
-        side = (packed >> 40) & 0xFF
-        side = side - 256 if side > 127 else side
-        price, qty = words[k, log.W_PRICE], words[k, log.W_QTY]
-        if what == log.PARENT:
-            _replay_parent(desk, i, t_ns, order_id, price, qty, kind, side, flags, words[k, log.W_WHAT] >> 32)
-            mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
-        elif what == log.MARKET or what == log.OWN:
-            sequence = words[k, log.W_SEQUENCE]
-            left_out = False
-            for other in skip:
-                left_out = left_out or other == sequence
-            if left_out:
-                continue
-            head[log.BUSY] = sequence
-            place = (-order_id) & 3
-            known = what == log.OWN and place < PLACES
-            if known and kind == CANCEL:
-                if desk.own[i, place, ID] == order_id:
-                    desk.own[i, place, ID] = 0
-            elif known:
-                desk.own[i, place, ID], desk.own[i, place, SIDE], desk.own[i, place, PRICE] = order_id, side, price
-                desk.own[i, place, LEFT], desk.own[i, place, SENT_NS] = qty, t_ns
-                desk.clockwork[LAST_ID] = max(desk.clockwork[LAST_ID], (-order_id) >> 2)
-            count = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
-            book_fills(desk, books.fills, count, t_ns)
-            if what == log.MARKET:
-                _replay_status(desk, i, kind, t_ns)
-                mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
-            elif known and kind != CANCEL and (count < 0 or kind == IOC) and desk.own[i, place, ID] == order_id:
-                desk.own[i, place, ID] = 0  # refused by the venue, or what did not fill at once has lapsed
-        else:
-            head[log.BUSY] = 0
-            return k
-    head[log.BUSY] = 0
-    return words.shape[0]
-
-
-@kernel
-def _replay_status(desk: Desk, i: int, kind: int, t_ns: int) -> None:
-    if kind == HALT:
-        desk.status[i, VENUE_HALTED] = 1
-    elif kind == RESUME:
-        desk.status[i, VENUE_HALTED] = 0
-    desk.clockwork[LATEST_NS] = t_ns
-    desk.status[i, LAST_EVENT_NS] = t_ns
-
-
-@kernel
-def _replay_parent(
-    desk: Desk, i: int, t_ns: int, starts_ns: int, arrival: int, target: int, state: int, side: int, done: int,
-    number: int,
-) -> None:  # fmt: skip
-    row = desk.parents[i]
-    if row[plan.P_STATE] == plan.IDLE and state != plan.IDLE:
-        row[plan.P_FILLED] = 0
-    row[plan.P_STATE], row[plan.P_SIDE], row[plan.P_TARGET], row[plan.P_SLICE] = state, side, target, done
-    row[plan.P_COUNT] = number
-    if state == plan.IDLE:
-        row[plan.P_NEXT_NS] = starts_ns
-    else:
-        row[plan.P_START_NS], row[plan.P_NEXT_NS] = starts_ns, t_ns
-    desk.arrival[i] = 0.5 * arrival
 
 
 def recover(desk: TradingDesk, journal: JournalFile, market_key: int, *, fresh: bool = False) -> Recovered:
     """Bring the desk to the state after the last sound record, and the journal to write on behind it.
 
     The journal is open, the desk new and without a journal. Where no session goes on (the first start, a
-    clean stop, another market, `fresh`) the desk is left as it was. The caller then attaches the
-    journal, closes interrupted parents, and says what was found.
+    clean stop, another market, `fresh`) the desk is left as it was; after a mismatch it is of no use.
+    The caller then attaches the journal and lets the desk go on.
     """
     poison = _poison(journal)
     snapshot = _newest(journal.folder, desk)
@@ -147,20 +69,23 @@ def recover(desk: TradingDesk, journal: JournalFile, market_key: int, *, fresh: 
     skip = _left_out(pieces, poison)
     if snapshot is not None:
         desk.restore(snapshot.arrays)
-    goes_on, records = True, 0
+    mismatch, records = False, 0
     for piece in pieces:
         used = desk.replay(piece, skip, journal.head)
         records += used
         if used < len(piece):
-            if int(piece["what"][used]) != log.GAP:  # the market has changed its mind: this is another one
-                LOG.error("the market does not continue as the journal says (record %d)", piece["sequence"][used])
-                goes_on = False
+            mismatch = int(piece["what"][used]) != log.GAP
+            sequence = int(piece["sequence"][used]) - 1
+            if mismatch:
+                LOG.error("the market's events are not those of the journal from record %d on", sequence + 1)
             break
     journal.head[log.BUSY] = 0
     damaged = journal.go_on(sequence)
     if poison:
         journal.note(log.SKIP, 0, poison)
-    return Recovered(sequence=sequence, goes_on=goes_on, records=records, poison=poison, damaged=damaged)
+    return Recovered(
+        sequence=sequence, goes_on=not mismatch, mismatch=mismatch, records=records, poison=poison, damaged=damaged
+    )
 
 
 def _poison(journal: JournalFile) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 from engine.commandlog import CommandLog, CommandLogError
 from engine.commands import ALL, Command, CommandName, CommandRefusedError, CommandServer
 from engine.consolewatch import ConsoleWatch
-from engine.control import CONSOLE, LOSS, OPERATOR, Cause, StateFileError, TradingControl
+from engine.control import CONSOLE, JOURNAL, LOSS, OPERATOR, RECOVERY, Cause, StateFileError, TradingControl
 from engine.desk import TradingDesk
 from engine.gates import TradingState
-from engine.market import Market, open_market
+from engine.journalkeeper import JournalKeeper
+from engine.market import Market, market_key, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
 from metrics.paths import RuntimePaths
@@ -53,6 +54,7 @@ class Engine:
         }
         self._publisher = Publisher(paths.engine_block, market.instruments, info)
         self._desk = TradingDesk(options, market, self._publisher)
+        self._keeper = JournalKeeper(paths.journal, options.journal, self._desk, market_key(market, options.seed))
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._log = CommandLog(paths.command_log)
         self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)
@@ -78,15 +80,19 @@ class Engine:
 
     def run(self) -> None:
         """Trade until `stop`."""
+        goes_on = self._keeper.start(time.monotonic_ns(), time.time_ns())
         self._control.recall(time.time_ns())
-        self._apply_state()
         self._open_log()
+        self._apply_state()
+        self._say_recovered()
         self._server.start()
         interval_ns = round(1e9 / self._options.publish_hz)
-        self._desk.start_session(time.monotonic_ns(), time.time_ns())
+        if not goes_on:
+            self._desk.start_session(time.monotonic_ns(), time.time_ns())
         self._publish(time.monotonic_ns())
         next_publish_ns = time.monotonic_ns() + interval_ns
         while not self._stopping:
+            self._keeper.make_room()
             due_ns = self._desk.step(time.monotonic_ns())
             now_ns = time.monotonic_ns()
             if self._desk.session_is_over(now_ns):
@@ -96,11 +102,13 @@ class Engine:
                 next_publish_ns = max(next_publish_ns + interval_ns, now_ns)
             self._sleep(min(due_ns, next_publish_ns))
         self._desk.cancel_all()
+        self._keeper.end()
         self._publish(time.monotonic_ns())
 
     def close(self) -> None:
-        """Let go of the socket and the log."""
+        """Let go of the socket, the journal and the log."""
         self._server.stop()
+        self._keeper.close()
         self._log.close()
         self._wake.close()
         self._waker.close()
@@ -125,11 +133,34 @@ class Engine:
         elif self._control.lift(CONSOLE):
             LOG.warning("the console is back")
             self._apply_state()
+        self._keeper.look(now_ns, time.time_ns())
+        problem = self._keeper.problem
+        if problem:
+            self._restrict(JOURNAL, TradingState.HALTED, ENGINE, problem)
+        elif self._control.lift(JOURNAL):
+            LOG.warning("the journal can be written again")
+            self._apply_state()
         self._publish(now_ns)
         limit_usd = self._options.gates.max_loss_usd
         if self._desk.pnl_usd <= -limit_usd and self._restrict(
             LOSS, TradingState.REDUCING, ENGINE, f"the session lost more than {limit_usd:,.0f} USD"
         ):
+            self._keep()
+
+    def _say_recovered(self) -> None:
+        found = self._keeper.recovered
+        if found.goes_on:
+            LOG.info(
+                "recovered: session %d goes on, %d journal records replayed, %d interrupted parent orders closed",
+                self._desk.sessions, found.records, self._keeper.parents_closed,
+            )  # fmt: skip
+        if found.poison:
+            words = f"journal record {found.poison} killed the engine twice and was left out"
+        elif found.damaged:
+            words = f"the journal is damaged after record {found.sequence}; {found.damaged} later ones were put aside"
+        else:
+            return
+        if self._restrict(RECOVERY, TradingState.REDUCING, ENGINE, words):
             self._keep()
 
     def _restrict(self, key: str, state: TradingState, who: str, reason: str) -> bool:
@@ -186,6 +217,7 @@ class Engine:
             halted_instruments=float(own),
             console_seen=self._console.gauge(now_ns),
             commands_refused_total=float(self._server.refused),
+            **self._keeper.gauges(time.time_ns()),
         )
         commands = tuple(self._commands[name] for name in CommandName)
         desk.publish(self._publisher, time.time_ns(), gauges, commands)
@@ -242,15 +274,15 @@ class Engine:
         }
 
 
-def run_engine(options: EngineOptions, paths: RuntimePaths) -> None:
+def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | None = None) -> None:
     """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
 
-    Raises DeskvigilError where the market cannot be opened.
+    market: where it has been opened already. Raises DeskvigilError where the market cannot be opened.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
     with ExitStack() as cleanup:
-        engine = Engine(options, paths, open_market(options))
+        engine = Engine(options, paths, market or open_market(options))
         cleanup.callback(engine.close)
         signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)

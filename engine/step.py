@@ -129,10 +129,9 @@ def step(
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
             i, kind, side, flags = word(event.instrument), word(event.kind), word(event.side), word(event.flags)
-            append(
-                desk.journal, desk.journal_head, MARKET, t_ns, event.order_id, event.price, event.qty, i, kind, side, flags, 0
-            )
-            fills = apply(books, t_ns, event.order_id, event.price, event.qty, i, kind, side, flags)
+            order_id, price, qty = event.order_id, event.price, event.qty
+            append(desk.journal, desk.journal_head, MARKET, t_ns, order_id, price, qty, i, kind, side, flags, 0)
+            fills = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
             book_fills(desk, books.fills, fills, t_ns)
         done_ns = clock_ns(CLOCK_MONOTONIC)
         lag_ns = done_ns - intended_ns
