@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from settings import Settings
 
 Command = Callable[[argparse.Namespace], int]
-REPLAY_FORMATS = ("lobster", "binance", "orders")
+REPLAY_FORMATS = ("lobster", "binance", "orders", "journal")
 EXPORT_FORMATS = ("csv", "parquet", "openmetrics", "prometheus")
 
 

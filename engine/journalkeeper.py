@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from engine import journal as log
 from engine.desk import TradingDesk
 from engine.journalfile import FRESH, JournalError, JournalFile
+from engine.journalreplay import market_file
+from engine.market import Market, market_key
 from engine.options import JournalOptions
 from engine.recovery import Recovered, recover
 from engine.snapshot import Snapshot, write_snapshot
@@ -32,10 +35,11 @@ class JournalKeeper:
     that the stop is a clean one. Without a journal (`enabled: false`) all of them do nothing.
     """
 
-    def __init__(self, folder: Path, options: JournalOptions, desk: TradingDesk, market_key: int) -> None:
+    def __init__(self, folder: Path, options: JournalOptions, desk: TradingDesk, market: Market, seed: int) -> None:
         self._options = options
         self._desk = desk
-        self._market_key = market_key
+        self._market = market
+        self._market_key = market_key(market, seed)
         self._file = JournalFile(folder, options) if options.enabled else None
         self._next_clock_ns = self._next_snapshot_ns = 0
         self._snapshot_at = self._snapshot_tried = 0  # sequence of the last one written, and of the last one begun
@@ -71,6 +75,7 @@ class JournalKeeper:
         if self.recovered.goes_on:
             self.parents_closed = self._desk.go_on(now_ns)
         else:
+            self._describe_market(self._file.folder)
             self._file.note(log.BEGIN, 0, detail=self._market_key)
         self._desk.note_clock(wall_ns)
         self._file.start()
@@ -134,6 +139,21 @@ class JournalKeeper:
             "recovered_poison_record": float(self.recovered.poison),
             "recovered_damaged_records": float(self.recovered.damaged),
         }
+
+    def _describe_market(self, folder: Path) -> None:
+        """Say in words what BEGIN's number stands for: a replay makes its books from it."""
+        market = self._market
+        words = {
+            "source": market.source,
+            "tape": market.name,
+            "symbols": [instrument.symbol for instrument in market.instruments],
+            "level_book": market.level_book,
+            "starts_empty": market.starts_empty,
+        }
+        try:
+            market_file(folder, self._market_key).write_text(json.dumps(words))
+        except OSError as error:  # a full disk: only a replay by hand misses it
+            LOG.error("the journal's market is not described in %s: %s", folder, error.strerror)
 
     def _write(self, snapshot: Snapshot, wall_ns: int) -> int:
         """In the journal's thread. A snapshot that cannot be written is tried again at its next turn."""

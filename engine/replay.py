@@ -21,6 +21,7 @@ from engine.feeds.binance import capture_tape, check_capture, read_capture
 from engine.feeds.lobster import read_lobster
 from engine.feeds.lobsterflow import flow_tape
 from engine.feeds.orders import match_orders, orders_tape, read_orders
+from engine.journalreplay import replay_journal
 from engine.reconcile import reconcile
 from metrics.errors import DeskvigilError
 
@@ -53,9 +54,9 @@ class Result:
 def replay(
     format: str, path: Path, *, fills_out: Path | None = None, speed: float | None = None, verify: bool = False
 ) -> dict[str, Any]:
-    """Replay one recording; format: lobster, binance or orders.
+    """Replay one recording; format: lobster, binance, orders or journal.
 
-    fills_out: where to write the fills as CSV (orders only). speed: recorded seconds per second, None for
+    fills_out: where to write the fills as CSV (orders and journal). speed: recorded seconds per second, None for
     as fast as it goes. The comparison with the venue's own figures is always made; `verify` is for the
     caller, who may fail on it. Raises DeskvigilError for a file that is not of that format.
     """
@@ -63,11 +64,12 @@ def replay(
         "lobster": _replay_lobster,
         "binance": _replay_binance,
         "orders": _replay_orders,
+        "journal": _replay_journal,
     }
     if format not in formats:
         raise DeskvigilError(f"unknown format {format!r}: expected {', '.join(formats)}")
-    if fills_out is not None and format != "orders":
-        raise DeskvigilError(f"fills are written for the format orders only, not for {format}")
+    if fills_out is not None and format not in ("orders", "journal"):
+        raise DeskvigilError(f"fills are written for the formats orders and journal only, not for {format}")
     if speed is not None and not speed > 0:
         raise DeskvigilError(f"a replay at speed {speed} would never end: expected a number above 0")
     _load_kernels()
@@ -113,6 +115,20 @@ def _replay_orders(path: Path, speed: float | None, fills_out: Path | None) -> R
     if fills_out is not None:
         fills.write(fills_out)
     return Result(events=len(orders.events), seconds=seconds, fills=len(fills.row), fills_crc32=fills.crc32())
+
+
+def _replay_journal(path: Path, speed: float | None, fills_out: Path | None) -> Result:
+    if speed is not None:
+        raise DeskvigilError("a journal is replayed as fast as it goes: --speed is for recordings")
+    found = replay_journal(path)
+    fills = found.fills()
+    if fills_out is not None:
+        fills.write(fills_out)
+    return Result(
+        events=found.events, seconds=found.seconds, fills=len(fills.row), fills_crc32=fills.crc32(),
+        book_rows_checked=found.books_checked, mismatches=found.mismatches, checksums_ok=found.records,
+        checksums_bad=found.damaged, gaps=found.gaps, skipped_lines=found.skipped,
+    )  # fmt: skip
 
 
 def _paced(tape: Tape, speed: float) -> float:

@@ -19,7 +19,7 @@ from engine.control import CONSOLE, JOURNAL, LOSS, OPERATOR, RECOVERY, Cause, St
 from engine.desk import TradingDesk
 from engine.gates import TradingState
 from engine.journalkeeper import JournalKeeper
-from engine.market import Market, market_key, open_market
+from engine.market import Market, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
 from metrics.paths import RuntimePaths
@@ -54,7 +54,7 @@ class Engine:
         }
         self._publisher = Publisher(paths.engine_block, market.instruments, info)
         self._desk = TradingDesk(options, market, self._publisher)
-        self._keeper = JournalKeeper(paths.journal, options.journal, self._desk, market_key(market, options.seed))
+        self._keeper = JournalKeeper(paths.journal, options.journal, self._desk, market, options.seed)
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._log = CommandLog(paths.command_log)
         self._console = ConsoleWatch(paths.console_heartbeat, options.console_timeout_s)

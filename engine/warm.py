@@ -55,7 +55,7 @@ def _desk() -> None:
         desk.end_session()
         for number in range(2):  # a journal's first start, and one that recovers what the first has written
             desk = TradingDesk(options, market, Publisher(Path(folder) / f"{number}.block", market.instruments, {}))
-            keeper = JournalKeeper(Path(folder) / "journal", JournalOptions(min_free_mb=0), desk, 1)
+            keeper = JournalKeeper(Path(folder) / "journal", JournalOptions(min_free_mb=0), desk, market, 0)
             if not keeper.start(0, 0):
                 desk.start_session(0, 0)
             keeper.close()
