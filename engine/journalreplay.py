@@ -92,9 +92,9 @@ class _Replay:
             at = stop
             if sequence >= 0:
                 self._compare_books(sequence)
-            elif not self._control(self._records[stop]):
-                return
-            else:
+            elif stop < len(self._records):
+                if not self._control(self._records[stop]):
+                    return
                 at += 1
 
     def _begin(self) -> int:
@@ -118,14 +118,14 @@ class _Replay:
         return begin
 
     def _stops(self, at: int) -> Iterator[tuple[int, int]]:
-        """Positions at which something is to be done besides applying: a snapshot's sequence, or -1 for a record."""
+        """Positions at which more is to be done than applying: for a snapshot its sequence, else -1; the end is the last."""
         if not len(self._records):
             return
         first = int(self._records["sequence"][0])
         control = [(int(k), -1) for k in np.flatnonzero(self._records["what"] > log.PARENT) if k >= at]
         books = [(s + 1 - first, s) for s, _ in self._snapshots if at < s + 1 - first <= len(self._records)]
         yield from sorted(control + books, key=lambda stop: (stop[0], -stop[1]))
-        yield len(self._records), -2
+        yield len(self._records), -1
 
     def _apply(self, records: log.JournalArray) -> None:
         chosen = (records["what"] <= log.OWN) & ~np.isin(records["sequence"], self._skip)
