@@ -22,6 +22,7 @@ from engine.journal import (
     GAP,
     MARKET,
     PARENT,
+    SEQUENCE,
     SESSION,
     SETTLE,
     STATES,
@@ -31,6 +32,7 @@ from engine.journal import (
     note,
 )
 from engine.market import Market
+from engine.marketmark import MarketMark
 from engine.options import EngineOptions
 from engine.orders import Desk
 from engine.publisher import Gauges, Publisher
@@ -66,6 +68,7 @@ class TradingDesk:
         self._account = Account.empty(units[:, 0] * units[:, 1])
         self._books = make_books(n, level_book=market.level_book)
         self._copy: IntArray | None = None  # of the books' words, for snapshots
+        self._mark: MarketMark | None = None
         self._desk = Desk(
             own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
             parents=np.zeros((n, strategy.PARENTS), dtype=np.int64),
@@ -243,8 +246,9 @@ class TradingDesk:
 
     # --- journal, snapshots, recovery ---------------------------------------------------------------
 
-    def attach(self, words: IntArray, head: IntArray) -> None:
+    def attach(self, words: IntArray, head: IntArray, mark: MarketMark | None = None) -> None:
         """Write what happens from now on into this journal; the running digest of fills goes on in its head."""
+        self._mark = mark
         old = self._desk.journal_head
         if head is not old:
             head[DIGEST], head[FILLS] = old[DIGEST], old[FILLS]
@@ -294,11 +298,20 @@ class TradingDesk:
         market = {name.removeprefix(_MARKET): array for name, array in state.items() if name.startswith(_MARKET)}
         self._events, self._cursor = _read_only(self._market.restore(market)), cursor
 
-    def replay(self, records: JournalArray, skip: IntArray, head: IntArray) -> int:
+    def market_state(self) -> dict[str, npt.NDArray[Any]]:
+        """The market's own, see `Market.state`."""
+        return self._market.state()
+
+    def restore_market(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Put the market where it gave events none of which has been applied; ValueError where it is another's."""
+        self._events, self._cursor = _read_only(self._market.restore(state)), 0
+        self._known_until_ns = int(self._events["t_ns"][-1]) if len(self._events) else self._market.start_ns
+
+    def replay(self, records: JournalArray, skip: IntArray, head: IntArray, follow: bool = True) -> int:
         """Carry out journal records (dtype RECORD) without counting them; returns how many.
 
-        Ends early before a GAP, or where the market's own next events are not those recorded. skip, head:
-        see `engine.reapply`.
+        Ends early before a GAP, or where the market's own next events are not those recorded; without
+        `follow` the market stays where it is. skip, head: see `engine.reapply`.
         """
         desk = self._desk
         scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
@@ -308,7 +321,7 @@ class TradingDesk:
         stops = np.append(np.flatnonzero(records["what"] > PARENT), len(records))
         at = 0
         for stop in map(int, stops):
-            if not self._follow(records[at:stop]):
+            if follow and not self._follow(records[at:stop]):
                 return at
             reapply(desk, self._books, words[:stop], at, skip, head)
             if stop == len(records) or records["what"][stop] == GAP:
@@ -372,6 +385,8 @@ class TradingDesk:
         if self._known_until_ns < until_ns and self._known_until_ns < self._market.end_ns:
             events = _read_only(self._market.take(until_ns))
             self._events, self._cursor = events, 0
+            if self._mark is not None:
+                self._mark.save(int(self._desk.journal_head[SEQUENCE]), self._market.state())
             self._known_until_ns = int(events["t_ns"][-1]) if len(events) else until_ns
 
     def _rebase_if_far_behind(self, now_ns: int) -> None:

@@ -8,7 +8,8 @@ deletes the oldest segments. One engine owns a journal: its folder is locked.
         head                            which record is being carried out, see `engine.journal`
         00000000000000000001.journal    records 1 ...
         00000000000000131073.snapshot   the engine's state after record 131072, see `engine.snapshot`
-            next.journal                    prepared, not in use yet
+            market                          where the market stood, see `engine.marketmark`
+        next.journal                    prepared, not in use yet
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from engine.desk import TradingDesk
 from engine.journalfile import FRESH, JournalError, JournalFile
 from engine.journalreplay import market_file
 from engine.market import Market, market_key
+from engine.marketmark import MarketMark
 from engine.options import JournalOptions
 from engine.recovery import Recovered, recover
 from engine.snapshot import Snapshot, write_snapshot
@@ -46,6 +47,7 @@ class JournalKeeper:
         self._snapshot_wall_ns = 0
         self._gap_at = 0  # a snapshot of this sequence or later must be there before orders are sent again
         self._lost = 0
+        self._marks: MarketMark | None = None
         self.recovered = Recovered(sequence=0)
         self.parents_closed = 0
 
@@ -66,12 +68,14 @@ class JournalKeeper:
             return False
         self._file.open()
         marker = self._file.folder / FRESH
-        self.recovered = recover(self._desk, self._file, self._market_key, fresh=marker.exists())
+        self._marks = MarketMark(self._file.folder / "market", self._desk.market_state())
+        found = recover(self._desk, self._file, self._market_key, marks=self._marks, fresh=marker.exists())
+        self.recovered = found
         marker.unlink(missing_ok=True)
         if self.recovered.mismatch:
             self._file.note(log.END, 0)
             raise JournalMismatchError("the market does not continue as the journal says; a fresh session follows")
-        self._desk.attach(self._file.words, self._file.head)
+        self._desk.attach(self._file.words, self._file.head, self._marks)
         if self.recovered.goes_on:
             self.parents_closed = self._desk.go_on(now_ns)
         else:
@@ -90,7 +94,7 @@ class JournalKeeper:
             return
         lost = int(file.head[log.LOST])
         if file.make_room():
-            self._desk.attach(file.words, file.head)
+            self._desk.attach(file.words, file.head, self._marks)
             if lost:
                 self._lost += lost
                 self._gap_at = file.sequence

@@ -68,26 +68,27 @@ class TapeMarket:
         self.starts_empty = True
         self.start_ns, self.end_ns = tape.start_ns, tape.end_ns
         self._events = tape.events
-        self._taken = False
+        self._taken = self._was_taken = False
 
     def take(self, until_ns: int) -> EventArray:
         """The whole recording at once."""
         events = self._events[:0] if self._taken else self._events
-        self._taken = True
+        self._was_taken, self._taken = self._taken, True
         return events
 
     def restart(self) -> None:
         """From the top."""
-        self._taken = False
+        self._taken = self._was_taken = False
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Whether the recording has been taken."""
-        return {"taken": np.array([self._taken])}
+        """Whether the recording had been taken before the last time, and is now."""
+        return {"taken": np.array([self._was_taken, self._taken], dtype=np.int64)}
 
     def restore(self, state: State) -> EventArray:
-        """The whole recording, where it had been taken."""
-        self._taken = False
-        return self.take(self.end_ns) if bool(state["taken"][0]) else self._events[:0]
+        """The whole recording where the last time gave it, else nothing."""
+        before, now = (bool(word) for word in state["taken"])
+        self._taken = before
+        return self.take(self.end_ns) if now else self._events[:0]
 
 
 class SyntheticFeed:

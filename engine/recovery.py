@@ -17,6 +17,7 @@ import numpy as np
 from engine import journal as log
 from engine.desk import TradingDesk
 from engine.journalfile import JournalFile, read_from, read_segment, segment_paths
+from engine.marketmark import Mark, MarketMark
 from engine.snapshot import Snapshot, newest_snapshots, read_snapshot
 from metrics.frame import IntArray
 
@@ -42,7 +43,9 @@ class Recovered:
     damaged: int = 0
 
 
-def recover(desk: TradingDesk, journal: JournalFile, market_key: int, *, fresh: bool = False) -> Recovered:
+def recover(
+    desk: TradingDesk, journal: JournalFile, market_key: int, *, marks: MarketMark | None = None, fresh: bool = False
+) -> Recovered:
     """Bring the desk to the state after the last sound record, and the journal to write on behind it.
 
     The journal is open, the desk new and without a journal. Where no session goes on (the first start, a
@@ -66,19 +69,21 @@ def recover(desk: TradingDesk, journal: JournalFile, market_key: int, *, fresh: 
         if wanted and not same and last != log.END:
             LOG.warning("the journal is of another market: a fresh session begins")
         return Recovered(sequence=sequence, damaged=journal.go_on(sequence), poison=poison)
-    skip = _left_out(pieces, poison)
+    skip, begin = _left_out(pieces, poison), int(pieces[0]["sequence"][0]) if pieces else 0
     if snapshot is not None:
         desk.restore(snapshot.arrays)
-    mismatch, records = False, 0
+    if pieces and marks is not None:
+        pieces = _to_mark(desk, marks.newest(int(pieces[0]["sequence"][0]), sequence), pieces, skip, journal)
+    mismatch = False
     for piece in pieces:
         used = desk.replay(piece, skip, journal.head)
-        records += used
         if used < len(piece):
             mismatch = int(piece["what"][used]) != log.GAP
             sequence = int(piece["sequence"][used]) - 1
             if mismatch:
                 LOG.error("the market's events are not those of the journal from record %d on", sequence + 1)
             break
+    records = sequence - (snapshot.sequence if snapshot is not None else begin - 1)
     journal.head[log.BUSY] = 0
     damaged = journal.go_on(sequence)
     if poison:
@@ -86,6 +91,21 @@ def recover(desk: TradingDesk, journal: JournalFile, market_key: int, *, fresh: 
     return Recovered(
         sequence=sequence, goes_on=not mismatch, mismatch=mismatch, records=records, poison=poison, damaged=damaged
     )
+
+
+def _to_mark(
+    desk: TradingDesk, mark: Mark | None, pieces: list[log.JournalArray], skip: IntArray, journal: JournalFile
+) -> list[log.JournalArray]:
+    """Replay what lies before a mark of the market's, which stays out of it, then put the market there; returns the rest."""
+    if mark is None or any((piece["what"] == log.GAP).any() for piece in pieces):
+        return pieces
+    rest = []
+    for piece in pieces:
+        before = min(max(mark.sequence + 1 - int(piece["sequence"][0]), 0), len(piece))
+        desk.replay(piece[:before], skip, journal.head, follow=False)
+        rest.append(piece[before:])
+    desk.restore_market(mark.state)
+    return [piece for piece in rest if len(piece)]
 
 
 def _poison(journal: JournalFile) -> int:

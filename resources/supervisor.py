@@ -81,6 +81,7 @@ class Supervisor:
     specs: Sequence[ChildSpec]
     status_path: Path
     on_poll: Callable[[], None] = lambda: None
+    young_s: float = YOUNG_S
     _children: list[_Child] = field(init=False)
     _stopping: bool = field(default=False, init=False)
     _permanent: str = field(default="", init=False)
@@ -176,7 +177,7 @@ class Supervisor:
         code = process.exitcode
         reason = "hung, killed" if child.last_exit == "hung" else _exit_in_words(code)
         child.last_exit = reason
-        child.young_deaths = child.young_deaths + 1 if now - child.started < YOUNG_S else 0
+        child.young_deaths = child.young_deaths + 1 if now - child.started < self.young_s else 0
         child.due = now + BACKOFF_S[min(child.young_deaths, len(BACKOFF_S) - 1)]
         process.close()
         child.process = None
@@ -215,19 +216,26 @@ class Supervisor:
 
 
 def process_state(pid: int | None) -> tuple[str, float]:
-    """A process's state letter (R, S, D, T, ...) and the CPU seconds it has used; "?" where it cannot be told."""
+    """The state letters of a process's threads (R, S, D, T, ...) and the CPU seconds it has used; "" where it is gone."""
+    letters, ticks = "", 0
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            text = (thread / "stat").read_text()
+            fields = text[text.rfind(")") + 2 :].split()  # the name before it may hold anything
+            letters += fields[0]
+            ticks += int(fields[11]) + int(fields[12])
     except OSError:
-        return "?", 0.0
-    fields = text[text.rfind(")") + 2 :].split()  # the name before it may hold anything
-    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return "", 0.0
+    return letters, ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _is_starved(pid: int | None, cpu_s: float, silent_s: float) -> bool:
-    """Whether a silent process would run if the machine let it: it waits for a disk, or for most of its processor time."""
-    state, used_s = process_state(pid)
-    return state == "D" or (state == "R" and used_s - cpu_s < 0.5 * silent_s)
+    """Whether a silent process would run if the machine let it: it waits for a disk, or for most of its processor time.
+
+    Any thread that wants to run counts: the others may be waiting for it.
+    """
+    letters, used_s = process_state(pid)
+    return "D" in letters or ("R" in letters and used_s - cpu_s < 0.5 * silent_s)
 
 
 def read_status(path: Path) -> list[ChildState]:

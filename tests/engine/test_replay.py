@@ -105,7 +105,7 @@ def test_a_paced_replay_takes_the_recorded_time_over_the_speed(tmp_path) -> None
     ("arguments", "expected"),
     [
         ({"format": "itch"}, "unknown format 'itch': expected lobster, binance, orders"),
-        ({"format": "lobster", "fills_out": "x.csv"}, "orders only"),
+        ({"format": "lobster", "fills_out": "x.csv"}, "orders and journal only"),
         ({"format": "orders", "speed": 0.0}, "speed 0.0"),
     ],
 )
