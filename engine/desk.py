@@ -21,7 +21,6 @@ from engine.journal import (
     FILLS,
     GAP,
     MARKET,
-    PARENT,
     SEQUENCE,
     SESSION,
     SETTLE,
@@ -318,7 +317,8 @@ class TradingDesk:
         desk = desk._replace(**scratch)
         words = as_words(records)
         words.flags.writeable = False
-        stops = np.append(np.flatnonzero(records["what"] > PARENT), len(records))
+        what = np.ascontiguousarray(records["what"])
+        stops = np.append(np.flatnonzero((what == SESSION) | (what == SETTLE) | (what == GAP)), len(records))
         at = 0
         for stop in map(int, stops):
             if follow and not self._follow(records[at:stop]):

@@ -54,7 +54,7 @@ def _replay_parent(
 
 @kernel
 def reapply(desk: Desk, books: Books, words: IntArray, first: int, skip: IntArray, head: IntArray) -> int:
-    """Carry out the records from `first` on; returns where one stands that is not for kernels, or the end.
+    """Carry out the records from `first` on; returns where a SESSION, SETTLE or GAP stands, or the end.
 
     skip: sequences to leave out. head[BUSY] is the record under way, should it kill the engine again.
     """
@@ -86,13 +86,14 @@ def reapply(desk: Desk, books: Books, words: IntArray, first: int, skip: IntArra
                 desk.own[i, place, LEFT], desk.own[i, place, SENT_NS] = qty, t_ns
                 desk.clockwork[LAST_ID] = max(desk.clockwork[LAST_ID], (-order_id) >> 2)
             count = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
-            book_fills(desk, books.fills, count, t_ns)
+            if count > 0:  # handing the desk over costs more than all the rest
+                book_fills(desk, books.fills, count, t_ns)
             if what == log.MARKET:
                 _replay_status(desk, i, kind, t_ns)
                 mark(desk, best_price(books, i, 1), best_price(books, i, -1), i)
             elif known and kind != CANCEL and (count < 0 or kind == IOC) and desk.own[i, place, ID] == order_id:
                 desk.own[i, place, ID] = 0  # refused by the venue, or what did not fill at once has lapsed
-        else:
+        elif what == log.SESSION or what == log.SETTLE or what == log.GAP:
             head[log.BUSY] = 0
             return k
     head[log.BUSY] = 0

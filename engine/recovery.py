@@ -60,8 +60,10 @@ def recover(
         after = oldest[0][0] - 1
     pieces = [np.asarray(piece) for piece in read_from(journal.folder, after + 1)]
     sequence = after + sum(len(piece) for piece in pieces)
-    pieces = [piece for piece in pieces if len(piece)]
-    snapshot, pieces = _since_begin(snapshot, pieces)
+    controls = _controls(pieces)
+    begins = controls["sequence"][controls["what"] == log.BEGIN]
+    if len(begins):  # what lies before the last fresh start is over
+        snapshot, pieces = None, _behind(pieces, int(begins[-1]))
     last = int(pieces[-1]["what"][-1]) if pieces else 0
     wanted = snapshot is not None or (pieces and int(pieces[0]["what"][0]) == log.BEGIN)
     same = _market_of(snapshot, pieces) == market_key
@@ -69,10 +71,10 @@ def recover(
         if wanted and not same and last != log.END:
             LOG.warning("the journal is of another market: a fresh session begins")
         return Recovered(sequence=sequence, damaged=journal.go_on(sequence), poison=poison)
-    skip, begin = _left_out(pieces, poison), int(pieces[0]["sequence"][0]) if pieces else 0
+    skip, begin = _left_out(controls, poison), int(pieces[0]["sequence"][0]) if pieces else 0
     if snapshot is not None:
         desk.restore(snapshot.arrays)
-    if pieces and marks is not None:
+    if pieces and marks is not None and not (controls["what"] == log.GAP).any():
         pieces = _to_mark(desk, marks.newest(int(pieces[0]["sequence"][0]), sequence), pieces, skip, journal)
     mismatch = False
     for piece in pieces:
@@ -97,15 +99,13 @@ def _to_mark(
     desk: TradingDesk, mark: Mark | None, pieces: list[log.JournalArray], skip: IntArray, journal: JournalFile
 ) -> list[log.JournalArray]:
     """Replay what lies before a mark of the market's, which stays out of it, then put the market there; returns the rest."""
-    if mark is None or any((piece["what"] == log.GAP).any() for piece in pieces):
+    if mark is None:
         return pieces
-    rest = []
     for piece in pieces:
         before = min(max(mark.sequence + 1 - int(piece["sequence"][0]), 0), len(piece))
         desk.replay(piece[:before], skip, journal.head, follow=False)
-        rest.append(piece[before:])
     desk.restore_market(mark.state)
-    return [piece for piece in rest if len(piece)]
+    return _behind(pieces, mark.sequence + 1)
 
 
 def _poison(journal: JournalFile) -> int:
@@ -128,15 +128,15 @@ def _newest(folder: Path, desk: TradingDesk) -> Snapshot | None:
     return None
 
 
-def _since_begin(
-    snapshot: Snapshot | None, pieces: list[log.JournalArray]
-) -> tuple[Snapshot | None, list[log.JournalArray]]:
-    """Leave out what lies before the last fresh start."""
-    for number in range(len(pieces) - 1, -1, -1):
-        begins = np.flatnonzero(pieces[number]["what"] == log.BEGIN)
-        if len(begins):
-            return None, [pieces[number][begins[-1] :], *pieces[number + 1 :]]
-    return snapshot, pieces
+def _controls(pieces: list[log.JournalArray]) -> log.JournalArray:
+    """The few records that are neither market nor own orders, a copy: the others are looked at once only."""
+    return np.concatenate([np.zeros(0, log.RECORD), *(piece[piece["what"] > log.PARENT] for piece in pieces)])
+
+
+def _behind(pieces: list[log.JournalArray], sequence: int) -> list[log.JournalArray]:
+    """The records from a sequence on."""
+    rest = [piece[max(sequence - int(piece["sequence"][0]), 0) :] for piece in pieces]
+    return [piece for piece in rest if len(piece)]
 
 
 def _market_of(snapshot: Snapshot | None, pieces: list[log.JournalArray]) -> int:
@@ -145,10 +145,10 @@ def _market_of(snapshot: Snapshot | None, pieces: list[log.JournalArray]) -> int
     return int(pieces[0]["detail"][0]) if pieces else 0
 
 
-def _left_out(pieces: list[log.JournalArray], poison: int) -> IntArray:
+def _left_out(controls: log.JournalArray, poison: int) -> IntArray:
     """Sequences that killed the engine twice."""
-    found = [piece["order_id"][piece["what"] == log.SKIP] for piece in pieces]
-    return np.unique(np.concatenate([*found, np.array([poison] if poison else [], dtype=np.int64)]))
+    found = controls["order_id"][controls["what"] == log.SKIP]
+    return np.unique(np.append(found, [poison] if poison else []).astype(np.int64))
 
 
 def between(folder: Path, t0_ns: int, t1_ns: int) -> Iterator[log.JournalArray]:
