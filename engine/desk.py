@@ -47,6 +47,7 @@ _NOT_STATE = frozenset(
 )  # fmt: skip
 _COUNTED = ("counts", "sums", "latencies", "latency_sums", "volumes", "fills", "fills_written")
 _MARKET = "market."
+STEPS = 2  # calls of the step kernel in one `step`: what is due, and what of the newly taken events is due
 LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
 _NO_EVENTS = empty_events(0)
 _NO_EVENTS.flags.writeable = False
@@ -146,7 +147,7 @@ class TradingDesk:
         desk.counts[at.WAKEUPS] += 1
         self._rebase_if_far_behind(now_ns)
         engine_ns = self.engine_ns(now_ns)
-        while True:
+        for _ in range(STEPS):  # in a rush too, commands, heartbeat and journal must get their turn
             if self._cursor == len(self._events):
                 self._refill(now_ns)
             # A timer must not run before events of the market that are earlier but not taken yet.

@@ -42,7 +42,7 @@ SNAPSHOT_SUFFIX: Final = ".snapshot"
 NEXT: Final = "next.journal"
 FRESH: Final = "fresh"  # a file of this name: the next start begins a fresh session (`app.py run --fresh` makes it)
 RECORD_BYTES: Final = log.RECORD.itemsize
-RESERVE: Final = 48_000  # what one call of the step kernel may write at most (4096 events, 8 requests each), and some
+RESERVE: Final = 80_000  # what one step may write: `desk.STEPS` kernel calls of 4096 events, 8 requests each at worst
 RETRY_S: Final = 0.5  # between attempts to prepare a segment on a full disk
 _MADV_POPULATE_WRITE: Final = 23
 

@@ -17,6 +17,7 @@ from engine.marketmark import MarketMark
 from engine.options import JournalOptions
 from engine.recovery import Recovered, recover
 from engine.snapshot import Snapshot, write_snapshot
+from metrics.frame import IntArray
 
 LOG = logging.getLogger("deskvigil.engine")
 NS = 1_000_000_000
@@ -48,6 +49,7 @@ class JournalKeeper:
         self._gap_at = 0  # a snapshot of this sequence or later must be there before orders are sent again
         self._lost = 0
         self._marks: MarketMark | None = None
+        self._empty_books: IntArray | None = None  # made when the first snapshot is written, in the thread
         self.recovered = Recovered(sequence=0)
         self.parents_closed = 0
 
@@ -164,7 +166,9 @@ class JournalKeeper:
         if self._file is None:
             return 0
         try:
-            kept_from = write_snapshot(self._file.folder, snapshot, self._desk.empty_books())
+            if self._empty_books is None:
+                self._empty_books = self._desk.empty_books()
+            kept_from = write_snapshot(self._file.folder, snapshot, self._empty_books)
         except OSError as error:
             LOG.error("no snapshot could be written in %s: %s", self._file.folder, error.strerror)
             return 0

@@ -186,10 +186,10 @@ def test_a_disk_with_too_little_room_is_full_before_a_record_is_lost_and_not_for
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MB."""
+    """A file system of 32 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder]).returncode:
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder]).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         yield folder
@@ -199,7 +199,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full_stops_nothing_but_the_journal(small_disk: Path) -> None:
     journal = opened(small_disk / "journal")
-    (small_disk / "filler").write_bytes(b"\1" * (8 << 20))
+    (small_disk / "filler").write_bytes(b"\1" * (16 << 20))
     journal._prepare()
     assert journal._next is None
     assert "No space left" in journal.problem or "MB are free" in journal.problem
