@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from engine import account as acc
 from engine import counters as at
-from engine import orders, step, strategy
+from engine import layout, orders, step, strategy
 from engine.account import Account
 from engine.book import make_books, order_qty, reset
 from engine.events import EventArray, empty_events
@@ -262,6 +262,12 @@ class TradingDesk:
     def empty_books(self) -> IntArray:
         """The words of books like ours to which nothing has happened."""
         return make_books(len(self._market.instruments), level_book=self._market.level_book).words
+
+    def untouched_books(self) -> IntArray:
+        """The words of our books themselves, before anything has happened to them; not to be written or kept."""
+        if self._books.words[layout.SEQUENCE] != 0:
+            raise ValueError("something has happened to these books")
+        return self._books.words
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that a recovery needs, copies; that of the books holds until the next call."""

@@ -165,11 +165,13 @@ class JournalFile:
                 path.unlink()
                 continue
             slot = sequence + 1 - first
-            left += self._put_aside(path, slot)
+            # A record without a sequence is none, so looking at those is enough.
+            if np.asarray(read_segment(path))["sequence"][slot:].any():
+                left += self._put_aside(path, slot)
             if path.stat().st_size == self._records * RECORD_BYTES and slot < self._records:
                 self._current = self._map(path)
                 self.words = self._current.words
-                if self.words[slot:].any():
+                if self.words[slot:, log.W_SEQUENCE].any():
                     self.words[slot:] = 0  # or an old record might one day fit behind a new one
                 self.head[log.SLOT] = slot
             break

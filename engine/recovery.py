@@ -122,7 +122,7 @@ def _poison(journal: JournalFile) -> int:
 def _newest(folder: Path, desk: TradingDesk) -> Snapshot | None:
     """The newest snapshot that can be read and that the journal reaches up to."""
     for path in newest_snapshots(folder):
-        snapshot = read_snapshot(path, desk.empty_books())
+        snapshot = read_snapshot(path, desk.untouched_books())
         if snapshot is not None and desk.fits(snapshot.arrays):
             return snapshot
     return None

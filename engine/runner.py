@@ -288,6 +288,5 @@ def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | Non
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         end_with_parent()
-        gc.collect()
-        gc.freeze()  # what lives now lives on; collections need not look at it again
+        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
         engine.run()
