@@ -386,3 +386,16 @@ def test_an_engine_killed_at_random_moments_loses_and_doubles_nothing(tmp_path: 
 @pytest.mark.timeout(900)
 def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     kill_at_random_moments(RuntimePaths(tmp_path / "data"), 100)
+
+
+def test_an_engine_whose_journal_has_no_room_follows_the_market_and_sends_nothing(tmp_path: Path) -> None:
+    options = EngineOptions(speed=4.0, journal=JournalOptions(min_free_mb=1 << 20))  # no disk has that much
+    with running(options, RuntimePaths(tmp_path / "data")) as (probe, _):
+        wait_for(lambda: probe.value("trading_state") == 2.0)
+        seen = probe.total("events_total")
+        wait_for(lambda: probe.total("events_total") > seen + 500)
+        assert probe.value("journal_full") == 1.0
+        assert probe.value("journal_lost_records_total") > 0
+        assert probe.value("working_orders") == 0.0
+        cause = probe.client.send({"command": "status"})["causes"]["journal"]
+        assert "MB are free" in cause["reason"]
