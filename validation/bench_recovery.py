@@ -22,7 +22,6 @@ from engine.telemetry import BlockReader
 from metrics.paths import RuntimePaths
 from resources.standby import REFILL_AFTER_S, Standby
 from resources.supervisor import ChildSpec, Supervisor, read_status
-from validation.console import scratch_paths
 from validation.figure import Figure
 
 NAME = "recovery"
@@ -31,7 +30,7 @@ STOPS = 10
 TAIL = 1_000_000
 EMPTY_LIMIT_MS, TAIL_LIMIT_MS, HANG_LIMIT_MS = 100.0, 200.0, 1000.0
 START_S = 600.0  # where kernels have to be compiled first
-LIVE_S = REFILL_AFTER_S + 1.5  # between two kills: the spare has opened its market again
+LIVE_S = REFILL_AFTER_S + 0.8  # between two kills: the spare has opened its market again
 PLAY_NS = 1 << 60  # an instant that the machine's clock never reaches
 # No snapshot, so that the tail stays as long as it was made.
 KEPT = JournalOptions(snapshot_s=86_400.0, snapshot_records=100_000_000, min_free_mb=0)
@@ -42,6 +41,8 @@ def measure(
     say: Callable[[str], None] = print, *, kills: int = KILLS, stops: int = STOPS, tail: int = TAIL
 ) -> list[Figure]:
     """Kill and stop engines; return the figures."""
+    from validation.console import scratch_paths  # engines import this module, and that one takes a second
+
     multiprocessing.get_context("forkserver").set_forkserver_preload(["engine.preload"])
     figures: list[Figure] = []
     with scratch_paths() as paths, _running(OPTIONS, paths) as engine:
