@@ -11,6 +11,7 @@ import argparse
 import gc
 import logging
 import multiprocessing
+import os
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import recv_handle, send_handle
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from settings import Settings
 
 CONSOLE_HANGS_AFTER_S = 30.0
+RISK_HANGS_AFTER_S = 5.0
 
 log = logging.getLogger("deskvigil")
 
@@ -44,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     early = [_ConsoleProcess()]  # it has most to import, so it begins while the settings are still being read
 
-    from engine.telemetry import BlockReader
+    from engine.telemetry import BlockReader, starting_note
     from metrics.paths import RuntimePaths
     from resources.instance import listen, only_one
+    from resources.standby import Standby
     from resources.supervisor import ChildSpec, Supervisor
 
     settings = settings_of(args)
@@ -54,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     # The forkserver loads the compiled kernels once; a restarted engine is a fork of it.
     kernels = multiprocessing.get_context("forkserver")
     kernels.set_forkserver_preload(["engine.preload"])
+    os.environ["DESKVIGIL_STARTING"] = str(starting_note(paths.engine_block))
+    engines = Standby(partial(_engine, settings, paths), "engine")
 
     def console() -> _ConsoleProcess:
         process = early.pop() if early else _ConsoleProcess()
@@ -64,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
         cleanup.enter_context(only_one(paths.data_dir))
         listener = cleanup.enter_context(listen(settings.web.host, settings.web.port))
         cleanup.callback(shutil.rmtree, paths.block_dir, ignore_errors=True)
+        cleanup.callback(engines.close)
+        if args.fresh:
+            paths.journal.mkdir(exist_ok=True, mode=0o700)
+            (paths.journal / "fresh").touch()
         children = [
             ChildSpec(
                 "console",
@@ -73,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             ),
             ChildSpec(
                 "engine",
-                lambda: kernels.Process(target=_engine, args=(settings, paths), name="engine"),
+                engines.make,
                 BlockReader(paths.engine_block).heartbeat,
                 hang_after_s=settings.engine.hang_after_s,
             ),
@@ -81,11 +91,11 @@ def run(args: argparse.Namespace) -> int:
                 "risk",
                 lambda: kernels.Process(target=_risk, args=(settings, paths), name="risk"),
                 BlockReader(paths.risk_block).heartbeat,
-                hang_after_s=settings.engine.hang_after_s,
+                hang_after_s=RISK_HANGS_AFTER_S,
             ),
         ]
         _announce_when_ready(listener, started)
-        supervisor = Supervisor(children, paths.supervisor_status)
+        supervisor = Supervisor(children, paths.supervisor_status, on_poll=engines.refill)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.request_stop())
         return supervisor.run()
@@ -109,11 +119,18 @@ def serve(args: argparse.Namespace) -> int:
 # --- the children ---------------------------------------------------------------------------------
 
 
-def _engine(settings: Settings, paths: RuntimePaths) -> None:
+def _engine(settings: Settings, paths: RuntimePaths, wait: Callable[[], None]) -> None:
+    from engine.market import open_market
     from engine.runner import run_engine
 
     log_to_stderr(settings)
-    _or_exit(lambda: run_engine(settings.engine, paths))
+
+    def trade() -> None:
+        market = open_market(settings.engine)  # reading a recording takes longest, so it is done ahead
+        wait()
+        run_engine(settings.engine, paths, market)
+
+    _or_exit(trade)
 
 
 def _risk(settings: Settings, paths: RuntimePaths) -> None:
@@ -230,6 +247,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_run.add_argument("--speed", type=float, metavar="N", help="how many times faster than recorded (default: 1)")
     add_run.add_argument("--seed", type=int, metavar="N", help="seed of the synthetic market and the strategy")
+    add_run.add_argument(
+        "--fresh", action="store_true", help="begin a fresh session even where the journal has one to go on with"
+    )
     for command in (add_run, add("serve", serve)):
         command.add_argument(
             "--enable-admin-api", action="store_true", help="allow deleting series over HTTP (/api/v1/admin/tsdb/)"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine import account as acc
 from engine import counters as at
-from engine import entry, killswitch, orders, step, strategy
+from engine import entry, killswitch, layout, orders, step, strategy
 from engine.account import Account
-from engine.blotter import live_orders, make_blotter
+from engine.blotter import TAKEN, live_orders, make_blotter
 from engine.book import Books, last_trade_price, make_books, order_qty, reset
 from engine.control import TradingControl
-from engine.events import empty_events
+from engine.events import EventArray, empty_events
 from engine.executions import Executions
 from engine.figures import load_volume_curve
 from engine.gates import (
@@ -25,17 +28,35 @@ from engine.gates import (
     WORKING_USD,
     TradingState,
     begin,
+    go_on,
     make_gates,
 )
 from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
+from engine.journal import (
+    CLOCK,
+    DIGEST,
+    FILLS,
+    GAP,
+    MARKET,
+    SEQUENCE,
+    SESSION,
+    SETTLE,
+    STATES,
+    JournalArray,
+    as_words,
+    no_journal,
+    note,
+)
 from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
 from engine.limits import Limits
 from engine.mailbox import Why, make_sessions
 from engine.market import Market
+from engine.marketmark import MarketMark
 from engine.options import EngineOptions
 from engine.orders import Desk
 from engine.publisher import Gauges, Publisher
+from engine.reapply import reapply
 from engine.recorder import LONGEST
 from engine.settlement import Settlement, settle
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
@@ -45,6 +66,19 @@ from metrics.frame import IntArray
 
 NS = 1_000_000_000
 HOUR_NS = 3600 * NS
+# What a snapshot leaves out: settings, what the process counts since its start, the writers of records, clients'
+# orders (they are cancelled after a recovery: nobody is there to be told), and the journal itself.
+_NOT_STATE = frozenset(
+    ("gates", "settings", "fees", "units", "counts", "sums", "latencies", "latency_sums", "volumes", "fills",
+     "fills_written", "requests", "journal", "journal_head", "executions", "dropcopy", "stages", "slowest", "finished",
+     "finished_written", "signal", "volume_curve", "blotter", "working", "sessions")
+)  # fmt: skip
+_COUNTED = (
+    "counts", "sums", "latencies", "latency_sums", "volumes", "fills", "fills_written", "stages", "slowest", "finished",
+    "finished_written",
+)  # fmt: skip
+_MARKET = "market."
+STEPS = 2  # calls of the step kernel in one `step`: what is due, and what of the newly taken events is due
 LOOKAHEAD_NS = NS // 4  # wall time for which events are generated ahead
 _NO_EVENTS = empty_events(0)
 _NO_EVENTS.flags.writeable = False
@@ -57,16 +91,20 @@ class TradingDesk:
     """
 
     def __init__(
-        self, options: EngineOptions, market: Market, publisher: Publisher, executions: Executions | None = None
+        self, options: EngineOptions, market: Market, publisher: Publisher, executions_dir: Path | None = None
     ) -> None:
-        """executions: where fills are recorded, ours to close; without them they are not kept."""
+        """executions_dir: where fills are recorded from `begin_run` on; without it they are not kept."""
         n = len(market.instruments)
         units = np.array([[row.tick_size_usd, row.lot_size] for row in market.instruments])
         self._options = options
         self._market = market
+        words, head = no_journal()
         self._account = Account.empty(units[:, 0] * units[:, 1])
-        self.executions = executions or Executions(None, market.instruments, 0)
+        self._executions_dir = executions_dir
+        self.executions = Executions(None, market.instruments, 0)
         self._books = make_books(n, max_orders=market.max_orders, level_book=market.level_book)
+        self._copy: IntArray | None = None  # of the books' words, for snapshots
+        self._mark: MarketMark | None = None
         self._desk = Desk(
             own=np.zeros((n, orders.PLACES, orders.COLUMNS), dtype=np.int64),
             parents=np.zeros((n, strategy.PARENTS), dtype=np.int64),
@@ -110,6 +148,8 @@ class TradingDesk:
             blotter=make_blotter(n, 1 << (options.entry.max_orders - 1).bit_length()),
             working=np.zeros((n, 2), dtype=np.int64),
             sessions=make_sessions(),
+            journal=words,
+            journal_head=head,
         )
         self._symbols = tuple(row.symbol for row in market.instruments)
         self._clients = ["house"]
@@ -146,6 +186,7 @@ class TradingDesk:
     def start_session(self, now_ns: int, wall_ns: int) -> None:
         """Begin a session: its first instant is now, parents are planned anew; counters go on."""
         market, desk = self._market, self._desk
+        self._note(SESSION, market.start_ns, self.sessions + 1, wall_ns)
         if market.starts_empty or self.sessions == 0:
             reset(self._books)
             desk.spread[:] = desk.account[:, acc.MARK] = np.nan
@@ -172,6 +213,10 @@ class TradingDesk:
         What each instrument came to lies in `settlements` until the next session ends.
         """
         self.cancel_all(Why.SESSION_END)
+        self._note(SETTLE, self._latest_ns, self.sessions, wall_ns)
+        return self._settle(wall_ns)
+
+    def _settle(self, wall_ns: int) -> float:
         instruments, books = self._market.instruments, self._books
         self.settlements = settle(
             self._account,
@@ -194,7 +239,7 @@ class TradingDesk:
         desk.counts[at.WAKEUPS] += 1
         self._rebase_if_far_behind(now_ns)
         engine_ns = self.engine_ns(now_ns)
-        while True:
+        for _ in range(STEPS):  # in a rush too, commands, heartbeat and journal must get their turn
             if self._cursor == len(self._events):
                 self._refill(now_ns)
             # A timer must not run before events of the market that are earlier but not taken yet.
@@ -226,7 +271,10 @@ class TradingDesk:
 
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
+        changed = np.flatnonzero(self._desk.status[:, orders.STATE] != states)
         self._desk.status[:, orders.STATE] = states
+        for i in changed:
+            self._note(STATES, self._latest_ns, instrument=int(i), kind=int(states[i]))
         return killswitch.cancel_own(
             self._desk, self._books, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found
         )
@@ -387,6 +435,164 @@ class TradingDesk:
             "settled": {record.symbol: record.pnl_usd for record in self.settlements},
         }
 
+    # --- journal, snapshots, recovery ---------------------------------------------------------------
+
+    def attach(self, words: IntArray, head: IntArray, mark: MarketMark | None = None) -> None:
+        """Write what happens from now on into this journal; the running digest of fills goes on in its head."""
+        self._mark = mark
+        old = self._desk.journal_head
+        if head is not old:
+            head[DIGEST], head[FILLS] = old[DIGEST], old[FILLS]
+        self._desk = self._desk._replace(journal=words, journal_head=head)
+
+    def begin_run(self, run_ns: int) -> None:
+        """A life of the books begins, or goes on: executions written from here on are of this run."""
+        self.executions.close()
+        self.executions = Executions(self._executions_dir, self._market.instruments, run_ns)
+        self.executions.begin_session(self.sessions)
+        own, copy = self.executions.own.words, self.executions.copy.words
+        self._desk = self._desk._replace(executions=own, dropcopy=copy)
+
+    def note_clock(self, wall_ns: int) -> None:
+        """Write the wall clock, the engine's clock and the digest of all fills into the journal."""
+        head = self._desk.journal_head
+        self._note(CLOCK, wall_ns, self._latest_ns, int(head[DIGEST]), int(head[FILLS]))
+
+    def empty_books(self) -> IntArray:
+        """The words of books like ours to which nothing has happened."""
+        market = self._market
+        return make_books(len(market.instruments), max_orders=market.max_orders, level_book=market.level_book).words
+
+    def untouched_books(self) -> IntArray:
+        """The words of our books themselves, before anything has happened to them; not to be written or kept."""
+        if self._books.words[layout.SEQUENCE] != 0:
+            raise ValueError("something has happened to these books")
+        return self._books.words
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that a recovery needs, copies; that of the books holds until the next call."""
+        if self._copy is None:
+            self._copy = np.empty_like(self._books.words)
+        np.copyto(self._copy, self._books.words)
+        head = self._desk.journal_head
+        kept = {name: array.copy() for name, array in self._arrays().items()}
+        kept |= {_MARKET + name: array for name, array in self._market.state().items()}
+        numbers = (
+            self.sessions, self._session_wall_ns, self._cursor, self._known_until_ns, head[DIGEST], head[FILLS],
+            self.executions.run_ns, self._desk.blotter[TAKEN],
+        )  # fmt: skip
+        return kept | {
+            "books": self._copy,
+            "totals": self._account.totals.copy(),
+            "numbers": np.array(numbers, dtype=np.int64),
+            "settled": np.array([self._settled_usd]),
+        }
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that make up the state, beside the books and the totals."""
+        kept = {name: array for name, array in self._desk._asdict().items() if name not in _NOT_STATE}
+        return kept | {"gates": self._desk.gates.words}
+
+    def fits(self, state: Mapping[str, npt.NDArray[Any]]) -> bool:
+        """Whether a `state` is of a desk of the same shape as this one."""
+        mine = self._arrays() | {"books": self._books.words, "totals": self._account.totals}
+        return all(name in state and state[name].shape == array.shape for name, array in mine.items())
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go to a `state` that fits; time stands still until `go_on`."""
+        for name, array in self._arrays().items():
+            if name != "gates":
+                array[...] = state[name]
+        go_on(self._desk.gates, state["gates"])
+        self._books.words[:] = state["books"]
+        self._account.totals[:] = state["totals"]
+        numbers = map(int, state["numbers"])
+        self.sessions, self._session_wall_ns, cursor, self._known_until_ns, digest, fills, run_ns, taken = numbers
+        self._desk.blotter[TAKEN] = taken
+        self.begin_run(run_ns)
+        self._settled_usd = float(state["settled"][0])
+        self._desk.journal_head[DIGEST], self._desk.journal_head[FILLS] = digest, fills
+        market = {name.removeprefix(_MARKET): array for name, array in state.items() if name.startswith(_MARKET)}
+        self._events, self._cursor = _read_only(self._market.restore(market)), cursor
+
+    def market_state(self) -> dict[str, npt.NDArray[Any]]:
+        """The market's own, see `Market.state`."""
+        return self._market.state()
+
+    def restore_market(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Put the market where it gave events none of which has been applied; ValueError where it is another's."""
+        self._events, self._cursor = _read_only(self._market.restore(state)), 0
+        self._known_until_ns = int(self._events["t_ns"][-1]) if len(self._events) else self._market.start_ns
+
+    def replay(self, records: JournalArray, skip: IntArray, head: IntArray, follow: bool = True) -> int:
+        """Carry out journal records (dtype RECORD) without counting them; returns how many.
+
+        Ends early before a GAP, or where the market's own next events are not those recorded; without
+        `follow` the market stays where it is. skip, head: see `engine.reapply`.
+        """
+        desk = self._desk
+        scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
+        desk = desk._replace(**scratch)
+        words = as_words(records)
+        words.flags.writeable = False
+        what = np.ascontiguousarray(records["what"])
+        stops = np.append(np.flatnonzero((what == SESSION) | (what == SETTLE) | (what == GAP)), len(records))
+        at = 0
+        for stop in map(int, stops):
+            if follow and not self._follow(records[at:stop]):
+                return at
+            reapply(desk, self._books, words[:stop], at, skip, head)
+            if stop == len(records) or records["what"][stop] == GAP:
+                return stop
+            record = records[stop]
+            if record["what"] == SESSION:
+                if self.sessions > 0:
+                    self._market.restart()
+                self.start_session(0, int(record["price"]))
+            elif record["what"] == SETTLE:
+                self._settle(int(record["price"]))
+            at = stop + 1
+        return at
+
+    def go_on(self, now_ns: int) -> int:
+        """After a recovery: let time run on from the last event, and close interrupted parent orders; returns how many.
+
+        Clients' orders are cancelled: the processes that sent them have lost their sessions with the engine.
+        """
+        self._timeline[:] = now_ns, max(self._latest_ns, self._market.start_ns)
+        desk, closed = self._desk, 0
+        for i in np.flatnonzero(desk.parents[:, strategy.P_STATE] != strategy.IDLE):
+            if desk.own[i, orders.CHILD, orders.ID] != 0:
+                desk.requests[0] = i, orders.CHILD, orders.WITHDRAW, 0, 0, 0
+                orders.act(desk, self._books, 1, self._latest_ns, 0, 0)
+            step.close_parent(desk, int(i), self._latest_ns)
+            closed += 1
+        killswitch.cancel_own(self._desk, self._books, killswitch.OF_CLIENTS, int(Why.DISCONNECTED), self._found)
+        return closed
+
+    def _follow(self, records: JournalArray) -> bool:
+        """Move the market on by the market events among some records; False where it has others."""
+        events = records[records["what"] == MARKET]
+        done = 0
+        while done < len(events):
+            if self._cursor == len(self._events):
+                self._events, self._cursor = _read_only(self._market.take(self._market.end_ns)), 0
+                if not len(self._events):
+                    return False
+                self._known_until_ns = int(self._events["t_ns"][-1])
+            count = min(len(events) - done, len(self._events) - self._cursor)
+            ours, theirs = self._events[self._cursor : self._cursor + count], events[done : done + count]
+            if any((ours[name] != theirs[name]).any() for name in ("t_ns", "order_id", "price", "qty")):
+                return False
+            self._cursor += count
+            done += count
+        return True
+
+    def _note(
+        self, what: int, t_ns: int, order_id: int = 0, price: int = 0, qty: int = 0, instrument: int = 0, kind: int = 0
+    ) -> None:
+        note(self._desk.journal, self._desk.journal_head, what, t_ns, order_id, price, qty, instrument, kind, 0)
+
     @property
     def _latest_ns(self) -> int:
         return int(self._desk.clockwork[orders.LATEST_NS])
@@ -399,9 +605,10 @@ class TradingDesk:
         """Take the market's next events: those of a little while ahead, or more where it has them."""
         until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
         if self._known_until_ns < until_ns and self._known_until_ns < self._market.end_ns:
-            events = self._market.take(until_ns).view()
-            events.flags.writeable = False  # as a tape's are: kernels are compiled for one of the two
+            events = _read_only(self._market.take(until_ns))
             self._events, self._cursor = events, 0
+            if self._mark is not None:
+                self._mark.save(int(self._desk.journal_head[SEQUENCE]), self._market.state())
             self._known_until_ns = int(events["t_ns"][-1]) if len(events) else until_ns
 
     def _rebase_if_far_behind(self, now_ns: int) -> None:
@@ -430,3 +637,10 @@ class TradingDesk:
         desk.latency_sums[which] += float(waits_ns.sum())
         desk.stages[LONGEST, which] = max(int(desk.stages[LONGEST, which]), behind_ns)
         desk.clockwork[orders.WORST_LAG_NS] = max(int(desk.clockwork[orders.WORST_LAG_NS]), behind_ns)
+
+
+def _read_only(events: EventArray) -> EventArray:
+    """As a tape's events are: kernels are compiled for one of the two."""
+    view = events.view()
+    view.flags.writeable = False
+    return view

@@ -17,6 +17,8 @@ from engine.book import Books, apply, best_price
 from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE
 from engine.gates import CLIENTS, Reason, has_collar, take_back, worst_price
 from engine.jit import inline_kernel, kernel
+from engine.journal import OWN, append
+from engine.journal import done as written
 from engine.mailbox import (
     MAX_SESSIONS,
     R_ID,
@@ -314,15 +316,20 @@ def work(desk: Desk, books: Books, task: int, client: int, why: int, t_ns: int, 
             done += 1
         if row == 0:
             continue
-        count = apply(
-            books, t_ns, w[row + blot.ID], price, lots, w[row + blot.INSTRUMENT], kind, w[row + blot.SIDE],
+        order_id, i, side, flags = (
+            w[row + blot.ID],
+            w[row + blot.INSTRUMENT],
+            w[row + blot.SIDE],
             book_flags(w, row, kind),
-        )  # fmt: skip
+        )
+        append(desk.journal, desk.journal_head, OWN, t_ns, order_id, price, lots, i, kind, side, flags, 0)
+        count = apply(books, t_ns, order_id, price, lots, i, kind, side, flags)
         if replacing != 0 and kind == CANCEL and count >= 0:
             blot.change_order(w, desk.working, row, price, lots)
             continue
         conclude(desk, books, count, row, kind, lots, replacing, why, t_ns)
         row = replacing = 0
+    written(desk.journal_head)
     if task == SERVE:
         s[S_TURN] = max(session, 0)
         for k in range(MAX_SESSIONS):

@@ -209,6 +209,20 @@ def begin(gates: Gates, t_ns: int) -> None:
     gates.buckets[:, BUCKET_TIME_NS] = t_ns
 
 
+def go_on(gates: Gates, earlier: IntArray) -> None:
+    """Go on with the windows, tallies, tokens and latches of `earlier` words; what is configured stays as it is now."""
+    configured = gates.words[IDENTICAL_NS:STATES].copy()
+    if (earlier[IDENTICAL_NS:STATES] != configured).any():
+        return  # the windows are of other widths: they begin anew
+    limits, firm, states, buckets = gates.limits.copy(), gates.firm.copy(), gates.states.copy(), gates.buckets.copy()
+    gates.words[:] = earlier
+    gates.limits[:], gates.firm[:], gates.states[:] = limits, firm, states
+    tokens = gates.buckets[:, BUCKET_TOKENS].copy()
+    gates.buckets[:, BUCKET_RATE:] = buckets[:, BUCKET_RATE:]
+    size = buckets[:, BUCKET_SIZE]
+    gates.buckets[:, BUCKET_TOKENS] = np.where(np.isnan(tokens), size, np.minimum(tokens, size))
+
+
 @inline_kernel
 def take_token(v: FloatArray, strategy: int, now_ns: int) -> bool:
     """Take one message from a strategy's bucket if there is one; time that goes backwards adds nothing."""

@@ -13,10 +13,12 @@ import numpy as np
 
 from engine import account as acc
 from engine import ladder
+from engine.blotter import BLOTTER
 from engine.book import Books, apply
 from engine.events import CANCEL
 from engine.gates import STRATEGIES, TradingState, state_for
 from engine.jit import inline_kernel, kernel
+from engine.journal import OWN, append, done
 from engine.layout import BEST, ID, NO_KEY, OWN_ORDERS, QTY
 from engine.matching import following, leading
 from engine.orders import LATEST_NS, STATE, Desk, client_of, forget, strategy_of
@@ -27,7 +29,7 @@ from metrics.frame import IntArray
 F_ID, F_INSTRUMENT, F_SIDE, F_LOTS, F_STRATEGY, F_CLIENT, F_KNOWN = range(7)
 FOUND = 8
 _REDUCING, _HALTED = int(TradingState.REDUCING), int(TradingState.HALTED)
-EVERYTHING, NOT_ALLOWED, NOTHING = range(3)  # what to cancel; NOTHING only looks
+EVERYTHING, NOT_ALLOWED, NOTHING, OF_CLIENTS = range(4)  # what to cancel; NOTHING only looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def cancel_own(desk: Desk, books: Books, what: int, why: int, found: IntArray) -
 
     EVERYTHING: all. NOT_ALLOWED: those that the strictest state of their instrument, strategy and
     client does not allow (any more): HALTED none; REDUCING those that add to the position, and what goes
-    beyond it. NOTHING: only find them. What does not fit into `found` stays: call again while it is full.
+    beyond it. OF_CLIENTS: all of clients. NOTHING: only find them. What does not fit into `found` stays: call again while it is full.
     """
     t_ns = desk.clockwork[LATEST_NS]
     written = 0
@@ -112,15 +114,19 @@ def cancel_own(desk: Desk, books: Books, what: int, why: int, found: IntArray) -
             state = state_for(desk.gates, desk.status[i, STATE], strategy, client)
             adds = side * held >= 0.0 or lots > left
             goes = what != NOT_ALLOWED or state >= _HALTED or (state == _REDUCING and adds)
+            if what == OF_CLIENTS:
+                goes = (-order_id) & 3 == BLOTTER
             if not goes:
                 left -= lots if side * held < 0.0 else 0
                 continue
             known = 1
             if what != NOTHING:
                 known = forget(desk, i, order_id, why)
+                append(desk.journal, desk.journal_head, OWN, t_ns, order_id, 0, 0, i, CANCEL, side, 0, 0)
                 apply(books, t_ns, order_id, 0, 0, i, CANCEL, side, 0)
             found[written, F_ID], found[written, F_INSTRUMENT] = order_id, i
             found[written, F_SIDE], found[written, F_LOTS] = side, lots
             found[written, F_STRATEGY], found[written, F_CLIENT], found[written, F_KNOWN] = strategy, client, known
             written += 1
+    done(desk.journal_head)
     return written

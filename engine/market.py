@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import zlib
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.events import LEVEL, EventArray, Instrument, Tape, empty_events
 from engine.feeds.tape import load_tape
@@ -14,6 +17,7 @@ from engine.synthetic import SyntheticMarket
 
 SYNTHETIC_BUFFER = 16_384
 MIN_ORDERS, MAX_ORDERS = 1 << 16, 1 << 20
+State = Mapping[str, npt.NDArray[Any]]
 
 
 class Market(Protocol):
@@ -46,6 +50,14 @@ class Market(Protocol):
         """Begin the next session."""
         ...
 
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Where the market stands just before the last `take` of this session, copies."""
+        ...
+
+    def restore(self, state: State) -> EventArray:
+        """Go to a `state` of the same market and give again what its last `take` gave; ValueError for another's."""
+        ...
+
 
 class TapeMarket:
     """A recording, played again and again."""
@@ -60,17 +72,27 @@ class TapeMarket:
         self.max_orders = min(max(_levels_in(tape), MIN_ORDERS), MAX_ORDERS)
         self.start_ns, self.end_ns = tape.start_ns, tape.end_ns
         self._events = tape.events
-        self._taken = False
+        self._taken = self._was_taken = False
 
     def take(self, until_ns: int) -> EventArray:
         """The whole recording at once."""
         events = self._events[:0] if self._taken else self._events
-        self._taken = True
+        self._was_taken, self._taken = self._taken, True
         return events
 
     def restart(self) -> None:
         """From the top."""
-        self._taken = False
+        self._taken = self._was_taken = False
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Whether the recording had been taken before the last time, and is now."""
+        return {"taken": np.array([self._was_taken, self._taken], dtype=np.int64)}
+
+    def restore(self, state: State) -> EventArray:
+        """The whole recording where the last time gave it, else nothing."""
+        before, now = (bool(word) for word in state["taken"])
+        self._taken = before
+        return self.take(self.end_ns) if now else self._events[:0]
 
 
 class SyntheticFeed:
@@ -88,15 +110,36 @@ class SyntheticFeed:
         self.end_ns = market.next_boundary_ns(market.now_ns)
         self._market = market
         self._buffer = empty_events(SYNTHETIC_BUFFER)
+        self._before = market.state()
+        self._until_ns = market.now_ns
 
     def take(self, until_ns: int) -> EventArray:
         """The events before `until_ns`, as many as the buffer holds."""
+        self._before, self._until_ns = self._market.state(), until_ns
         return self._buffer[: self._market.fill(self._buffer, min(until_ns, self.end_ns))]
 
     def restart(self) -> None:
         """The next session follows at once."""
         self.start_ns = self.end_ns
         self.end_ns = self._market.next_boundary_ns(self.start_ns)
+        self._before, self._until_ns = self._market.state(), self.start_ns
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """The generator before it drew the last events, and the session's span."""
+        arrays = {f"{position:02d}": array for position, array in enumerate(self._before)}
+        return arrays | {"span": np.array([self.start_ns, self.end_ns, self._until_ns])}
+
+    def restore(self, state: State) -> EventArray:
+        """Draw the last events again."""
+        self._market.restore([state[name] for name in sorted(state) if name != "span"])
+        self.start_ns, self.end_ns, until_ns = (int(word) for word in state["span"])
+        return self.take(until_ns)
+
+
+def market_key(market: Market, seed: int) -> int:
+    """A number (int32, positive) that is the same for the same market: its source, name, instruments and seed."""
+    words = repr((market.source, market.name, market.instruments, market.level_book, market.starts_empty, seed))
+    return zlib.crc32(words.encode()) & 0x7FFFFFFF
 
 
 def _levels_in(tape: Tape) -> int:

@@ -52,6 +52,7 @@ from engine.gates import (
     take_back,
 )
 from engine.jit import inline_kernel, kernel
+from engine.journal import OWN, append, digest_fill
 from engine.mailbox import S_LIVE, SESSION_WORDS, What, Why, answer
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.recorder import LAST, note_order, put
@@ -94,7 +95,7 @@ class Desk(NamedTuple):
     finished, finished_written: the block's ring of parents that are over; arrival_spread float64
     (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
     none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns;
-    blotter, working: see blotter; sessions: see mailbox.
+    blotter, working: see blotter; sessions: see mailbox; journal, journal_head: see journal.
     """
 
     own: IntArray
@@ -132,6 +133,8 @@ class Desk(NamedTuple):
     blotter: IntArray
     working: IntArray
     sessions: IntArray
+    journal: IntArray
+    journal_head: IntArray
 
 
 @kernel
@@ -262,6 +265,7 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
     for k in range(count):
         fill = fills[k]
         i, side = word(fill.instrument), word(fill.side)
+        digest_fill(desk.journal_head, fill.t_ns, fill.maker_id, fill.taker_id, fill.price, fill.qty, i)
         if fill.flags & (SELF_CANCEL | TAKER_CANCEL):
             cancelled_id = fill.maker_id if fill.flags & SELF_CANCEL else fill.taker_id
             place = (-cancelled_id) & 3
@@ -408,6 +412,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             desk.own[i, place, ID], desk.own[i, place, SIDE], desk.own[i, place, PRICE] = order_id, side, ticks
             desk.own[i, place, LEFT], desk.own[i, place, SENT_NS] = lots, t_ns
             kind, flags = (IOC, 0) if action == CROSS else (LIMIT, POST_ONLY)
+        append(desk.journal, desk.journal_head, OWN, t_ns, order_id, ticks, lots, i, kind, side, flags, 0)
         count = apply(books, t_ns, order_id, ticks, lots, i, kind, side, flags)
         if action == WITHDRAW:
             continue

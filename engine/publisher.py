@@ -72,6 +72,15 @@ class Gauges(NamedTuple):
     console_seen: float
     commands_refused_total: float
     client_sessions: float
+    journal_records_total: float
+    journal_undurable_records: float
+    journal_lost_records_total: float
+    journal_full: float
+    journal_snapshot_age_seconds: float
+    recovered_records: float
+    recovered_parents_closed: float
+    recovered_poison_record: float
+    recovered_damaged_records: float
 
 
 _PER_SYMBOL = (

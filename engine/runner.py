@@ -16,11 +16,22 @@ from typing import Any
 from engine.commandlog import CommandLog, CommandLogError
 from engine.commands import ALL, Command, CommandName, CommandRefusedError, CommandServer
 from engine.consolewatch import ConsoleWatch
-from engine.control import CONSOLE, OPERATOR, THROTTLE, Cause, StateFileError, TradingControl, key_of, scope_of
+from engine.control import (
+    CONSOLE,
+    JOURNAL,
+    OPERATOR,
+    RECOVERY,
+    THROTTLE,
+    Cause,
+    StateFileError,
+    TradingControl,
+    key_of,
+    scope_of,
+)
 from engine.desk import TradingDesk
-from engine.executions import Executions
 from engine.gates import STRATEGIES, TradingState
 from engine.gateway import LINGER_NS, Gateway
+from engine.journalkeeper import JournalKeeper
 from engine.killswitch import Cancelled
 from engine.limits import Change, LimitRefusedError
 from engine.market import Market, open_market
@@ -59,9 +70,9 @@ class Engine:
             "order_book": "levels" if market.level_book else "orders",
         }
         self._publisher = Publisher(paths.engine_block, market.instruments, info)
-        executions = Executions(paths.executions_dir, market.instruments, time.time_ns())
-        self._desk = TradingDesk(options, market, self._publisher, executions)
+        self._desk = TradingDesk(options, market, self._publisher, paths.executions_dir)
         self._settlements = SettlementFile(paths.settlements)
+        self._keeper = JournalKeeper(paths.journal, options.journal, self._desk, market, options.seed)
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._log = CommandLog(paths.command_log)
         self._watch = Watch(self._desk.limits, options.gates.watch_s)
@@ -92,20 +103,24 @@ class Engine:
 
     def run(self) -> None:
         """Trade until `stop`."""
+        goes_on = self._keeper.start(time.monotonic_ns(), time.time_ns())
         self._control.recall(time.time_ns())
         for words in self._desk.limits.recall(self._control.limits):
             LOG.error("%s is not in force again", words)
-        self._apply_state()
         self._open_log()
+        self._apply_state()
+        self._say_recovered()
         self._server.start()
         self._gateway.start()
         interval_ns = round(1e9 / self._options.publish_hz)
-        self._desk.start_session(time.monotonic_ns(), time.time_ns())
+        if not goes_on:
+            self._desk.start_session(time.monotonic_ns(), time.time_ns())
         self._publish(time.monotonic_ns())
         next_publish_ns = time.monotonic_ns() + interval_ns
         while not self._stopping:
+            self._keeper.make_room()
             due_ns = self._desk.step(time.monotonic_ns())
-            self._gateway.serve(time.monotonic_ns())
+            self._serve_clients()
             now_ns = time.monotonic_ns()
             if self._desk.session_is_over(now_ns):
                 self._next_session(now_ns)
@@ -114,13 +129,15 @@ class Engine:
                 next_publish_ns = max(next_publish_ns + interval_ns, now_ns)
             self._sleep(min(due_ns, next_publish_ns))
         self._desk.cancel_all()
+        self._keeper.end()
         self._gateway.tell()
         self._publish(time.monotonic_ns())
 
     def close(self) -> None:
-        """Let go of the sockets and the log."""
+        """Let go of the sockets, the journal and the log."""
         self._gateway.stop()
         self._server.stop()
+        self._keeper.close()
         self._log.close()
         self._desk.executions.close()
         self._wake.close()
@@ -132,7 +149,7 @@ class Engine:
         linger_ns = 0
         while (left_ns := until_ns - time.monotonic_ns() - SPIN_NS) > 0:
             if gateway.pending(linger_ns) or not gateway.park():
-                gateway.serve(time.monotonic_ns())
+                self._serve_clients()
                 linger_ns = time.monotonic_ns() + LINGER_NS
                 continue
             files: list[Any] = [self._wake, *self._server.files, *gateway.files]
@@ -140,6 +157,10 @@ class Engine:
             if gateway.unpark(ready):
                 self._server.poll()
                 return
+
+    def _serve_clients(self) -> None:
+        self._keeper.make_room()
+        self._gateway.serve(time.monotonic_ns())
 
     def _housekeeping(self, now_ns: int) -> None:
         """What is done with every publication: idle connections, the console's absence, what the engine watches."""
@@ -154,12 +175,35 @@ class Engine:
         elif self._control.lift(CONSOLE):
             LOG.warning("the console is back")
             self._apply_state()
+        self._keeper.look(now_ns, time.time_ns())
+        problem = self._keeper.problem
+        if problem:
+            self._restrict(JOURNAL, TradingState.HALTED, ENGINE, problem)
+        elif self._control.lift(JOURNAL):
+            LOG.warning("the journal can be written again")
+            self._apply_state()
         self._publish(now_ns)
         self._restrict_throttled()
         found = self._watch.look_at_result(self._desk.pnl_usd, self._desk.drawdown_usd)
         for finding in (*found, *self._watch.look_at_flow(now_ns, self._desk.flow())):
             if self._restrict(finding.key, finding.state, ENGINE, finding.reason) is not None:
                 self._keep()
+
+    def _say_recovered(self) -> None:
+        found = self._keeper.recovered
+        if found.goes_on:
+            LOG.info(
+                "recovered: session %d goes on, %d journal records replayed, %d interrupted parent orders closed",
+                self._desk.sessions, found.records, self._keeper.parents_closed,
+            )  # fmt: skip
+        if found.poison:
+            words = f"journal record {found.poison} killed the engine twice and was left out"
+        elif found.damaged:
+            words = f"the journal is damaged after record {found.sequence}; {found.damaged} later ones were put aside"
+        else:
+            return
+        if self._restrict(RECOVERY, TradingState.REDUCING, ENGINE, words) is not None:
+            self._keep()
 
     def _restrict_throttled(self) -> None:
         """What the throttle has switched off stays off over a restart, and its working orders go."""
@@ -230,6 +274,7 @@ class Engine:
             console_seen=self._console.gauge(now_ns),
             commands_refused_total=float(self._server.refused),
             client_sessions=float(len(self._gateway.clients)),
+            **self._keeper.gauges(time.time_ns()),
         )
         commands = tuple(self._commands[name] for name in CommandName)
         desk.publish(self._publisher, time.time_ns(), gauges, commands)
@@ -329,20 +374,19 @@ class Engine:
         }
 
 
-def run_engine(options: EngineOptions, paths: RuntimePaths) -> None:
+def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | None = None) -> None:
     """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
 
-    Raises DeskvigilError where the market cannot be opened.
+    market: where it has been opened already. Raises DeskvigilError where the market cannot be opened.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
     with ExitStack() as cleanup:
-        engine = Engine(options, paths, open_market(options))
+        engine = Engine(options, paths, market or open_market(options))
         cleanup.callback(engine.close)
         signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         end_with_parent()
-        gc.collect()
-        gc.freeze()  # what lives now lives on; collections need not look at it again
+        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
         engine.run()

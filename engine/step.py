@@ -12,11 +12,12 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
-from engine.algos.parent import decide_parent
+from engine.algos.parent import decide_parent, finish_parent
 from engine.book import Books, apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
 from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
 from engine.jit import inline_kernel, kernel
+from engine.journal import MARKET, PARENT, append, done
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
     LAST_EVENT_NS,
@@ -78,6 +79,26 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int, t_ns: int) -> None:
         desk.spread[i] = np.nan
 
 
+@inline_kernel
+def note_parent(desk: Desk, i: int, t_ns: int) -> None:
+    """Write a parent order down as its timer leaves it: the start (when idle, the next one's) in order_id, twice
+    the arrival mid in price (a whole number), target in qty, algorithm and control in flags, number in detail."""
+    row = desk.parents[i]
+    starts_ns = row[plan.P_NEXT_NS] if row[plan.P_STATE] == plan.IDLE else row[plan.P_START_NS]
+    append(
+        desk.journal, desk.journal_head, PARENT, t_ns, starts_ns, int(2.0 * desk.arrival[i]), row[plan.P_TARGET], i,
+        row[plan.P_STATE], row[plan.P_SIDE], row[plan.P_ALGO] | row[plan.P_CONTROL] << 8, row[plan.P_COUNT],
+    )  # fmt: skip
+
+
+@kernel
+def close_parent(desk: Desk, i: int, t_ns: int) -> None:
+    """Finish an instrument's parent order with what it has, as after a restart; its child is gone already."""
+    finish_parent(desk, i, t_ns)
+    note_parent(desk, i, t_ns)
+    done(desk.journal_head)
+
+
 @kernel
 def step(
     desk: Desk, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
@@ -103,8 +124,11 @@ def step(
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
             i, kind, side, flags = word(event.instrument), word(event.kind), word(event.side), word(event.flags)
-            fills = apply(books, t_ns, event.order_id, event.price, event.qty, i, kind, side, flags)
-            book_fills(desk, books.fills, fills, t_ns)
+            order_id, price, qty = event.order_id, event.price, event.qty
+            append(desk.journal, desk.journal_head, MARKET, t_ns, order_id, price, qty, i, kind, side, flags, 0)
+            fills = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
+            if fills > 0:  # handing the desk over costs more than the rest
+                book_fills(desk, books.fills, fills, t_ns)
         done_ns = clock_ns(CLOCK_MONOTONIC)
         lag_ns = done_ns - intended_ns
         if is_event:
@@ -118,11 +142,13 @@ def step(
             side = desk.parents[i, plan.P_SIDE]
             touch, opposite = others_price(books, i, side), best_price(books, i, -side)
             requests = decide_parent(desk, i, touch, opposite, others_qty(books, i, 1), others_qty(books, i, -1), t_ns)
+            note_parent(desk, i, t_ns)
         record(desk, at.LATENCY_DECISION, clock_ns(CLOCK_MONOTONIC) - done_ns)
         if requests > 0:
             last_ns = desk.status[i, LAST_EVENT_NS]
             age_ns = -1 if last_ns < 0 else t_ns - last_ns + int(max(lag_ns, 0) * speed)
             act(desk, books, requests, t_ns, intended_ns, age_ns)
+    done(desk.journal_head)
     next_ns = desk.parents[next_timer(desk), plan.P_NEXT_NS]
     if cursor < len(events):
         next_ns = min(next_ns, events[cursor].t_ns)

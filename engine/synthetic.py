@@ -7,7 +7,11 @@ later, so a withdrawal of an order that is gone already is part of the normal fl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from engine.events import EVENT, EventArray, Instrument, empty_events
 from engine.figures import MarketFigures, Quantiles, load_market
@@ -86,6 +90,22 @@ class SyntheticMarket:
         elif written:
             self.now_ns = int(out["t_ns"][written - 1])
         return written
+
+    def state(self) -> list[npt.NDArray[Any]]:
+        """Everything that changes as events are drawn, copies: `restore` makes a market of the same figures and seed go on from there."""
+        return [array.copy() for array in (*self._moving(), np.array([self.now_ns]))]
+
+    def restore(self, state: Sequence[npt.NDArray[Any]]) -> None:
+        """Go on from a `state`; ValueError where it is of a market of another size."""
+        *arrays, now_ns = state
+        for mine, other in zip(self._moving(), arrays, strict=True):
+            if mine.shape != other.shape or mine.dtype != other.dtype:
+                raise ValueError("the state is of another market")
+            mine[...] = other
+        self.now_ns = int(now_ns[0])
+
+    def _moving(self) -> tuple[npt.NDArray[Any], ...]:
+        return *self._counters, *self._streams, *self._shadow, *self._ghosts, *self._latents[:2]
 
     def session_of(self, t_ns: int) -> int:
         """Number of the session that a time lies in; the first is 0."""

@@ -224,7 +224,7 @@ class BlockReader:
             inode = self._path.stat().st_ino
         except OSError:
             self._inode = -1
-            raise TransientError(f"no telemetry block at {self._path}: its process has not started") from None
+            raise TransientError(f"no telemetry block at {self._path}: {_why_absent(self._path)}") from None
         if inode != self._inode:
             self._open()
             self._inode = inode
@@ -257,3 +257,15 @@ class BlockReader:
             self._spec, heartbeat_ns, int(self._header[_PID]), int(self._header[_START]),
             scalars, counts, sums_ns, tables, written,
         )  # fmt: skip
+
+
+def starting_note(block: Path) -> Path:
+    """Where it is said in words what keeps a block's process from starting."""
+    return block.with_suffix(".starting")
+
+
+def _why_absent(block: Path) -> str:
+    try:
+        return starting_note(block).read_text().strip() or "its process has not started"
+    except OSError:
+        return "its process has not started"

@@ -8,14 +8,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from engine import gateway, montecarlo, synthetic
+from engine import gateway, montecarlo, step, synthetic
 from engine.desk import TradingDesk
 from engine.feeds.tape import load_tape
 from engine.figures import load_market
 from engine.gates import TradingState
 from engine.jit import remove_stale_caches
+from engine.journalkeeper import JournalKeeper
 from engine.market import SyntheticFeed, TapeMarket
-from engine.options import EngineOptions
+from engine.options import EngineOptions, JournalOptions
 from engine.publisher import Publisher
 from engine.synthetic import SyntheticMarket
 
@@ -54,6 +55,13 @@ def _desk() -> None:
         desk.gauges(1_000_000)
         desk.forget_client(0, False, 0)
         desk.end_session()
+        for number in range(2):  # a journal's first start, and one that recovers what the first has written
+            desk = TradingDesk(options, market, Publisher(Path(folder) / f"{number}.block", market.instruments, {}))
+            keeper = JournalKeeper(Path(folder) / "journal", JournalOptions(min_free_mb=0), desk, market, 0)
+            if not keeper.start(0, 0):
+                desk.start_session(0, 0)
+            keeper.close()
+        step.close_parent(desk._desk, 0, 0)
 
 
 def _recordings() -> None:

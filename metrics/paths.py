@@ -52,6 +52,11 @@ class RuntimePaths:
         return self.data_dir / "settlements.jsonl"
 
     @property
+    def journal(self) -> Path:
+        """Folder of the engine's journal and snapshots."""
+        return self.data_dir / "journal"
+
+    @property
     def block_dir(self) -> Path:
         """Folder of the telemetry blocks: memory-backed where the system has /dev/shm."""
         digest = hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:12]

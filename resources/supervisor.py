@@ -20,6 +20,8 @@ POLL_S = 0.1
 # A child that keeps dying young is given longer and longer pauses; one that lived is restarted at once.
 BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 10.0)
 YOUNG_S = 5.0
+STARVED_FACTOR = 6.0
+LATE_S = 0.5  # between two looks of the supervisor itself: more, and it was not running
 EXIT_PERMANENT = 78  # sysexits' EX_CONFIG: a child says that a restart cannot help
 
 
@@ -28,13 +30,16 @@ class ChildSpec:
     """One child: how to make its process, and how to see that it is alive.
 
     heartbeat returns any value that changes while the child lives, or None before its first sign;
-    a child whose value stands still for `hang_after_s` is killed and restarted.
+    a child whose value stands still for `hang_after_s` is killed and restarted. Before its first
+    change a child has `start_timeout_s`. A child that wants to run and gets no processor, or that waits
+    for a disk, is not hung: it has STARVED_FACTOR times as long.
     """
 
     name: str
     make: Callable[[], BaseProcess]
     heartbeat: Callable[[], int | None]
     hang_after_s: float = 5.0
+    start_timeout_s: float = 120.0
     stop_timeout_s: float = 5.0
 
 
@@ -61,6 +66,8 @@ class _Child:
     due: float = 0.0
     beat: int | None = None
     beat_at: float = 0.0
+    has_beaten: bool = False
+    cpu_s: float = 0.0  # what it had used at its last beat
 
     def state(self) -> ChildState:
         pid = self.process.pid if self.process is not None and self.process.pid else 0
@@ -74,9 +81,11 @@ class Supervisor:
     specs: Sequence[ChildSpec]
     status_path: Path
     on_poll: Callable[[], None] = lambda: None
+    young_s: float = YOUNG_S
     _children: list[_Child] = field(init=False)
     _stopping: bool = field(default=False, init=False)
     _permanent: str = field(default="", init=False)
+    _stepped: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._children = [_Child(spec) for spec in self.specs]
@@ -102,6 +111,10 @@ class Supervisor:
 
     def _step(self, now: float) -> None:
         changed = False
+        if now - self._stepped > LATE_S:  # we ourselves have been stopped: nobody's silence counts meanwhile
+            for child in self._children:
+                child.beat_at = now
+        self._stepped = now
         for child in self._children:
             if child.process is not None:
                 self._watch(child, now)
@@ -127,7 +140,7 @@ class Supervisor:
         child.process = process
         child.restarts += 1
         child.started, child.started_ns = now, time.time_ns()
-        child.beat, child.beat_at = child.spec.heartbeat(), now
+        child.beat, child.beat_at, child.has_beaten = child.spec.heartbeat(), now, False
         log.info(
             "%s started, pid %s%s",
             child.spec.name,
@@ -136,20 +149,26 @@ class Supervisor:
         )
 
     def _watch(self, child: _Child, now: float) -> None:
+        process = child.process
+        if process is None or process.exitcode is not None:
+            return
         beat = child.spec.heartbeat()
-        if beat != child.beat or beat is None:
-            child.beat, child.beat_at = beat, now
-        elif (
-            now - child.beat_at > child.spec.hang_after_s
-            and child.process is not None
-            and child.process.exitcode is None
-        ):
-            # A process that is stopped or stuck ignores SIGTERM; only SIGKILL is certain.
-            log.error("%s shows no sign of life for %.1f s: killed", child.spec.name, now - child.beat_at)
-            child.process.kill()
-            child.process.join(timeout=1.0)
-            child.last_exit = "hung"
-            child.beat_at = now
+        if beat != child.beat:
+            child.beat, child.beat_at, child.has_beaten = beat, now, True
+            child.cpu_s = process_state(process.pid)[1]
+            return
+        silent = now - child.beat_at
+        limit = child.spec.hang_after_s if child.has_beaten else child.spec.start_timeout_s
+        if silent <= limit:
+            return
+        if silent <= STARVED_FACTOR * limit and _is_starved(process.pid, child.cpu_s, silent):
+            return
+        # A process that is stopped or stuck ignores SIGTERM; only SIGKILL is certain.
+        log.error("%s shows no sign of life for %.1f s: killed", child.spec.name, silent)
+        process.kill()
+        process.join(timeout=1.0)
+        child.last_exit = "hung"
+        child.beat_at = now
 
     def _bury(self, child: _Child, now: float) -> None:
         process = child.process
@@ -158,7 +177,7 @@ class Supervisor:
         code = process.exitcode
         reason = "hung, killed" if child.last_exit == "hung" else _exit_in_words(code)
         child.last_exit = reason
-        child.young_deaths = child.young_deaths + 1 if now - child.started < YOUNG_S else 0
+        child.young_deaths = child.young_deaths + 1 if now - child.started < self.young_s else 0
         child.due = now + BACKOFF_S[min(child.young_deaths, len(BACKOFF_S) - 1)]
         process.close()
         child.process = None
@@ -194,6 +213,29 @@ class Supervisor:
                 log.error("%s did not stop within %.0f s: killed", child.spec.name, child.spec.stop_timeout_s)
                 process.kill()
                 process.join(timeout=1.0)
+
+
+def process_state(pid: int | None) -> tuple[str, float]:
+    """The state letters of a process's threads (R, S, D, T, ...) and the CPU seconds it has used; "" where it is gone."""
+    letters, ticks = "", 0
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            text = (thread / "stat").read_text()
+            fields = text[text.rfind(")") + 2 :].split()  # the name before it may hold anything
+            letters += fields[0]
+            ticks += int(fields[11]) + int(fields[12])
+    except OSError:
+        return "", 0.0
+    return letters, ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _is_starved(pid: int | None, cpu_s: float, silent_s: float) -> bool:
+    """Whether a silent process would run if the machine let it: it waits for a disk, or for most of its processor time.
+
+    Any thread that wants to run counts: the others may be waiting for it.
+    """
+    letters, used_s = process_state(pid)
+    return "D" in letters or ("R" in letters and used_s - cpu_s < 0.5 * silent_s)
 
 
 def read_status(path: Path) -> list[ChildState]:

@@ -197,15 +197,19 @@ def _database_parts(path: Path) -> Iterator[bytes]:
 
 
 def _durable(paths: RuntimePaths) -> list[Path]:
-    """Every regular file of the data folder but locks, sockets, files in the making, and what was kept aside."""
+    """Every regular file of the data folder but locks, sockets, files in the making, what was kept aside, and the engine's journal.
+
+    The journal is one running session: restored later it would bring orders and positions of another day back.
+    """
     root = paths.data_dir.resolve()
     if not root.is_dir():
         return []
     found = []
+    passing = (paths.block_dir.resolve(), paths.journal.resolve())
     for folder, folders, names in os.walk(root):
         inside = Path(folder)
         folders[:] = sorted(
-            n for n in folders if not n.startswith(ASIDE) and n != _STAGING and inside / n != paths.block_dir.resolve()
+            n for n in folders if not n.startswith(ASIDE) and n != _STAGING and inside / n not in passing
         )
         for name in sorted(names):
             path = inside / name

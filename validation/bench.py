@@ -27,6 +27,7 @@ BENCHMARKS = {
     "cost": "validation.bench_cost",
     "query": "validation.bench_query",
     "start": "validation.bench_start",
+    "recovery": "validation.bench_recovery",
     "browser": "validation.bench_browser",
     "ingest": "validation.bench_http",
     "forward": "validation.bench_forward",

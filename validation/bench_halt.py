@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.control import OPERATOR, Cause, TradingControl
 from engine.desk import TradingDesk
@@ -53,6 +55,14 @@ class StillMarket:
     def restart(self) -> None:
         """Begin again."""
         self._taken = False
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Nothing: no journal is kept here."""
+        return {}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> EventArray:
+        """Never asked for."""
+        raise ValueError("this market keeps no state")
 
 
 def _resting_orders() -> EventArray:

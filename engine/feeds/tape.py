@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import reconcile
+from engine import journalreplay, reconcile
 from engine.events import Tape
 from engine.feeds import binance, bitstamp, coinbase, dbn, itch, kraken, lobster, orders, ticks
 from engine.feeds.files import Opening, open_zip, read_start
@@ -48,6 +48,7 @@ FORMATS = (
     Format("bitstamp", bitstamp.is_recording, bitstamp.load, bitstamp.prove),
     Format("orders", orders.is_orders, orders.load, orders.prove, writes_fills=True),
     Format("ticks", ticks.is_ticks, ticks.load, ticks.prove),
+    Format("journal", journalreplay.is_journal, journalreplay.load, journalreplay.prove, writes_fills=True),
 )
 
 

@@ -73,6 +73,16 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "settled_pnl_usd", "usd", "gauge", "P&L of the sessions that this process has already settled."),
     Metric(_E + "account_error_usd", "usd", "gauge", "Distance of the account's P&L from its ledger of whole numbers; rounding only, anything more is a fault."),
     Metric(_E + "executions_unrecorded_total", "", "counter", "Executions that found no room in the drop copy or in our own record; anything but 0 is a fault."),
+    # Journal and recovery.
+    Metric(_E + "journal_records_total", "", "counter", "Sequence of the journal's last record; goes on over restarts."),
+    Metric(_E + "journal_undurable_records", "", "gauge", "Records that a power failure would lose now."),
+    Metric(_E + "journal_lost_records_total", "", "counter", "Records that could not be written because the disk was full."),
+    Metric(_E + "journal_full", "", "gauge", "1 while the journal cannot be written and no order is sent, else 0."),
+    Metric(_E + "journal_snapshot_age_seconds", "seconds", "gauge", "Time since the state written by this process's last snapshot; NaN before the first."),
+    Metric(_E + "recovered_records", "", "gauge", "Journal records that this process replayed when it started; 0 after a fresh start."),
+    Metric(_E + "recovered_parents_closed", "", "gauge", "Parent orders that were interrupted and closed with what they had when this process started."),
+    Metric(_E + "recovered_poison_record", "", "gauge", "Sequence of the record left out because it killed the engine twice, else 0."),
+    Metric(_E + "recovered_damaged_records", "", "gauge", "Sound journal records put aside at the start because others before them were damaged."),
     # Control.
     Metric(_E + "trading_state", "", "gauge", "0 active, 1 reducing, 2 halted (the whole engine)."),
     Metric(_E + "halted_instruments", "", "gauge", "Instruments halted by themselves."),

@@ -106,8 +106,8 @@ def test_a_paced_replay_takes_the_recorded_time_over_the_speed(tmp_path) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"format": "tea-leaves"}, "unknown format 'tea-leaves': expected lobster, .*orders"),
-        ({"format": "lobster", "fills_out": "x.csv"}, "orders only"),
+        ({"format": "tea-leaves"}, "unknown format .tea-leaves.: expected lobster, .*orders"),
+        ({"format": "lobster", "fills_out": "x.csv"}, "orders, journal only"),
         ({"format": "orders", "speed": 0.0}, "speed 0.0"),
     ],
 )

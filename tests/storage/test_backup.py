@@ -158,6 +158,15 @@ def test_a_backup_in_the_data_folder_is_not_backed_up_again(folder: Path, clock:
     assert not any("backup" in name for name in result.files)
 
 
+def test_the_engines_journal_is_left_out(folder: Path, tmp_path: Path, clock: ManualClock) -> None:
+    journal = RuntimePaths(folder).journal
+    journal.mkdir()
+    (journal / f"{1:020d}.journal").write_bytes(b"x" * 64)
+    found = take(RuntimePaths(folder), tmp_path / "out.backup", clock)
+    assert "trading_state.json" in found.files
+    assert not [name for name in found.files if name.startswith("journal")]
+
+
 def test_a_damaged_store_gives_no_backup(folder: Path, tmp_path: Path, clock: ManualClock) -> None:
     with closing(sqlite3.connect(RuntimePaths(folder).database)) as connection, connection:
         connection.execute("UPDATE frame SET data = x'00'")
