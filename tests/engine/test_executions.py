@@ -14,7 +14,7 @@ from engine import recordfile
 from engine.desk import TradingDesk
 from engine.dropcopy import send_drop_copy
 from engine.events import SELF_CANCEL, Instrument, empty_fills
-from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER, Executions
+from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.figures import load_market
 from engine.jit import kernel
 from engine.market import SyntheticFeed
@@ -33,8 +33,8 @@ FIELDS = [name for name in RECORD.names or () if name not in ("wall_ns", "checks
 
 def make_desk(folder: Path, run_ns: int = 7) -> TradingDesk:
     market = SyntheticFeed(SyntheticMarket(load_market(), seed=5))
-    executions = Executions(folder, market.instruments, run_ns)
-    desk = TradingDesk(OPTIONS, market, Publisher(folder / "engine.block", market.instruments, {}), executions)
+    desk = TradingDesk(OPTIONS, market, Publisher(folder / "engine.block", market.instruments, {}), folder)
+    desk.begin_run(run_ns)
     desk.start_session(ORIGIN_NS, 0)
     return desk
 

@@ -12,7 +12,6 @@ from engine import account as acc
 from engine.account import Account
 from engine.desk import TradingDesk
 from engine.events import Instrument
-from engine.executions import Executions
 from engine.figures import load_market
 from engine.market import SyntheticFeed
 from engine.options import EngineOptions, ParentOptions
@@ -46,8 +45,8 @@ def test_a_session_settles_on_what_the_desk_shows_and_what_the_drop_copy_holds(t
     options = EngineOptions(
         parents=ParentOptions(shortest_s=1.0, longest_s=3.0, period_s=5.0), taker_fee_bps=1.0, fee_least_usd=0.01
     )
-    executions = Executions(tmp_path, market.instruments, 7)
-    desk = TradingDesk(options, market, Publisher(tmp_path / "engine.block", market.instruments, {}), executions)
+    desk = TradingDesk(options, market, Publisher(tmp_path / "engine.block", market.instruments, {}), tmp_path)
+    desk.begin_run(7)
     desk.start_session(ORIGIN_NS, 0)
     for tenth in range(200):
         desk.step(ORIGIN_NS + tenth * SECOND // 10)
@@ -55,7 +54,7 @@ def test_a_session_settles_on_what_the_desk_shows_and_what_the_drop_copy_holds(t
     settled_usd = desk.end_session(123)
     records = desk.settlements
     assert [record.symbol for record in records] == [row.symbol for row in market.instruments]
-    assert sum(record.executions for record in records) == executions.own.words[WRITTEN] > 0
+    assert sum(record.executions for record in records) == desk.executions.own.words[WRITTEN] > 0
     for record, row in zip(records, market.instruments, strict=True):
         assert (record.position, record.cash) == (record.venue_position, record.venue_cash)
         assert (record.run_ns, record.session, record.t_ns) == (7, 1, 123)
@@ -69,9 +68,9 @@ def test_a_session_settles_on_what_the_desk_shows_and_what_the_drop_copy_holds(t
     assert before["account_error_usd"] < 1e-6
     # Drop copy and account begin the next session with nothing.
     desk.start_session(ORIGIN_NS + 20 * SECOND, 0)
-    assert not executions.copy.totals().any()
+    assert not desk.executions.copy.totals().any()
     assert not desk._account.ledger.any()
-    executions.close()
+    desk.executions.close()
 
 
 def test_an_instrument_never_marked_settles_at_its_last_trade() -> None:
