@@ -265,7 +265,8 @@ def itch_tape(path: Path) -> Tape:
 @dataclass(frozen=True, slots=True)
 class ItchReplay:
     """What a replay through the books found; the names are those of `engine.replay.Result`. events: messages; seconds: parsing
-    and applying; mismatches: messages that contradict those before them, and events that the books refused."""
+    and applying; mismatches: messages that contradict those before them, and events that the books refused. Without the
+    day's start, or with messages missing, nothing contradicts: what would explain it may lie there."""
 
     events: int
     seconds: float
@@ -273,6 +274,12 @@ class ItchReplay:
     mismatches: int
     gaps: int
     skipped_lines: int
+
+
+def _is_whole(file: ItchFile) -> bool:
+    """Whether a file begins with the start of messages (S, event O), and nothing is missing in it."""
+    start = bytes(file.data[:14])
+    return start[2:3] == b"S" and start[13:14] == b"O" and not file.gaps and not file.damaged_packets
 
 
 def replay_itch(path: Path, instruments: int = REPLAY_INSTRUMENTS) -> ItchReplay:
@@ -290,8 +297,9 @@ def replay_itch(path: Path, instruments: int = REPLAY_INSTRUMENTS) -> ItchReplay
     parsed = reader.parsed()
     _tell(file, parsed)
     refused = sum(count for name, count in counters(books).items() if name.startswith("refused_"))
+    contradictions = sum(parsed.contradictions.values()) if _is_whole(file) else 0
     return ItchReplay(
-        file.messages, reader.seconds + seconds, fills, sum(parsed.contradictions.values()) + refused,
+        file.messages, reader.seconds + seconds, fills, contradictions + refused,
         file.gaps, parsed.skipped + file.damaged_packets,
     )  # fmt: skip
 
