@@ -155,7 +155,7 @@ class TradingDesk:
         self._clients = ["house"]
         self._client_states: dict[str, TradingState] = {}
         self._found = np.zeros((int(self._books.words[CAPACITY]), killswitch.FOUND), dtype=np.int64)
-        self.limits = Limits(options.gates, self._symbols, self._desk.gates)
+        self.limits = Limits(options.gates, self._symbols, units[:, 1].tolist(), self._desk.gates)
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
         self._rebase_ns = round(options.rebase_after_s * NS)
