@@ -364,7 +364,7 @@ def test_the_most_active_stocks_come_first_and_the_others_stay_out(tmp_path) -> 
 def test_a_file_is_recognised_and_read_however_it_is_packed(tmp_path, pack) -> None:
     path = tmp_path / "day.bin"
     path.write_bytes(pack(add(1) + add(2)))
-    assert recognise(path) == "itch"
+    assert recognise(path).name == "itch"
     assert read_itch(path).messages == 2
     assert not is_itch(Path(__file__).read_bytes()[:512])
 
