@@ -131,7 +131,7 @@ def test_the_end_of_a_long_file_says_how_far_it_came(tmp_path: Path) -> None:
     file = SettlementFile(path)
     file.write(sessions)
     assert path.stat().st_size > 100_000
-    file.write_missing(sessions[-2:] + [replace(RECORD, session=500)])
+    file.write_missing([*sessions[-2:], replace(RECORD, session=500)])
     assert [record.session for record in read_settlements(path)[0]] == list(range(1, 501))
     with path.open("ab") as out:
         out.write(b"not a settlement\n" * 5_000)  # longer than what is looked at first
