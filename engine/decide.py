@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import account as acc
 from engine import strategy as plan
-from engine.algos.parent import clear_of_own, follow_touch
+from engine.algos.parent import clear_of_own, follow_touch, order_lots
 from engine.gates import MAKER, TradingState
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
@@ -76,7 +76,7 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
             count = ask(desk, count, i, place, WITHDRAW, side, 0, 0)
         if wanted != 0 and rested and (moves or not resting):
             mid = 0.5 * (bid + ask_price)
-            lots = plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD])
+            lots = order_lots(desk, i, plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD]))
             if state_of(desk, i, MAKER) == _REDUCING:
                 others = working_lots(desk, i, side) - (desk.own[i, place, LEFT] if resting else 0)
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)

@@ -13,7 +13,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import entry, killswitch, layout, orders, step, strategy
 from engine.account import Account
-from engine.blotter import TAKEN, live_orders, make_blotter
+from engine.blotter import FAULTS, TAKEN, live_orders, make_blotter
 from engine.book import Books, last_trade_price, make_books, order_qty, reset
 from engine.control import TradingControl
 from engine.events import EventArray, empty_events
@@ -155,7 +155,7 @@ class TradingDesk:
         self._clients = ["house"]
         self._client_states: dict[str, TradingState] = {}
         self._found = np.zeros((int(self._books.words[CAPACITY]), killswitch.FOUND), dtype=np.int64)
-        self.limits = Limits(options.gates, self._symbols, self._desk.gates)
+        self.limits = Limits(options.gates, self._symbols, units[:, 1].tolist(), self._desk.gates)
         self._timeline = np.zeros(2, dtype=np.int64)
         self._late_ns = round(options.late_after_s * NS)
         self._rebase_ns = round(options.rebase_after_s * NS)
@@ -165,6 +165,8 @@ class TradingDesk:
         self._session_wall_ns = 0
         self._settled_usd = 0.0
         self.settlements: list[Settlement] = []
+        self.settled_again: list[Settlement] = []  # by `replay`, oldest first: their lines may never have been written
+        self.is_settled = False  # the session has been settled, and no other has begun
         self._served_ns = 0  # engine time of the last request served: the books' time must not fall behind it
         self.sessions = 0
 
@@ -193,6 +195,7 @@ class TradingDesk:
             desk.status[:, orders.VENUE_HALTED] = 0
             desk.status[:, orders.LAST_EVENT_NS] = -1
         self.sessions += 1
+        self.is_settled = False
         self.executions.begin_session(self.sessions)
         self._session_wall_ns = wall_ns
         self._timeline[:] = now_ns, market.start_ns
@@ -229,6 +232,7 @@ class TradingDesk:
             t_ns=wall_ns,
             engine_ns=self._latest_ns,
         )
+        self.is_settled = True
         settled_usd = sum(record.pnl_usd for record in self.settlements)
         self._settled_usd += settled_usd
         return settled_usd
@@ -484,6 +488,7 @@ class TradingDesk:
         return kept | {
             "books": self._copy,
             "totals": self._account.totals.copy(),
+            "venue": self.executions.copy.totals(),
             "numbers": np.array(numbers, dtype=np.int64),
             "settled": np.array([self._settled_usd]),
         }
@@ -496,6 +501,7 @@ class TradingDesk:
     def fits(self, state: Mapping[str, npt.NDArray[Any]]) -> bool:
         """Whether a `state` is of a desk of the same shape as this one."""
         mine = self._arrays() | {"books": self._books.words, "totals": self._account.totals}
+        mine["venue"] = self.executions.copy.totals()
         return all(name in state and state[name].shape == array.shape for name, array in mine.items())
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -510,6 +516,7 @@ class TradingDesk:
         self.sessions, self._session_wall_ns, cursor, self._known_until_ns, digest, fills, run_ns, taken = numbers
         self._desk.blotter[TAKEN] = taken
         self.begin_run(run_ns)
+        self.executions.copy.put_totals(state["venue"])
         self._settled_usd = float(state["settled"][0])
         self._desk.journal_head[DIGEST], self._desk.journal_head[FILLS] = digest, fills
         market = {name.removeprefix(_MARKET): array for name, array in state.items() if name.startswith(_MARKET)}
@@ -531,6 +538,7 @@ class TradingDesk:
         `follow` the market stays where it is. skip, head: see `engine.reapply`.
         """
         desk = self._desk
+        faults = int(desk.blotter[FAULTS])  # clients' orders are in no blotter any more
         scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
         desk = desk._replace(**scratch)
         words = as_words(records)
@@ -542,6 +550,7 @@ class TradingDesk:
             if follow and not self._follow(records[at:stop]):
                 return at
             reapply(desk, self._books, words[:stop], at, skip, head)
+            desk.blotter[FAULTS] = faults
             if stop == len(records) or records["what"][stop] == GAP:
                 return stop
             record = records[stop]
@@ -551,6 +560,7 @@ class TradingDesk:
                 self.start_session(0, int(record["price"]))
             elif record["what"] == SETTLE:
                 self._settle(int(record["price"]))
+                self.settled_again += self.settlements
             at = stop + 1
         return at
 

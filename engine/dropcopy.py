@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.events import SELF_CANCEL, FillArray
+from engine.events import SELF_CANCEL, TAKER_CANCEL, FillArray
 from engine.jit import inline_kernel
 from engine.nanoclock import CLOCK_REALTIME, clock_ns
 from engine.recordfile import SESSION, TOTAL_WORDS, TOTALS_AT, finish_record, next_record
@@ -31,10 +31,10 @@ def execution_id(sequence: int, k: int, aggressor: int) -> int:
 
 @inline_kernel
 def _enter(w: IntArray, sequence: int, k: int, aggressor: int, fill_ns: int, order: int, i: int, side: int, price: int, qty: int) -> None:  # fmt: skip
-    """Write one side of a trade into the drop copy, and count it into the venue's totals."""
-    at = next_record(w, w[SESSION], execution_id(sequence, k, aggressor))
-    if at == 0:
-        return
+    """Count one side of a trade into the venue's totals, and write it down where it is not yet.
+
+    A recovery goes through trades that were written before: they make the totals again.
+    """
     total = TOTALS_AT + i * TOTAL_WORDS
     w[total + _T_POSITION] += side * qty
     # The same exact product as the account's, the long way: bit blocks of 16 of the quantity at a time.
@@ -55,6 +55,9 @@ def _enter(w: IntArray, sequence: int, k: int, aggressor: int, fill_ns: int, ord
     w[total + _T_CASH_HIGH] += (low >> _LIMB) - side * paid_high
     w[total + _T_CASH_LOW] = low & _LIMB_MASK
     w[total + _T_COUNT] += 1
+    at = next_record(w, w[SESSION], execution_id(sequence, k, aggressor))
+    if at == 0:
+        return
     w[at + _R_ORDER], w[at + _R_INSTRUMENT], w[at + _R_SIDE] = order, i, side
     w[at + _R_PRICE], w[at + _R_QTY], w[at + _R_LIQUIDITY] = price, qty, aggressor
     w[at + _R_ENGINE_NS], w[at + _R_WALL_NS] = fill_ns, clock_ns(CLOCK_REALTIME)
@@ -68,7 +71,7 @@ def send_drop_copy(w: IntArray, fills: FillArray, count: int) -> None:
     """Copy what the books' last event did with our orders; fills[:count] is their report of it."""
     for k in range(count):
         fill = fills[k]
-        if fill.flags & SELF_CANCEL:
+        if fill.flags & (SELF_CANCEL | TAKER_CANCEL):
             continue  # nothing traded
         if fill.maker_id < 0:
             _enter(

@@ -8,7 +8,7 @@ limit is changed in the configuration, where a second pair of eyes sees it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from engine.gates import (
     BUCKET_TOKENS,
     COMPLETE,
     FIRM_LIMITS,
+    LIMIT_LOTS,
+    LIMIT_PERIOD_LOTS,
     LIMIT_STALE_NS,
     MAX_STRATEGIES,
     STRATEGIES,
@@ -55,15 +57,19 @@ class Change:
 class Limits:
     """The limits in force, written into the gates' arrays with every change.
 
-    ConfigError where an override names an instrument that the market does not have.
+    lot_sizes: units (shares, contracts, coins) in a lot of each instrument: people set quantities in
+    units, the gates count lots. ConfigError where an override names an instrument that the market does not have.
     """
 
-    def __init__(self, options: GateOptions, symbols: tuple[str, ...], gates: Gates) -> None:
+    def __init__(
+        self, options: GateOptions, symbols: tuple[str, ...], lot_sizes: Sequence[float], gates: Gates
+    ) -> None:
         unknown = sorted(set(options.symbols) - set(symbols))
         if unknown:
             raise ConfigError(f"engine.gates.symbols.{unknown[0]}: the market has {', '.join(symbols)}")
         self._options = options
         self._symbols = symbols
+        self._lot_sizes = lot_sizes
         self._gates = gates
         self._changes: dict[tuple[str, str], Change] = {}
         self._write()
@@ -153,6 +159,8 @@ class Limits:
             gates.firm[column] = _present(self.value(name))
         for i, symbol in enumerate(self._symbols):
             gates.limits[i, :COMPLETE] = [_present(self.value(name, symbol)) for name in INSTRUMENT_LIMITS]
+            for column in (LIMIT_LOTS, LIMIT_PERIOD_LOTS):
+                gates.limits[i, column] = _in_lots(gates.limits[i, column], self._lot_sizes[i])
         gates.limits[:, LIMIT_STALE_NS] *= 1e9
         whole = np.isfinite(gates.limits[:, :COMPLETE]).all(axis=1) & np.isfinite(gates.firm).all()
         gates.limits[:, COMPLETE] = whole
@@ -174,3 +182,8 @@ class Limits:
 
 def _present(value: float) -> float:
     return value if value > 0.0 else math.nan
+
+
+def _in_lots(qty: float, lot_size: float) -> float:
+    """Units as lots; 0.3 coins in lots of 0.1 are 3, which plain division makes a little less of."""
+    return round(qty / lot_size, 6)

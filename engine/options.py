@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt, Le
 
 # The limits that each instrument has for itself, in the order of their columns (see engine.gates).
 INSTRUMENT_LIMITS = (
-    "collar_ratio", "period_collar_ratio", "max_order_lots", "max_order_usd", "max_position_usd", "max_working_usd",
-    "max_period_lots", "max_period_usd", "stale_after_s",
+    "collar_ratio", "period_collar_ratio", "max_order_qty", "max_order_usd", "max_position_usd", "max_working_usd",
+    "max_period_qty", "max_period_usd", "stale_after_s",
 )  # fmt: skip
 
 
@@ -23,9 +23,10 @@ class GateOptions:
     Each instrument's: collar_ratio, largest distance of an order's price from mid;
     period_collar_ratio: how far above the lowest mid of the last collar_period_s a buy may be priced,
     or below the highest a sell; stale_after_s: market data older than this blocks; max_order_usd,
-    max_order_lots; max_position_usd: the position plus the worst case of what already works;
-    max_working_usd: buys and sells at work; max_period_usd, max_period_lots: sent within
-    volume_period_s. symbols: other values for one instrument, by symbol and name of the limit.
+    max_order_qty; max_position_usd: the position plus the worst case of what already works;
+    max_working_usd: buys and sells at work; max_period_usd, max_period_qty: sent within
+    volume_period_s. Quantities are in units (shares, contracts, coins), whatever an instrument's lot
+    is. symbols: other values for one instrument, by symbol and name of the limit.
     The desk's: max_working_total_usd and max_gross_usd over all instruments; max_identical orders of
     the same terms within identical_within_s; max_repeats orders for the same parent order within
     repeat_within_s, one more latches its strategy off. Each strategy's: max_messages_per_s and
@@ -40,11 +41,11 @@ class GateOptions:
     collar_ratio: Annotated[float, Ge(0), Le(1)] = 0.05
     period_collar_ratio: Annotated[float, Ge(0), Le(1)] = 0.05
     max_order_usd: Annotated[float, Ge(0)] = 250_000.0
-    max_order_lots: Annotated[int, Ge(0)] = 100_000
+    max_order_qty: Annotated[float, Ge(0)] = 100_000.0
     max_position_usd: Annotated[float, Ge(0)] = 1_000_000.0
     max_working_usd: Annotated[float, Ge(0)] = 500_000.0
     max_period_usd: Annotated[float, Ge(0)] = 2_000_000.0
-    max_period_lots: Annotated[int, Ge(0)] = 2_000_000
+    max_period_qty: Annotated[float, Ge(0)] = 2_000_000.0
     stale_after_s: Annotated[float, Ge(0), Le(3600)] = 60.0
     symbols: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     max_working_total_usd: Annotated[float, Ge(0)] = 5_000_000.0

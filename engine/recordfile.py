@@ -6,7 +6,8 @@ A segment is mapped into memory and written by kernels, so a record is in the fi
 written: a killed process loses none (the machine's own death may cost what the system has not
 written out yet). One stream numbers its records 1, 2, 3, ... over all segments and restarts. A
 *run* is one life of the books, from empty to lost; a writer that goes on with a run (after a
-recovery, which does the same executions again) leaves out what it has already.
+recovery, which does the same executions again) leaves out what it has already. The totals are not
+the file's to remember: who goes on with a run puts them where the books go on (`put_totals`).
 """
 
 from __future__ import annotations
@@ -174,6 +175,10 @@ class RecordFile:
     def totals(self) -> IntArray:
         """Position, cash high, cash low, executions of the session under way: int64 (instruments, TOTAL_WORDS)."""
         return self.words[TOTALS_AT : TOTALS_AT + self._n * TOTAL_WORDS].reshape(self._n, TOTAL_WORDS).copy()
+
+    def put_totals(self, totals: IntArray) -> None:
+        """Go on from these `totals` of the session under way."""
+        self.words[TOTALS_AT : TOTALS_AT + self._n * TOTAL_WORDS] = totals.reshape(-1)
 
     def roll(self) -> bool:
         """Make room if there is little; True where `words` is another array now."""

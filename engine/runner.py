@@ -37,7 +37,7 @@ from engine.limits import Change, LimitRefusedError
 from engine.market import Market, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
-from engine.settlement import SettlementFile
+from engine.settlement import SettlementError, SettlementFile
 from engine.watch import Watch
 from metrics.paths import RuntimePaths
 from resources.process import end_with_parent, sleep_exactly
@@ -104,6 +104,7 @@ class Engine:
     def run(self) -> None:
         """Trade until `stop`."""
         goes_on = self._keeper.start(time.monotonic_ns(), time.time_ns())
+        self._write_missing_settlements()
         self._control.recall(time.time_ns())
         for words in self._desk.limits.recall(self._control.limits):
             LOG.error("%s is not in force again", words)
@@ -113,7 +114,9 @@ class Engine:
         self._server.start()
         self._gateway.start()
         interval_ns = round(1e9 / self._options.publish_hz)
-        if not goes_on:
+        if goes_on and self._desk.is_settled:  # killed between two sessions
+            self._market.restart()
+        if not goes_on or self._desk.is_settled:
             self._desk.start_session(time.monotonic_ns(), time.time_ns())
         self._publish(time.monotonic_ns())
         next_publish_ns = time.monotonic_ns() + interval_ns
@@ -255,6 +258,12 @@ class Engine:
         LOG.info("session %d settled at %.2f USD", self._desk.sessions, settled_usd)
         self._market.restart()
         self._desk.start_session(now_ns, time.time_ns())
+
+    def _write_missing_settlements(self) -> None:
+        try:
+            self._settlements.write_missing(self._desk.settled_again)
+        except SettlementError as error:
+            LOG.error("%s", error)
 
     def _publish(self, now_ns: int) -> None:
         desk = self._desk

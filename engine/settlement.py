@@ -23,6 +23,7 @@ from metrics.frame import IntArray
 
 LOG = logging.getLogger("deskvigil.engine")
 
+_TAIL_BYTES = 1 << 16
 MID, LAST_MID, LAST_TRADE, NO_MARK = "mid", "last_mid", "last_trade", "none"
 
 
@@ -125,6 +126,10 @@ def settle(
     return records
 
 
+def _place(record: Settlement) -> tuple[int, int]:
+    return record.session, record.instrument
+
+
 class SettlementFile:
     """The engine's end: appends. One writer; path None keeps nothing."""
 
@@ -143,6 +148,15 @@ class SettlementFile:
             return False
         return True
 
+    def write_missing(self, records: Sequence[Settlement]) -> bool:
+        """Append those of the records, in the order of their sessions, that the file does not have: a kill may have come between a settlement and its line."""
+        if self._path is None or not records:
+            return True
+        last = _newest(self._path)
+        if last is not None:
+            records = [record for record in records if record.run_ns != last.run_ns or _place(record) > _place(last)]
+        return self.write(records) if records else True
+
     def _append(self, path: Path, data: bytes) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -158,6 +172,16 @@ class SettlementFile:
                 raise
         finally:
             os.close(descriptor)
+
+
+def _newest(path: Path) -> Settlement | None:
+    """The newest sound line; None where there is none."""
+    size = path.stat().st_size if path.exists() else 0
+    for offset in (max(size - _TAIL_BYTES, 0), 0):  # the end of a long file is enough, unless it is damaged
+        records, _, _ = read_settlements(path, offset)
+        if records:
+            return records[-1]
+    return None
 
 
 def read_settlements(path: Path, offset: int = 0) -> tuple[list[Settlement], list[int], int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine import gateway, montecarlo, step, synthetic
 from engine.desk import TradingDesk
-from engine.feeds.tape import load_tape
+from engine.feeds.tape import load_tape, recognise
 from engine.figures import load_market
 from engine.gates import TradingState
 from engine.jit import remove_stale_caches
@@ -18,6 +18,7 @@ from engine.journalkeeper import JournalKeeper
 from engine.market import SyntheticFeed, TapeMarket
 from engine.options import EngineOptions, JournalOptions
 from engine.publisher import Publisher
+from engine.replay import replay
 from engine.synthetic import SyntheticMarket
 
 TINY_ORDERS = b"ts_ns,order_id,kind,side,price,qty\n1,1,limit,buy,100,5\n2,2,limit,sell,200,5\n3,,ioc,buy,200,1\n"
@@ -53,6 +54,7 @@ def _desk() -> None:
         desk.step(1_000_000)
         desk.set_states([TradingState.ACTIVE] * len(market.instruments))
         desk.gauges(1_000_000)
+        desk.serve_clients(1_000_000)
         desk.forget_client(0, False, 0)
         desk.end_session()
         for number in range(2):  # a journal's first start, and one that recovers what the first has written
@@ -75,3 +77,5 @@ def _recordings() -> None:
             file.writestr("TINY_2020-01-01_34200000_57600000_message_1.csv", TINY_MESSAGES)
             file.writestr("TINY_2020-01-01_34200000_57600000_orderbook_1.csv", TINY_BOOK)
         load_tape(archive)
+        for path in (orders, archive):
+            replay(recognise(path).name, path)

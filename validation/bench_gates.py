@@ -25,7 +25,7 @@ PACE_NS = 1_000  # engine time between two orders
 # Wide enough that every order passes every gate: a refusal would end the check early and flatter the figure.
 OPTIONS = replace(
     GateOptions(), max_order_usd=1e15, max_position_usd=1e15, max_working_usd=1e15, max_period_usd=1e15, max_gross_usd=1e15,
-    max_working_total_usd=1e15, max_period_lots=1 << 50, max_identical=1 << 50, max_repeats=1 << 50,
+    max_working_total_usd=1e15, max_period_qty=1 << 50, max_identical=1 << 50, max_repeats=1 << 50,
     max_messages_per_s=1e9, message_burst=1_000_000_000,
 )  # fmt: skip
 PEERS = "nautilus, hftbacktest: no comparable pre-trade check"
@@ -90,7 +90,7 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
 
 def _gates(instruments: int) -> Gates:
     gates = make_gates(OPTIONS, instruments)
-    Limits(OPTIONS, tuple(f"I{i}" for i in range(instruments)), gates)
+    Limits(OPTIONS, tuple(f"I{i}" for i in range(instruments)), (1.0,) * instruments, gates)
     return gates
 
 

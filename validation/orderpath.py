@@ -168,8 +168,8 @@ class EngineSide:
         wide, many = 1e18, 10**15
         gates = GateOptions(
             collar_ratio=1.0, period_collar_ratio=1.0, stale_after_s=3600, max_messages_per_s=1e9,
-            message_burst=1_000_000_000, max_order_usd=wide, max_order_lots=many, max_position_usd=wide,
-            max_working_usd=wide, max_period_usd=wide, max_period_lots=many, max_working_total_usd=wide,
+            message_burst=1_000_000_000, max_order_usd=wide, max_order_qty=many, max_position_usd=wide,
+            max_working_usd=wide, max_period_usd=wide, max_period_qty=many, max_working_total_usd=wide,
             max_gross_usd=wide, max_identical=many, max_repeats=many,
         )  # fmt: skip
         options = EngineOptions(gates=gates)

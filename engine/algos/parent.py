@@ -68,8 +68,8 @@ def child_price(desk: Desk, i: int, side: int, touch: int, opposite: int) -> int
 
 
 @inline_kernel
-def child_lots(desk: Desk, i: int, lots: int) -> int:
-    """The lots wanted, cut to the largest order that the gates take; the rest comes with later children."""
+def order_lots(desk: Desk, i: int, lots: int) -> int:
+    """The lots wanted, cut to the largest order that the gates take; the rest comes with later orders."""
     most = largest_order(desk.gates, i)
     return int(most) if lots > most else lots
 
@@ -236,7 +236,7 @@ def cross(desk: Desk, count: int, i: int, lots: int, opposite: int) -> int:
     if opposite > 0 and side * (limit - opposite) >= 0:
         worst = plan.crossing_price(side, desk.account[i, acc.MARK], opposite, desk.settings[i, plan.PARENT_REACH])
         count = ask(desk, count, i, CHILD, WITHDRAW, 0, 0, 0)
-        count = ask(desk, count, i, CHILD, CROSS, side, within(side, worst, limit), child_lots(desk, i, lots))
+        count = ask(desk, count, i, CHILD, CROSS, side, within(side, worst, limit), order_lots(desk, i, lots))
         desk.parents[i, plan.P_ORDERS] += 1
     return count
 
@@ -263,7 +263,7 @@ def rest(
             resting = False
     lots = may_be_filled(desk, i, t_ns) - desk.parents[i, plan.P_FILLED]
     if price > 0 and lots > 0 and not resting:
-        count = ask(desk, count, i, CHILD, REST, side, price, child_lots(desk, i, lots))
+        count = ask(desk, count, i, CHILD, REST, side, price, order_lots(desk, i, lots))
         desk.parents[i, plan.P_ORDERS] += 1
     return count
 

@@ -35,8 +35,8 @@ class SlowGates:
         after = position + side * (same + lots)
         reduces = position != 0 and (position > 0) != (side > 0) and same + lots <= abs(position)
         limits = (
-            o.collar_ratio, o.period_collar_ratio, o.max_order_usd, o.max_order_lots, o.max_position_usd, o.max_working_usd,
-            o.max_period_usd, o.max_period_lots, o.stale_after_s, o.max_working_total_usd, o.max_gross_usd,
+            o.collar_ratio, o.period_collar_ratio, o.max_order_usd, o.max_order_qty, o.max_position_usd, o.max_working_usd,
+            o.max_period_usd, o.max_period_qty, o.stale_after_s, o.max_working_total_usd, o.max_gross_usd,
             o.max_identical, o.max_repeats, o.max_messages_per_s, o.message_burst,
         )  # fmt: skip
         if state == TradingState.HALTED:
@@ -55,7 +55,7 @@ class SlowGates:
         rules = [
             (age < 0 or age > o.stale_after_s * 1e9 or mid <= 0, Reason.STALE_DATA),
             (abs(ticks - mid) > o.collar_ratio * mid, Reason.PRICE_COLLAR),
-            (lots <= 0 or lots > o.max_order_lots, Reason.ORDER_QUANTITY),
+            (lots <= 0 or lots > o.max_order_qty, Reason.ORDER_QUANTITY),
             (value > o.max_order_usd, Reason.ORDER_VALUE),
             (abs(after) > abs(position) and abs(after) * lot > o.max_position_usd, Reason.POSITION),
         ]
@@ -74,7 +74,7 @@ class SlowGates:
         key = (strategy, client, i, side, ticks, lots)
         rules = [
             (ticks > low * (1 + reach) if side > 0 else ticks < high * (1 - reach), Reason.PERIOD_COLLAR),
-            (sum(row[1] for row in self.sent[i]) + lots > o.max_period_lots, Reason.PERIOD_VOLUME),
+            (sum(row[1] for row in self.sent[i]) + lots > o.max_period_qty, Reason.PERIOD_VOLUME),
             (sum(row[2] for row in self.sent[i]) + value > o.max_period_usd, Reason.PERIOD_VOLUME),
             (new[0] > o.max_working_usd or working + lots * lot > o.max_working_total_usd, Reason.WORKING_EXPOSURE),
             (grown > 0 and gross + grown > o.max_gross_usd, Reason.GROSS_EXPOSURE),

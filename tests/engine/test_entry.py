@@ -201,7 +201,7 @@ def test_orders_of_nobody_cannot_be_cancelled(house: House) -> None:
 
 def test_house_rules_hold_for_clients(tmp_path: Path) -> None:
     for house in made(
-        tmp_path / "a", with_gates(collar_ratio=0.01, max_order_lots=200, max_messages_per_s=1, message_burst=3)
+        tmp_path / "a", with_gates(collar_ratio=0.01, max_order_qty=200, max_messages_per_s=1, message_burst=3)
     ):
         with house.attach() as session:
             session.send("AAA", "buy", 1, 98.0)

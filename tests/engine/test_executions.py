@@ -13,7 +13,7 @@ from engine import counters as at
 from engine import recordfile
 from engine.desk import TradingDesk
 from engine.dropcopy import send_drop_copy
-from engine.events import SELF_CANCEL, Instrument, empty_fills
+from engine.events import SELF_CANCEL, TAKER_CANCEL, Instrument, empty_fills
 from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.figures import load_market
 from engine.jit import kernel
@@ -106,28 +106,62 @@ def test_totals_hold_any_quantity_and_price_exactly(tmp_path: Path) -> None:
 def test_what_traded_with_nobody_of_ours_or_was_only_cancelled_is_not_in_the_drop_copy(tmp_path: Path) -> None:
     file = RecordFile(tmp_path, INSTRUMENTS, 1)
     file.begin_session(1)
-    fills = empty_fills(2)
+    fills = empty_fills(3)
     fills[0] = (1, 1, 3, 4, 100, 5, 0, 1, 0)
     fills[1] = (1, 1, -4, -8, 100, 5, 0, 1, SELF_CANCEL)
-    report(file.words, fills, 2)
+    fills[2] = (1, 1, -4, -8, 100, 5, 0, 1, TAKER_CANCEL)
+    report(file.words, fills, 3)
     assert file.words[WRITTEN] == 0
+    assert not file.totals().any()
 
 
-def test_a_run_that_goes_on_leaves_out_what_is_there_already(tmp_path: Path) -> None:
+@pytest.mark.parametrize("done", [0, 2])  # executions before the snapshot that the recovery begins with
+def test_a_run_that_goes_on_leaves_out_what_is_there_already(tmp_path: Path, done: int) -> None:
     file = RecordFile(tmp_path, INSTRUMENTS, 7)
     file.begin_session(1)
+    totals = file.totals()
     for sequence in (1, 2, 3):
         trade(file, sequence)
+        if sequence == done:
+            totals = file.totals()
     file.close()
     again = RecordFile(tmp_path, INSTRUMENTS, 7)
     again.begin_session(1)
-    for sequence in (1, 2, 3, 4):  # a recovery does everything once more
+    again.put_totals(totals)
+    for sequence in range(done + 1, 5):  # a recovery does everything once more
         trade(again, sequence)
     again.close()
     reading = RecordTail(tmp_path).read(0)
     assert [int(e) >> 21 for e in reading.records["execution"]] == [1, 2, 3, 4]
     assert reading.records["position"].tolist() == [5, 10, 15, 20]
+    assert again.totals()[0, [0, 3]].tolist() == [20, 4]
     assert len(segments_of(tmp_path)) == 1
+
+
+def test_a_session_that_is_gone_through_again_leaves_the_next_ones_executions_alone(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    for session, sequences in ((1, (1, 2, 3)), (2, (1, 2))):  # the venue counts anew in each
+        file.begin_session(session)
+        for sequence in sequences:
+            trade(file, sequence)
+    file.close()
+    again = RecordFile(tmp_path, INSTRUMENTS, 7)
+    for session, sequences in ((1, (1, 2, 3)), (2, (1, 2, 3))):
+        again.begin_session(session)
+        for sequence in sequences:
+            trade(again, sequence)
+        assert again.totals()[0, 0] == 15
+    again.close()
+    records = RecordTail(tmp_path).read(0).records
+    assert [(int(r["session"]), int(r["execution"]) >> 21) for r in records] == [
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 1),
+        (2, 2),
+        (2, 3),
+    ]
+    assert records["position"].tolist() == [5, 10, 15, 5, 10, 15]
 
 
 def test_another_run_numbers_on_and_begins_with_nothing(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_the_best_prices_of_recorded_levels_are_the_record_s_every_time(marketda
 @pytest.mark.parametrize("name", [DAY, TOP])
 def test_a_recording_is_a_tape(marketdata, name) -> None:
     tape = dbn_tape(marketdata / name)
-    assert recognise(marketdata / name) == "dbn"
+    assert recognise(marketdata / name).name == "dbn"
     assert tape.instruments[0].tick_size_usd == pytest.approx(0.25)
     assert tape.level_book == (name == TOP)
     assert tape.start_ns == tape.events["t_ns"][0]
@@ -418,7 +418,7 @@ def test_any_flow_leaves_the_levels_of_the_slow_book(rows) -> None:
 def test_a_file_is_read_plain_and_packed(tmp_path, pack) -> None:
     path = tmp_path / "x.dbn"
     path.write_bytes(pack(header() + orders([("A", 1, "B", 100, 5, LAST)]).tobytes()))
-    assert recognise(path) == "dbn"
+    assert recognise(path).name == "dbn"
     assert len(dbn_tape(path).events) == 1
 
 

@@ -18,6 +18,8 @@ from engine.gates import (
     COMPLETE,
     GROSS_USD,
     HOUSE,
+    LIMIT_LOTS,
+    LIMIT_PERIOD_LOTS,
     LIMITS,
     MAKER,
     PARENTS,
@@ -41,15 +43,16 @@ from tests.engine.reference_gates import SlowGates
 
 SECOND = 1_000_000_000
 SYMBOLS = ("AAA", "BBB")
+LOT_SIZES = (1.0, 1.0)
 OPTIONS = GateOptions(
-    collar_ratio=0.0625, period_collar_ratio=0.125, max_order_usd=10_000.0, max_order_lots=100, max_position_usd=20_000.0,
-    max_working_usd=15_000.0, max_working_total_usd=24_000.0, max_gross_usd=30_000.0, max_period_lots=150,
+    collar_ratio=0.0625, period_collar_ratio=0.125, max_order_usd=10_000.0, max_order_qty=100, max_position_usd=20_000.0,
+    max_working_usd=15_000.0, max_working_total_usd=24_000.0, max_gross_usd=30_000.0, max_period_qty=150,
     max_period_usd=90_000.0, max_messages_per_s=10.0, message_burst=5, stale_after_s=2.0, max_identical=3,
     max_repeats=8, collar_period_s=15.0, volume_period_s=15.0, identical_within_s=1.0, repeat_within_s=1.0,
 )  # fmt: skip
 WIDE = replace(
     OPTIONS, max_messages_per_s=1e6, message_burst=10**6, max_identical=10**6, max_repeats=10**6, max_working_usd=1e12,
-    max_working_total_usd=1e12, max_gross_usd=1e12, max_period_lots=10**9, max_period_usd=1e12, max_position_usd=1e12,
+    max_working_total_usd=1e12, max_gross_usd=1e12, max_period_qty=10**9, max_period_usd=1e12, max_position_usd=1e12,
     max_order_usd=1e12,
 )  # fmt: skip
 ORDER = {
@@ -82,9 +85,11 @@ def worst(gates, i, side, mid):
     return worst_price(gates, i, side, mid)
 
 
-def gates_of(options: GateOptions = OPTIONS, symbols: tuple[str, ...] = SYMBOLS) -> Gates:
+def gates_of(
+    options: GateOptions = OPTIONS, symbols: tuple[str, ...] = SYMBOLS, lot_sizes: tuple[float, ...] = ()
+) -> Gates:
     gates = make_gates(options, len(symbols))
-    Limits(options, symbols, gates)
+    Limits(options, symbols, lot_sizes or (1.0,) * len(symbols), gates)
     return gates
 
 
@@ -194,7 +199,7 @@ def test_the_period_collar_has_a_sharp_edge() -> None:
 
 def test_volume_of_a_period_counts_lots_and_value_and_forgets_them() -> None:
     small = {"mid": 16.0, "ticks": 16, "lots": 50}
-    gates = gates_of(replace(WIDE, max_period_lots=150))
+    gates = gates_of(replace(WIDE, max_period_qty=150))
     assert [ask(small, gates=gates) for _ in range(4)] == [Reason.ACCEPTED] * 3 + [Reason.PERIOD_VOLUME]
     assert ask(small | {"lots": 1}, gates=gates) is Reason.PERIOD_VOLUME
     assert ask(small | {"i": 1}, gates=gates) is Reason.ACCEPTED
@@ -205,7 +210,7 @@ def test_volume_of_a_period_counts_lots_and_value_and_forgets_them() -> None:
 
 
 def test_what_the_venue_refused_is_taken_back_from_the_volume() -> None:
-    gates = gates_of(replace(WIDE, max_period_lots=8))
+    gates = gates_of(replace(WIDE, max_period_qty=8))
     assert ask(gates=gates) is Reason.ACCEPTED
     assert ask({"lots": 1}, gates=gates) is Reason.PERIOD_VOLUME
     give_back(gates, 0, 1024, 8, 1.0)
@@ -366,7 +371,7 @@ def drawn_options(seed: int) -> GateOptions:
         max_repeats=rng.choice([4, 20]),
         message_burst=rng.choice([2, 64]),
         max_messages_per_s=8.0,
-        max_period_lots=rng.choice([16, 1000]),
+        max_period_qty=rng.choice([16, 1000]),
         max_period_usd=rng.choice([4096.0, 1e6]),
         max_working_usd=rng.choice([2048.0, 1e6]),
         max_working_total_usd=rng.choice([3072.0, 1e6]),
@@ -401,7 +406,7 @@ def test_those_runs_met_every_gate() -> None:
 
 
 def test_limits_are_one_row_for_each_instrument_and_may_differ() -> None:
-    options = replace(OPTIONS, symbols={"BBB": {"max_order_lots": 3}})
+    options = replace(OPTIONS, symbols={"BBB": {"max_order_qty": 3}})
     gates = gates_of(options)
     assert gates.limits.shape == (2, LIMITS)
     assert not np.isnan(gates.limits).any()
@@ -410,11 +415,31 @@ def test_limits_are_one_row_for_each_instrument_and_may_differ() -> None:
     assert ask({"lots": 3, "i": 1}, gates=gates) is Reason.ACCEPTED
 
 
+def test_quantities_are_limited_in_units_whatever_a_lot_is() -> None:
+    options = replace(WIDE, max_order_qty=0.3, max_period_qty=2.0, symbols={"BBB": {"max_order_qty": 0.07}})
+    gates = gates_of(options, lot_sizes=(0.1, 1e-8))
+    assert gates.limits[:, LIMIT_LOTS].tolist() == [3.0, 7e6]
+    assert gates.limits[:, LIMIT_PERIOD_LOTS].tolist() == [20.0, 2e8]
+    assert ask({"lots": 3}, gates=gates) is Reason.ACCEPTED
+    assert ask({"lots": 4}, gates=gates) is Reason.ORDER_QUANTITY
+    coins = {"i": 1, "usd": 1e-8}
+    assert ask(coins | {"lots": 7_000_000}, gates=gates) is Reason.ACCEPTED
+    assert ask(coins | {"lots": 7_000_001}, gates=gates) is Reason.ORDER_QUANTITY
+
+
+def test_a_change_of_a_quantity_limit_is_in_units_too() -> None:
+    gates = make_gates(OPTIONS, 2)
+    limits = Limits(OPTIONS, SYMBOLS, (1.0, 0.001), gates)
+    limits.set(change("max_order_qty", 0.5))
+    assert gates.limits[:, LIMIT_LOTS].tolist() == [0.5, 500.0]
+    assert ask({"lots": 1}, gates=gates) is Reason.ORDER_QUANTITY  # half a share: none at all
+
+
 def test_an_override_of_an_unknown_instrument_or_limit_fails_loudly() -> None:
     with pytest.raises(ConfigError, match=r"gates\.symbols\.CCC"):
-        gates_of(replace(OPTIONS, symbols={"CCC": {"max_order_lots": 3}}))
-    with pytest.raises(ValueError, match="max_order_losts is not one of"):
-        replace(OPTIONS, symbols={"AAA": {"max_order_losts": 3}})
+        gates_of(replace(OPTIONS, symbols={"CCC": {"max_order_qty": 3}}))
+    with pytest.raises(ValueError, match="max_order_qtys is not one of"):
+        replace(OPTIONS, symbols={"AAA": {"max_order_qtys": 3}})
 
 
 def change(name: str, value: float, scope: str = "all", since_ns: int = 1) -> Change:
@@ -423,28 +448,28 @@ def change(name: str, value: float, scope: str = "all", since_ns: int = 1) -> Ch
 
 def test_a_lowered_limit_counts_at_once_and_a_raise_ends_at_the_hard_maximum() -> None:
     gates = make_gates(OPTIONS, 2)
-    limits = Limits(OPTIONS, SYMBOLS, gates)
-    assert limits.set(change("max_order_lots", 7)) == 100.0
+    limits = Limits(OPTIONS, SYMBOLS, LOT_SIZES, gates)
+    assert limits.set(change("max_order_qty", 7)) == 100.0
     assert ask(gates=gates) is Reason.ORDER_QUANTITY
     assert ask({"lots": 7}, gates=gates) is Reason.ACCEPTED
-    limits.set(change("max_order_lots", 200))
+    limits.set(change("max_order_qty", 200))
     with pytest.raises(LimitRefusedError, match="at most 200"):
-        limits.set(change("max_order_lots", 201))
+        limits.set(change("max_order_qty", 201))
     assert gates.limits[0, 2] == 200.0
 
 
 def test_what_is_set_for_all_does_not_loosen_what_is_configured_for_one() -> None:
-    options = replace(OPTIONS, symbols={"BBB": {"max_order_lots": 3}})
+    options = replace(OPTIONS, symbols={"BBB": {"max_order_qty": 3}})
     gates = make_gates(options, 2)
-    limits = Limits(options, SYMBOLS, gates)
-    limits.set(change("max_order_lots", 150))
+    limits = Limits(options, SYMBOLS, LOT_SIZES, gates)
+    limits.set(change("max_order_qty", 150))
     assert gates.limits[:, 2].tolist() == [150.0, 3.0]
-    limits.set(change("max_order_lots", 2))
+    limits.set(change("max_order_qty", 2))
     assert gates.limits[:, 2].tolist() == [2.0, 2.0]
-    limits.set(change("max_order_lots", 6, "BBB"))
+    limits.set(change("max_order_qty", 6, "BBB"))
     assert gates.limits[:, 2].tolist() == [2.0, 6.0]
     with pytest.raises(LimitRefusedError, match="at most 6"):
-        limits.set(change("max_order_lots", 7, "BBB"))
+        limits.set(change("max_order_qty", 7, "BBB"))
 
 
 @pytest.mark.parametrize(
@@ -461,12 +486,12 @@ def test_what_is_set_for_all_does_not_loosen_what_is_configured_for_one() -> Non
 )
 def test_a_limit_that_makes_no_sense_is_refused(name: str, value: float, scope: str, words: str) -> None:
     with pytest.raises(LimitRefusedError, match=words):
-        Limits(OPTIONS, SYMBOLS, make_gates(OPTIONS, 2)).set(change(name, value, scope))
+        Limits(OPTIONS, SYMBOLS, LOT_SIZES, make_gates(OPTIONS, 2)).set(change(name, value, scope))
 
 
 def test_a_strategys_message_rate_is_its_own_and_a_limit_of_nothing_blocks_it() -> None:
     gates = make_gates(OPTIONS, 2)
-    limits = Limits(OPTIONS, SYMBOLS, gates)
+    limits = Limits(OPTIONS, SYMBOLS, LOT_SIZES, gates)
     limits.set(change("message_burst", 1, "strategy:parents"))
     assert [ask(gates=gates) for _ in range(2)] == [Reason.ACCEPTED, Reason.MESSAGE_RATE]
     assert ask({"strategy": MAKER}, gates=gates) is Reason.ACCEPTED
@@ -475,11 +500,11 @@ def test_a_strategys_message_rate_is_its_own_and_a_limit_of_nothing_blocks_it() 
 
 
 def test_kept_limits_come_back_and_one_above_a_lowered_configuration_comes_back_lower() -> None:
-    limits = Limits(OPTIONS, SYMBOLS, make_gates(OPTIONS, 2))
-    limits.set(change("max_order_lots", 180))
+    limits = Limits(OPTIONS, SYMBOLS, LOT_SIZES, make_gates(OPTIONS, 2))
+    limits.set(change("max_order_qty", 180))
     limits.set(change("max_order_usd", 50.0, "AAA", 2))
     gates = make_gates(OPTIONS, 2)
-    again = Limits(replace(OPTIONS, max_order_lots=60), SYMBOLS, gates)
+    again = Limits(replace(OPTIONS, max_order_qty=60), SYMBOLS, LOT_SIZES, gates)
     rows = [*limits.kept(), {"name": "gone", "scope": "all", "value": 1}, {"name": "max_order_usd"}]
     assert len(again.recall(rows)) == 2
     assert gates.limits[0, 2:4].tolist() == [120.0, 50.0]

@@ -198,7 +198,7 @@ def test_a_signal_makes_the_peg_cross_or_wait(tmp_path: Path) -> None:
 
 def test_a_child_is_no_larger_than_the_gates_take_and_a_negligible_spread_is_paid_at_once(tmp_path: Path) -> None:
     parents = ParentOptions(algo="peg", control_share=0.0, peg_negligible_bps=1.0)
-    gates = GateOptions(max_order_lots=30)
+    gates = GateOptions(max_order_qty=30)
     whole, _ = make_desk(tmp_path / "a", EngineOptions(maker=NO_MAKER, parents=parents, gates=gates))
     desk = whole._desk
     desk.account[0, acc.MARK], desk.spread[0], desk.parents[0, plan.P_SIDE] = 10_000.0, 10.0, 1

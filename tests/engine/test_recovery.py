@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from console.comparison import COPY, OWN, Comparison, executions_of
 from engine import account as acc
+from engine import blotter, orders, strategy
 from engine import journal as log
-from engine import orders, strategy
 from engine.book import apply_all, make_books, order_qty
 from engine.desk import TradingDesk
 from engine.events import CANCEL, IOC, empty_fills
+from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.figures import load_market
 from engine.journalfile import RECORD_BYTES, SNAPSHOT_SUFFIX, JournalFile, read_from, segment_paths
 from engine.journalkeeper import JournalKeeper
@@ -28,13 +30,16 @@ from engine.journalreplay import replay_journal
 from engine.market import SyntheticFeed, market_key
 from engine.options import EngineOptions, JournalOptions, ParentOptions
 from engine.publisher import Publisher
+from engine.recordtail import RecordTail
 from engine.recovery import between, recover
+from engine.session import OrderSession
 from engine.snapshot import newest_snapshots, read_snapshot
 from engine.synthetic import SyntheticMarket
 from metrics.paths import RuntimePaths
 from tests.engine.test_runner import Probe, running, wait_for
 
 ORIGIN_NS = 1 << 60
+MOST_OF_CLIENT = 6  # orders that a client sends in one life of the engine
 SECOND = 1_000_000_000
 JOURNAL = JournalOptions(segment_mb=1, retain_mb=64, min_free_mb=0, snapshot_s=3600.0)
 OPTIONS = EngineOptions(parents=ParentOptions(shortest_s=1.0, longest_s=3.0, period_s=5.0), journal=JOURNAL)
@@ -51,7 +56,8 @@ class Trading:
         place = self.folder / self.name
         place.mkdir()
         self.market = SyntheticFeed(SyntheticMarket(load_market(), seed=5))
-        self.desk = TradingDesk(OPTIONS, self.market, Publisher(place / "block", self.market.instruments, {}))
+        block = Publisher(place / "block", self.market.instruments, {})
+        self.desk = TradingDesk(OPTIONS, self.market, block, self.folder / "executions")
         self.keeper = JournalKeeper(self.folder / "journal", JOURNAL, self.desk, self.market, 5)
         self.goes_on = False
 
@@ -82,17 +88,45 @@ def recovered(folder: Path, name: str) -> tuple[Trading, object]:
 
 
 def assert_same(left: TradingDesk, right: TradingDesk) -> None:
-    """Books, own orders, account and parents, bit for bit."""
+    """Books, own orders, account, ledger, the venue's totals and parents, bit for bit."""
     np.testing.assert_array_equal(left._books.words, right._books.words)
     ids = left._desk.own[:, :, orders.ID]
     np.testing.assert_array_equal(ids, right._desk.own[:, :, orders.ID])
     np.testing.assert_array_equal(left._desk.own[ids != 0], right._desk.own[ids != 0])
     for name in ("account", "maker_lots", "arrival", "spread"):
         np.testing.assert_array_equal(getattr(left._desk, name), getattr(right._desk, name), err_msg=name)
-    columns = [strategy.P_STATE, strategy.P_SIDE, strategy.P_TARGET, strategy.P_FILLED, strategy.P_COUNT]
+    np.testing.assert_array_equal(left._account.ledger, right._account.ledger)
+    np.testing.assert_array_equal(left.executions.copy.totals(), right.executions.copy.totals())
+    np.testing.assert_array_equal(left.executions.copy.totals()[:, :3], left._account.ledger)
+    columns = [strategy.P_STATE, strategy.P_SIDE, strategy.P_TARGET, strategy.P_FILLED, strategy.P_NOTIONAL]
+    columns += [strategy.P_FILLS, strategy.P_COUNT]
     np.testing.assert_array_equal(left._desk.parents[:, columns], right._desk.parents[:, columns])
     assert left._desk.clockwork[orders.LAST_ID] == right._desk.clockwork[orders.LAST_ID]
+    assert left._desk.blotter[blotter.TAKEN] == right._desk.blotter[blotter.TAKEN]
+    assert (left.sessions, left._settled_usd) == (right.sessions, right._settled_usd)
     assert left._desk.journal_head[log.FILLS] == right._desk.journal_head[log.FILLS]
+
+
+def assert_streams(folder: Path, ledger: np.ndarray) -> Comparison:
+    """Both streams of executions are one run without gap, duplicate or break, and the account's ledger is their sum."""
+    comparison = Comparison(grace_ns=0)
+    for name, stream in ((OWN, OWN_FOLDER), (COPY, DROP_COPY_FOLDER)):
+        reading = RecordTail(folder / stream).read(0, limit=1_000_000)
+        assert reading.damaged == []
+        assert reading.missing == 0
+        assert len(np.unique(reading.records["run"])) <= 1
+        np.testing.assert_array_equal(reading.records["sequence"], np.arange(1, len(reading.records) + 1))
+        comparison.take(name, executions_of(reading.records), 0)
+        session = reading.records[reading.records["session"] == reading.records["session"].max(initial=0)]
+        for i in range(len(ledger)):
+            mine = session[session["instrument"] == i]
+            cash = -int((mine["side"] * mine["qty"] * mine["price"]).sum())
+            assert (mine["side"] * mine["qty"]).sum() == ledger[i, acc.HELD]
+            assert cash == int(ledger[i, acc.CASH_HIGH]) * (1 << acc.LIMB_BITS) + int(ledger[i, acc.CASH_LOW])
+    comparison.expire(1)
+    assert comparison.found() == []
+    assert comparison.waiting == 0
+    return comparison
 
 
 def drop(trading: Trading) -> None:
@@ -113,7 +147,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trading]:
 
 
 def copy_of(played: tuple[Path, Trading], folder: Path) -> None:
-    shutil.copytree(played[0] / "journal", folder / "journal")
+    for name in ("journal", "executions"):
+        shutil.copytree(played[0] / name, folder / name)
 
 
 def test_snapshot_and_journal_give_the_same_desk(played: tuple[Path, Trading], tmp_path: Path) -> None:
@@ -208,6 +243,8 @@ def test_a_recovered_desk_goes_on_with_the_same_market_and_closes_interrupted_pa
     again.play(0, 5)
     assert again.desk.working_orders() > 0
     drop(again)
+    compared = assert_streams(tmp_path / "executions", again.desk._account.ledger)
+    assert compared.equal > len(RecordTail(played[0] / "executions" / OWN_FOLDER).read(0).records) > 0
     records = np.concatenate(list(read_from(tmp_path / "journal", 1)))
     market = records[records["what"] == log.MARKET]
     whole = SyntheticFeed(SyntheticMarket(load_market(), seed=5)).take(60 * SECOND)
@@ -336,11 +373,26 @@ def kill_at_random_moments(paths: RuntimePaths, kills: int) -> None:
             first = probe.value("session_total")
             assert first == 1.0  # the same session goes on
             assert (probe.value("recovered_records") > 0) == (number > 0)
-            time.sleep(rng.uniform(0.05, 0.5))  # the moment is the test
-            os.kill(process.pid, signal.SIGKILL)
-            process.join(10)
+            with OrderSession.open(paths, "desk-a") as client:
+                send_some(client, probe, rng)
+                time.sleep(rng.uniform(0.05, 0.5))  # the moment is the test
+                os.kill(process.pid, signal.SIGKILL)
+                process.join(10)
             seen |= published_fills(probe)
     assert_sound(paths, seen)
+
+
+def send_some(client: OrderSession, probe: Probe, rng: random.Random) -> None:
+    """A client's orders: one that rests, one that takes what there is, and some that may be on their way at the kill."""
+    for number in range(rng.randint(2, MOST_OF_CLIENT)):
+        row = rng.choice(client.instruments)
+        mid_usd = probe.value("mid_usd", symbol=row.symbol)
+        if np.isnan(mid_usd):
+            continue
+        side = rng.choice(["buy", "sell"])
+        away = 0.98 if side == "buy" else 1.02
+        price = round(round(mid_usd * away / row.tick_size_usd) * row.tick_size_usd, 8)
+        client.send(row.symbol, side, 3, *([price] if number % 2 == 0 else [None, "market"]))
 
 
 def published_fills(probe: Probe) -> set[int]:
@@ -355,27 +407,36 @@ def assert_sound(paths: RuntimePaths, published: set[int]) -> None:
     for name, snapshots in (("tail", True), ("whole", False)):
         folder = paths.data_dir.parent / name
         shutil.copytree(paths.journal, folder / "journal")
+        shutil.copytree(paths.executions_dir, folder / "executions")
         if not snapshots:
             for path in newest_snapshots(folder / "journal"):
                 path.unlink()
         market = SyntheticFeed(SyntheticMarket(load_market(), seed=1))
-        desk = TradingDesk(EngineOptions(), market, Publisher(folder / "block", market.instruments, {}))
+        block = Publisher(folder / "block", market.instruments, {})
+        desk = TradingDesk(EngineOptions(), market, block, folder / "executions")
         file = JournalFile(folder / "journal", JOURNAL)
         file.open()
         assert recover(desk, file, market_key(market, 1)).goes_on
         file.close()
         desks.append(desk)
+        assert_streams(folder / "executions", desk._account.ledger)
     assert_same(*desks)
     words, resting, positions = reference(records)
     np.testing.assert_array_equal(desks[0]._books.words, words)
     np.testing.assert_array_equal(desks[0]._desk.account[:, acc.POSITION], positions)
-    assert len(resting) == desks[0].working_orders()
+    of_clients = {order_id for _, order_id in resting if (-order_id) & 3 == blotter.BLOTTER}
+    assert len(resting) - len(of_clients) == desks[0].working_orders()
+    assert len(of_clients) <= MOST_OF_CLIENT  # those of the last life: each start has cancelled those before it
+    assert desks[0].resting_orders("strategy:clients") == len(of_clients)
+    desks[0].go_on(0)
+    assert desks[0].resting_orders("strategy:clients") == 0
     own = records[(records["what"] == log.OWN) & (records["kind"] != CANCEL)]
     assert len(np.unique(own["order_id"])) == len(own)
     assert published <= set(own["order_id"].tolist())
     found = replay_journal(paths.journal)
     assert (found.mismatches, found.damaged, found.gaps) == (0, 0, 0)
     assert (own["kind"] == IOC).any()
+    assert ((-own["order_id"]) & 3 == blotter.BLOTTER).sum() >= 10
 
 
 def test_an_engine_killed_at_random_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:

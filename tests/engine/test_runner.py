@@ -264,7 +264,9 @@ def test_a_killed_engine_leaves_both_records_of_its_fills_whole_and_the_next_goe
         fields = [name for name in own.records.dtype.names if name not in ("wall_ns", "checksum")]
         np.testing.assert_array_equal(own.records[fields], copy.records[fields])
         assert own.damaged == copy.damaged == []
-        assert len(np.unique(own.records["run"])) == life
+        assert len(np.unique(own.records["run"])) == 1  # the recovered engine goes on with the books' life
+        np.testing.assert_array_equal(own.records["sequence"], np.arange(1, len(own.records) + 1))
+        assert len(np.unique(own.records["execution"])) == len(own.records) >= 10 * life
 
 
 def test_a_strategy_is_halted_by_its_name_and_stays_so_over_a_restart(paths: RuntimePaths) -> None:

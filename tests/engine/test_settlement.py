@@ -106,6 +106,39 @@ def test_settlements_are_read_from_where_one_left_off_and_half_a_line_waits(tmp_
     assert read_settlements(path, offset)[0] == [RECORD]
 
 
+@pytest.mark.parametrize("written", range(6))
+@pytest.mark.parametrize("half_a_line", [False, True])
+def test_only_what_a_kill_kept_from_the_file_is_written_again(tmp_path: Path, written: int, half_a_line: bool) -> None:
+    """A recovery settles two sessions again, of which the file has some lines already."""
+    path = tmp_path / "settlements.jsonl"
+    earlier = replace(RECORD, run_ns=6, session=9)
+    again = [replace(RECORD, session=session, instrument=i) for session in (1, 2) for i in range(3)]
+    file = SettlementFile(path)
+    file.write([earlier, *again[:written]])
+    if half_a_line:
+        with path.open("ab") as out:
+            out.write(b'{"run_ns":7,"sess')
+    assert file.write_missing(again)
+    assert file.write_missing(again)
+    records, malformed, _ = read_settlements(path)
+    assert records == [earlier, *again]
+    assert len(malformed) == half_a_line
+
+
+def test_the_end_of_a_long_file_says_how_far_it_came(tmp_path: Path) -> None:
+    path = tmp_path / "settlements.jsonl"
+    sessions = [replace(RECORD, session=session) for session in range(1, 500)]
+    file = SettlementFile(path)
+    file.write(sessions)
+    assert path.stat().st_size > 100_000
+    file.write_missing([*sessions[-2:], replace(RECORD, session=500)])
+    assert [record.session for record in read_settlements(path)[0]] == list(range(1, 501))
+    with path.open("ab") as out:
+        out.write(b"not a settlement\n" * 5_000)  # longer than what is looked at first
+    file.write_missing([replace(RECORD, session=500), replace(RECORD, session=501)])
+    assert [record.session for record in read_settlements(path)[0]] == list(range(1, 502))
+
+
 def test_a_settlement_that_cannot_be_written_is_said_and_hurts_nothing(tmp_path: Path, caplog) -> None:
     assert not SettlementFile(tmp_path / "no folder" / "settlements.jsonl").write([RECORD])
     assert "the settlement of a session is not in" in caplog.text

@@ -20,7 +20,7 @@ OPTIONS = GateOptions(
 
 
 def limits(options: GateOptions = OPTIONS) -> Limits:
-    return Limits(options, ("AAA",), make_gates(options, 1))
+    return Limits(options, ("AAA",), (1.0,), make_gates(options, 1))
 
 
 def flow(orders: int, refused: int, intents: int) -> Flow:
