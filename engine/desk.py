@@ -30,6 +30,7 @@ from engine.gates import (
 from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
+from engine.lend import lend
 from engine.limits import Limits
 from engine.mailbox import Why, make_sessions
 from engine.market import Market
@@ -111,6 +112,7 @@ class TradingDesk:
             working=np.zeros((n, 2), dtype=np.int64),
             sessions=make_sessions(),
         )
+        self._table = lend(self._desk)
         self._symbols = tuple(row.symbol for row in market.instruments)
         self._clients = ["house"]
         self._client_states: dict[str, TradingState] = {}
@@ -200,7 +202,7 @@ class TradingDesk:
             # A timer must not run before events of the market that are earlier but not taken yet.
             until_ns = min(engine_ns, self._known_until_ns)
             self._cursor = step.step(
-                desk,
+                self._table,
                 self._books,
                 self._events,
                 self._cursor,
@@ -212,6 +214,7 @@ class TradingDesk:
             if self.executions.roll():
                 words = self.executions.own.words, self.executions.copy.words
                 self._desk = desk = desk._replace(executions=words[0], dropcopy=words[1])
+                lend(desk, self._table)
             if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
                 break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
@@ -228,7 +231,7 @@ class TradingDesk:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
         self._desk.status[:, orders.STATE] = states
         return killswitch.cancel_own(
-            self._desk, self._books, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found
+            self._table, self._books, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found
         )
 
     def apply(self, control: TradingControl) -> Cancelled:
@@ -286,7 +289,7 @@ class TradingDesk:
 
     def cancel_all(self, why: Why = Why.SHUTDOWN) -> int:
         """Cancel every own order, clients' included; returns how many there were."""
-        return killswitch.cancel_own(self._desk, self._books, killswitch.EVERYTHING, int(why), self._found)
+        return killswitch.cancel_own(self._table, self._books, killswitch.EVERYTHING, int(why), self._found)
 
     def working_orders(self) -> int:
         """Own orders in the book, clients' included."""
@@ -294,7 +297,7 @@ class TradingDesk:
 
     def resting_orders(self, scope: str) -> int:
         """Own orders that the books themselves hold for a scope: what a halt must bring to 0."""
-        count = killswitch.cancel_own(self._desk, self._books, killswitch.NOTHING, 0, self._found)
+        count = killswitch.cancel_own(self._table, self._books, killswitch.NOTHING, 0, self._found)
         return killswitch.in_scope(self._found[:count], scope, self._symbols, self._clients)
 
     # Clients' orders (engine/entry.py): called by the gateway between two steps.
@@ -313,7 +316,7 @@ class TradingDesk:
         self._served_ns = t_ns
         return int(
             entry.work(
-                self._desk, self._books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
+                self._table, self._books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
             )
         )  # fmt: skip
 
@@ -323,7 +326,7 @@ class TradingDesk:
         if cancel:
             t_ns = max(self._latest_ns, self._served_ns)
             why = int(Why.DISCONNECTED)
-            return int(entry.work(self._desk, self._books, entry.SWEEP, session, why, t_ns, t_ns, 0))
+            return int(entry.work(self._table, self._books, entry.SWEEP, session, why, t_ns, t_ns, 0))
         return int(entry.disown_orders(self._desk.blotter, session))
 
     def resting_lots(self, i: int, order_id: int) -> int:

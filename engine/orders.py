@@ -52,6 +52,7 @@ from engine.gates import (
     take_back,
 )
 from engine.jit import inline_kernel, kernel
+from engine.lend import taken_from
 from engine.mailbox import S_LIVE, SESSION_WORDS, What, Why, answer
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.recorder import LAST, note_order, put
@@ -132,6 +133,9 @@ class Desk(NamedTuple):
     blotter: IntArray
     working: IntArray
     sessions: IntArray
+
+
+desk_of = taken_from(Desk)  # what kernels that are called from Python begin with: the desk behind its table
 
 
 @kernel

@@ -27,6 +27,7 @@ from engine.orders import (
     Desk,
     act,
     book_fills,
+    desk_of,
     record,
     watch_market,
     word,
@@ -80,14 +81,16 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int, t_ns: int) -> None:
 
 @kernel
 def step(
-    desk: Desk, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
+    table: IntArray, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
 ) -> int:  # fmt: skip
     """Apply what lies before or at `until_ns` (engine time), at most BATCH events and timers; returns the new cursor.
 
     All events up to until_ns must be there. clockwork[NEXT_DUE_NS] is set to when (monotonic) the
     next event or timer is due, in the past where BATCH was not enough.
-    One long loop on purpose: each kernel that reaches the books is compiled with all of them in it.
+    table: the lent desk. One long loop on purpose: each kernel that reaches the books is compiled with
+    all of them in it.
     """
+    desk = desk_of(table)
     started_ns = clock_ns(CLOCK_MONOTONIC)
     for _ in range(BATCH):
         i = next_timer(desk)
