@@ -111,6 +111,7 @@ class TradingDesk:
             blotter=make_blotter(n, 1 << (options.entry.max_orders - 1).bit_length()),
             working=np.zeros((n, 2), dtype=np.int64),
             sessions=make_sessions(),
+            books=self._books,
         )
         self._table = lend(self._desk)
         self._symbols = tuple(row.symbol for row in market.instruments)
@@ -203,7 +204,6 @@ class TradingDesk:
             until_ns = min(engine_ns, self._known_until_ns)
             self._cursor = step.step(
                 self._table,
-                self._books,
                 self._events,
                 self._cursor,
                 self._timeline,
@@ -230,9 +230,7 @@ class TradingDesk:
     def set_states(self, states: list[TradingState]) -> int:
         """Put each instrument's trading state in force; cancels what it does not allow and returns how many."""
         self._desk.status[:, orders.STATE] = states
-        return killswitch.cancel_own(
-            self._table, self._books, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found
-        )
+        return killswitch.cancel_own(self._table, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found)
 
     def apply(self, control: TradingControl) -> Cancelled:
         """Put the states of every scope in force; cancels what they do not allow, and says whose orders these were."""
@@ -289,7 +287,7 @@ class TradingDesk:
 
     def cancel_all(self, why: Why = Why.SHUTDOWN) -> int:
         """Cancel every own order, clients' included; returns how many there were."""
-        return killswitch.cancel_own(self._table, self._books, killswitch.EVERYTHING, int(why), self._found)
+        return killswitch.cancel_own(self._table, killswitch.EVERYTHING, int(why), self._found)
 
     def working_orders(self) -> int:
         """Own orders in the book, clients' included."""
@@ -297,7 +295,7 @@ class TradingDesk:
 
     def resting_orders(self, scope: str) -> int:
         """Own orders that the books themselves hold for a scope: what a halt must bring to 0."""
-        count = killswitch.cancel_own(self._table, self._books, killswitch.NOTHING, 0, self._found)
+        count = killswitch.cancel_own(self._table, killswitch.NOTHING, 0, self._found)
         return killswitch.in_scope(self._found[:count], scope, self._symbols, self._clients)
 
     # Clients' orders (engine/entry.py): called by the gateway between two steps.
@@ -316,7 +314,7 @@ class TradingDesk:
         self._served_ns = t_ns
         return int(
             entry.work(
-                self._table, self._books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
+                self._table, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
             )
         )  # fmt: skip
 
@@ -326,7 +324,7 @@ class TradingDesk:
         if cancel:
             t_ns = max(self._latest_ns, self._served_ns)
             why = int(Why.DISCONNECTED)
-            return int(entry.work(self._table, self._books, entry.SWEEP, session, why, t_ns, t_ns, 0))
+            return int(entry.work(self._table, entry.SWEEP, session, why, t_ns, t_ns, 0))
         return int(entry.disown_orders(self._desk.blotter, session))
 
     def resting_lots(self, i: int, order_id: int) -> int:

@@ -287,13 +287,14 @@ def book_flags(w: IntArray, row: int, kind: int) -> int:
 
 
 @kernel
-def work(table: IntArray, books: Books, task: int, client: int, why: int, t_ns: int, engine_ns: int, limit: int) -> int:
+def work(table: IntArray, task: int, client: int, why: int, t_ns: int, engine_ns: int, limit: int) -> int:
     """Serve at most `limit` requests (SERVE), or cancel a client's orders for the reason `why` (SWEEP); returns how many.
 
     table: the lent desk; t_ns: engine time for the books; engine_ns: now, for the age of data. One long loop on purpose: each
     kernel that reaches the books is compiled with all of them in it, so both have one call site.
     """
     desk = desk_of(table)
+    books = desk.books
     w, s = desk.blotter, desk.sessions
     done, session = 0, s[S_TURN]
     instrument, following = -1, 0

@@ -93,7 +93,7 @@ def find_own(books: Books, i: int, found: IntArray, first: int) -> int:
 
 
 @kernel
-def cancel_own(table: IntArray, books: Books, what: int, why: int, found: IntArray) -> int:
+def cancel_own(table: IntArray, what: int, why: int, found: IntArray) -> int:
     """Cancel own orders for a reason (mailbox.Why, for clients) and write a row for each into `found`, int64 (room, FOUND); returns how many rows.
 
     EVERYTHING: all. NOT_ALLOWED: those that the strictest state of their instrument, strategy and
@@ -102,6 +102,7 @@ def cancel_own(table: IntArray, books: Books, what: int, why: int, found: IntArr
     table: the lent desk.
     """
     desk = desk_of(table)
+    books = desk.books
     t_ns = desk.clockwork[LATEST_NS]
     written = 0
     for i in range(desk.own.shape[0]):

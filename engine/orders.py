@@ -95,7 +95,7 @@ class Desk(NamedTuple):
     finished, finished_written: the block's ring of parents that are over; arrival_spread float64
     (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
     none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns;
-    blotter, working: see blotter; sessions: see mailbox.
+    blotter, working: see blotter; sessions: see mailbox; books: see book.
     """
 
     own: IntArray
@@ -133,6 +133,7 @@ class Desk(NamedTuple):
     blotter: IntArray
     working: IntArray
     sessions: IntArray
+    books: Books
 
 
 desk_of = taken_from(Desk)  # what kernels that are called from Python begin with: the desk behind its table

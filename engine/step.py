@@ -13,7 +13,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
 from engine.algos.parent import decide_parent
-from engine.book import Books, apply, best_price, others_price, others_qty
+from engine.book import apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
 from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
 from engine.jit import inline_kernel, kernel
@@ -81,7 +81,7 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int, t_ns: int) -> None:
 
 @kernel
 def step(
-    table: IntArray, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
+    table: IntArray, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
 ) -> int:  # fmt: skip
     """Apply what lies before or at `until_ns` (engine time), at most BATCH events and timers; returns the new cursor.
 
@@ -91,6 +91,7 @@ def step(
     all of them in it.
     """
     desk = desk_of(table)
+    books = desk.books
     started_ns = clock_ns(CLOCK_MONOTONIC)
     for _ in range(BATCH):
         i = next_timer(desk)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from engine import account as acc
-from engine.book import Books, apply, best_price, reset
+from engine.book import apply, best_price, reset
 from engine.buckets import bucket_of
 from engine.desk import TradingDesk
 from engine.events import IOC, LIMIT, EventArray, Instrument, Tape
@@ -56,7 +56,7 @@ def append(
 
 @kernel
 def consume(
-    table: IntArray, books: Books, ports: IntArray, journal: IntArray, histogram: IntArray, results: IntArray, count: int, what: int,
+    table: IntArray, ports: IntArray, journal: IntArray, histogram: IntArray, results: IntArray, count: int, what: int,
 ) -> int:  # fmt: skip
     """The engine's end: take `count` requests, gate, journal, match and answer each; returns how many were taken.
 
@@ -64,6 +64,7 @@ def consume(
     TIMED. results: int64 (3,), adds fills, orders that a gate refused, and events that the book refused.
     """
     desk = desk_of(table)
+    books = desk.books
     done = spins = 0
     while done < count and spins < _SPINS:
         slot = arrived(ports, 0)
@@ -209,7 +210,7 @@ class EngineSide:
         """Take the whole flow off the ring; returns the seconds of CPU it took (other programs' turns left out)."""
         count, plain = len(self._events), self.journal.view(np.ndarray)
         began = time.thread_time()
-        done = consume(self.table, self.books, self.ports, plain, self.histogram, self.results, count, what)
+        done = consume(self.table, self.ports, plain, self.histogram, self.results, count, what)
         seconds = time.thread_time() - began
         if done != count:
             raise RuntimeError(f"only {done} of {count} requests came")

@@ -96,9 +96,9 @@ class House:
 
     def serve_one(self) -> int:
         """One request, so that a test can look between any two."""
-        table, books = self.desk._table, self.desk._books
+        table = self.desk._table
         t_ns = self.desk.engine_ns(self.now_ns)
-        return int(entry.work(table, books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, t_ns, 1))
+        return int(entry.work(table, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, t_ns, 1))
 
     def while_serving(self, action: Callable[[], Any]) -> Any:
         """Let somebody talk to the gateway from a thread while it is polled here."""
