@@ -52,6 +52,7 @@ def _desk() -> None:
         desk.step(1_000_000)
         desk.set_states([TradingState.ACTIVE] * len(market.instruments))
         desk.gauges(1_000_000)
+        desk.serve_clients(1_000_000)
         desk.forget_client(0, False, 0)
         desk.end_session()
 
