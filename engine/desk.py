@@ -49,6 +49,7 @@ from engine.journal import (
 )
 from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
+from engine.lend import lend
 from engine.limits import Limits
 from engine.mailbox import Why, make_sessions
 from engine.market import Market
@@ -71,7 +72,7 @@ HOUR_NS = 3600 * NS
 _NOT_STATE = frozenset(
     ("gates", "settings", "fees", "units", "counts", "sums", "latencies", "latency_sums", "volumes", "fills",
      "fills_written", "requests", "journal", "journal_head", "executions", "dropcopy", "stages", "slowest", "finished",
-     "finished_written", "signal", "volume_curve", "blotter", "working", "sessions")
+     "finished_written", "signal", "volume_curve", "blotter", "working", "sessions", "books")
 )  # fmt: skip
 _COUNTED = (
     "counts", "sums", "latencies", "latency_sums", "volumes", "fills", "fills_written", "stages", "slowest", "finished",
@@ -150,7 +151,9 @@ class TradingDesk:
             sessions=make_sessions(),
             journal=words,
             journal_head=head,
+            books=self._books,
         )
+        self._table = lend(self._desk)
         self._symbols = tuple(row.symbol for row in market.instruments)
         self._clients = ["house"]
         self._client_states: dict[str, TradingState] = {}
@@ -249,8 +252,7 @@ class TradingDesk:
             # A timer must not run before events of the market that are earlier but not taken yet.
             until_ns = min(engine_ns, self._known_until_ns)
             self._cursor = step.step(
-                desk,
-                self._books,
+                self._table,
                 self._events,
                 self._cursor,
                 self._timeline,
@@ -259,8 +261,8 @@ class TradingDesk:
                 until_ns,
             )
             if self.executions.roll():
-                words = self.executions.own.words, self.executions.copy.words
-                self._desk = desk = desk._replace(executions=words[0], dropcopy=words[1])
+                self._exchange(executions=self.executions.own.words, dropcopy=self.executions.copy.words)
+                desk = self._desk
             if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
                 break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
@@ -279,9 +281,7 @@ class TradingDesk:
         self._desk.status[:, orders.STATE] = states
         for i in changed:
             self._note(STATES, self._latest_ns, instrument=int(i), kind=int(states[i]))
-        return killswitch.cancel_own(
-            self._desk, self._books, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found
-        )
+        return killswitch.cancel_own(self._table, killswitch.NOT_ALLOWED, int(Why.TRADING_STATE), self._found)
 
     def apply(self, control: TradingControl) -> Cancelled:
         """Put the states of every scope in force; cancels what they do not allow, and says whose orders these were."""
@@ -338,7 +338,7 @@ class TradingDesk:
 
     def cancel_all(self, why: Why = Why.SHUTDOWN) -> int:
         """Cancel every own order, clients' included; returns how many there were."""
-        return killswitch.cancel_own(self._desk, self._books, killswitch.EVERYTHING, int(why), self._found)
+        return killswitch.cancel_own(self._table, killswitch.EVERYTHING, int(why), self._found)
 
     def working_orders(self) -> int:
         """Own orders in the book, clients' included."""
@@ -346,7 +346,7 @@ class TradingDesk:
 
     def resting_orders(self, scope: str) -> int:
         """Own orders that the books themselves hold for a scope: what a halt must bring to 0."""
-        count = killswitch.cancel_own(self._desk, self._books, killswitch.NOTHING, 0, self._found)
+        count = killswitch.cancel_own(self._table, killswitch.NOTHING, 0, self._found)
         return killswitch.in_scope(self._found[:count], scope, self._symbols, self._clients)
 
     # Clients' orders (engine/entry.py): called by the gateway between two steps.
@@ -365,7 +365,7 @@ class TradingDesk:
         self._served_ns = t_ns
         return int(
             entry.work(
-                self._desk, self._books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
+                self._table, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
             )
         )  # fmt: skip
 
@@ -375,7 +375,7 @@ class TradingDesk:
         if cancel:
             t_ns = max(self._latest_ns, self._served_ns)
             why = int(Why.DISCONNECTED)
-            return int(entry.work(self._desk, self._books, entry.SWEEP, session, why, t_ns, t_ns, 0))
+            return int(entry.work(self._table, entry.SWEEP, session, why, t_ns, t_ns, 0))
         return int(entry.disown_orders(self._desk.blotter, session))
 
     def resting_lots(self, i: int, order_id: int) -> int:
@@ -447,7 +447,12 @@ class TradingDesk:
         old = self._desk.journal_head
         if head is not old:
             head[DIGEST], head[FILLS] = old[DIGEST], old[FILLS]
-        self._desk = self._desk._replace(journal=words, journal_head=head)
+        self._exchange(journal=words, journal_head=head)
+
+    def _exchange(self, **arrays: Any) -> None:
+        """Put other arrays in the place of some; kernels see them from the next call on."""
+        self._desk = self._desk._replace(**arrays)
+        lend(self._desk, self._table)
 
     def begin_run(self, run_ns: int) -> None:
         """A life of the books begins, or goes on: executions written from here on are of this run."""
@@ -455,7 +460,7 @@ class TradingDesk:
         self.executions = Executions(self._executions_dir, self._market.instruments, run_ns)
         self.executions.begin_session(self.sessions)
         own, copy = self.executions.own.words, self.executions.copy.words
-        self._desk = self._desk._replace(executions=own, dropcopy=copy)
+        self._exchange(executions=own, dropcopy=copy)
 
     def note_clock(self, wall_ns: int) -> None:
         """Write the wall clock, the engine's clock and the digest of all fills into the journal."""
@@ -540,7 +545,7 @@ class TradingDesk:
         desk = self._desk
         faults = int(desk.blotter[FAULTS])  # clients' orders are in no blotter any more
         scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
-        desk = desk._replace(**scratch)
+        table = lend(desk._replace(**scratch))
         words = as_words(records)
         words.flags.writeable = False
         what = np.ascontiguousarray(records["what"])
@@ -549,7 +554,7 @@ class TradingDesk:
         for stop in map(int, stops):
             if follow and not self._follow(records[at:stop]):
                 return at
-            reapply(desk, self._books, words[:stop], at, skip, head)
+            reapply(table, words[:stop], at, skip, head)
             desk.blotter[FAULTS] = faults
             if stop == len(records) or records["what"][stop] == GAP:
                 return stop
@@ -570,15 +575,11 @@ class TradingDesk:
         Clients' orders are cancelled: the processes that sent them have lost their sessions with the engine.
         """
         self._timeline[:] = now_ns, max(self._latest_ns, self._market.start_ns)
-        desk, closed = self._desk, 0
-        for i in np.flatnonzero(desk.parents[:, strategy.P_STATE] != strategy.IDLE):
-            if desk.own[i, orders.CHILD, orders.ID] != 0:
-                desk.requests[0] = i, orders.CHILD, orders.WITHDRAW, 0, 0, 0
-                orders.act(desk, self._books, 1, self._latest_ns, 0, 0)
-            step.close_parent(desk, int(i), self._latest_ns)
-            closed += 1
-        killswitch.cancel_own(self._desk, self._books, killswitch.OF_CLIENTS, int(Why.DISCONNECTED), self._found)
-        return closed
+        at_work = np.flatnonzero(self._desk.parents[:, strategy.P_STATE] != strategy.IDLE)
+        for i in at_work:
+            step.close_parent(self._table, int(i), self._latest_ns)
+        killswitch.cancel_own(self._table, killswitch.OF_CLIENTS, int(Why.DISCONNECTED), self._found)
+        return len(at_work)
 
     def _follow(self, records: JournalArray) -> bool:
         """Move the market on by the market events among some records; False where it has others."""

@@ -14,7 +14,7 @@ from engine import blotter as blot
 from engine import counters as at
 from engine import mailbox as ask
 from engine.book import Books, apply, best_price
-from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE
+from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE, REPLACE
 from engine.gates import CLIENTS, Reason, has_collar, take_back, worst_price
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append
@@ -48,9 +48,11 @@ from engine.orders import (
     LAST_EVENT_NS,
     Desk,
     book_fills,
+    desk_of,
     end_client_order,
     pass_gates,
     record_client_order,
+    watch_market,
 )
 from engine.ring import arrived, give_back, taken
 from metrics.frame import IntArray
@@ -58,7 +60,6 @@ from metrics.frame import IntArray
 SERVE, SWEEP = range(2)  # what `work` is about
 NO_CLIENT: Final = -2
 BATCH: Final = 256  # requests in one call at most: market data must get their turn
-_REPLACING, _SHRINKING = 1, 2  # a replacement by a new order, or by less of the same
 _ACK, _REJECT, _REDUCED, _REPLACED, _REFUSED = (
     int(what) for what in (What.ACK, What.REJECT, What.REDUCED, What.REPLACED, What.REFUSED)
 )
@@ -151,17 +152,24 @@ def may_replace(desk: Desk, session: int, row: int, price: int, lots: int, t_ns:
     w = desk.blotter
     i, side, left = w[row + blot.INSTRUMENT], w[row + blot.SIDE], w[row + blot.LEFT]
     column = 0 if side > 0 else 1
-    desk.working[i, column] -= left
+    desk.working[i, column] -= left  # what it replaces does not count against it
     intent = (session + 1) << 48 ^ w[row + blot.CLIENT_ID]
     owner = blot.owner_of(w, row)
     reason = pass_gates(desk, i, side, price, lots, CLIENTS, owner, intent, t_ns, data_age_ns(desk, i, engine_ns))
     desk.working[i, column] += left
     if reason != 0:
+        watch_market(desk, i, t_ns)  # the gates have seen the exposure without the old order, which stays
         answer(
             desk.sessions, session, _REFUSED, reason, w[row + blot.CLIENT_ID], w[row + blot.ID], i, side, price, lots,
             left, 0,
         )  # fmt: skip
     return bool(reason == 0)
+
+
+@inline_kernel
+def is_less(w: IntArray, row: int, price: int, lots: int) -> bool:
+    """Whether a replacement keeps its order's place and risks no more: the gates need not be asked."""
+    return bool(price == w[row + blot.PRICE] and lots <= w[row + blot.LEFT])
 
 
 @inline_kernel
@@ -176,8 +184,8 @@ def next_session(s: IntArray, after: int) -> int:
 
 
 @kernel
-def read_request(desk: Desk, books: Books, session: int, t_ns: int, engine_ns: int) -> tuple[int, int, int, int, int]:
-    """Take one request off its ring and check it; returns row, book's kind, price, lots, how it replaces (or 0).
+def read_request(desk: Desk, books: Books, session: int, t_ns: int, engine_ns: int) -> tuple[int, int, int, int]:
+    """Take one request off its ring and check it; returns row, book's kind, price, lots.
 
     Row 0: the request has been answered already, nothing is to be done.
     """
@@ -196,38 +204,36 @@ def read_request(desk: Desk, books: Books, session: int, t_ns: int, engine_ns: i
     is_new = kind in (ask.NEW, ask.IOC)
     if request_id <= s[base + S_LAST_ID]:
         refuse(desk, session, _REJECT if is_new else _REFUSED, _DUPLICATE, request_id if is_new else target, i, side)
-        return 0, 0, 0, 0, 0
+        return 0, 0, 0, 0
     s[base + S_LAST_ID] = request_id
     if is_new:
         row = enter(desk, books, session, request_id, kind, flags, i, side, price, lots, sent_ns, t_ns, engine_ns)
         if row == 0:
-            return 0, 0, 0, 0, 0
-        return row, LIMIT if kind == ask.NEW else IOC, w[row + blot.PRICE], lots, 0
+            return 0, 0, 0, 0
+        return row, LIMIT if kind == ask.NEW else IOC, w[row + blot.PRICE], lots
     if kind < ask.CANCEL or kind > ask.REPLACE:
         refuse(desk, session, _REJECT, _INVALID, request_id, i, side)
-        return 0, 0, 0, 0, 0
+        return 0, 0, 0, 0
     row = blot.find_order(w, session, target)
     if row == 0:
         why = _TOO_LATE if 0 < target < request_id else _UNKNOWN
         refuse(desk, session, _REFUSED, why, target, i, side)
-        return 0, 0, 0, 0, 0
+        return 0, 0, 0, 0
     if kind == ask.CANCEL:
-        return row, CANCEL, 0, 0, 0
+        return row, CANCEL, 0, 0
     if lots < 1 or lots > MAX_QTY_LOTS or (kind == ask.REPLACE and not 0 < price <= MAX_PRICE_TICKS):
         refuse(desk, session, _REFUSED, _INVALID, target, i, side)
-        return 0, 0, 0, 0, 0
+        return 0, 0, 0, 0
     if kind == ask.REDUCE:
-        return row, REDUCE, 0, lots, 0
-    if price == w[row + blot.PRICE] and lots < w[row + blot.LEFT]:  # keeps its place in the queue, risks less
-        return row, REDUCE, 0, w[row + blot.LEFT] - lots, _SHRINKING
-    if not may_replace(desk, session, row, price, lots, t_ns, engine_ns):
-        return 0, 0, 0, 0, 0
-    return row, CANCEL, price, lots, _REPLACING
+        return row, REDUCE, 0, lots
+    if not (is_less(w, row, price, lots) or may_replace(desk, session, row, price, lots, t_ns, engine_ns)):
+        return 0, 0, 0, 0
+    return row, REPLACE, price, lots
 
 
 @kernel
 def conclude(
-    desk: Desk, books: Books, count: int, row: int, kind: int, lots: int, replacing: int, why: int, t_ns: int
+    desk: Desk, books: Books, count: int, row: int, kind: int, price: int, lots: int, why: int, t_ns: int
 ) -> None:
     """What the book's answer (a count of fills, or a refusal) means for an order, and what its client is told."""
     w = desk.blotter
@@ -243,25 +249,26 @@ def conclude(
             end_client_order(desk, row, blot.CANCELLED, _VENUE if count < 0 else _REQUESTED)
         else:
             blot.take_lots(w, desk.working, row, lots)
-            what = _REPLACED if replacing else _REDUCED
-            price, left = w[row + blot.PRICE], w[row + blot.LEFT]
-            answer(desk.sessions, session, what, 0, client_id, order_id, i, side, price, lots, left, 0)
+            left = w[row + blot.LEFT]
+            answer(
+                desk.sessions, session, _REDUCED, 0, client_id, order_id, i, side, w[row + blot.PRICE], lots, left, 0
+            )
     elif count < 0:
+        what, left, reason = _REJECT, lots, VENUE_REASON - count
         desk.counts[at.REJECTED_FOR + _BY_VENUE] += 1
-        take_back(desk.gates, i, w[row + blot.PRICE], lots, desk.account[i, acc.USD])
-        if replacing:
-            end_client_order(desk, row, blot.CANCELLED, VENUE_REASON - count)
+        if kind == REPLACE:  # the order stays as it was
+            what, left = _REFUSED, w[row + blot.LEFT]
         else:
             blot.close_order(w, desk.working, row, blot.REJECTED)
             desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
-            answer(
-                desk.sessions, session, _REJECT, VENUE_REASON - count, client_id, order_id, i, side, 0, lots, lots, 0
-            )
+        if kind != REPLACE or not is_less(w, row, price, lots):  # the gates have counted it
+            take_back(desk.gates, i, price, lots, desk.account[i, acc.USD])
+            watch_market(desk, i, t_ns)
+        answer(desk.sessions, session, what, reason, client_id, order_id, i, side, price, lots, left, 0)
     else:
-        if replacing:
-            answer(
-                desk.sessions, session, _REPLACED, 0, client_id, order_id, i, side, w[row + blot.PRICE], lots, lots, 0
-            )
+        if kind == REPLACE:
+            blot.change_order(w, desk.working, row, price, lots)
+            answer(desk.sessions, session, _REPLACED, 0, client_id, order_id, i, side, price, lots, lots, 0)
         else:
             blot.move(w, row, blot.WORKING)
             desk.counts[at.ACKED] += 1
@@ -276,31 +283,31 @@ def conclude(
 def book_flags(w: IntArray, row: int, kind: int) -> int:
     """The book's flags of an order."""
     flags = w[row + blot.FLAGS]
-    if kind == LIMIT:
+    if kind in (LIMIT, REPLACE):
         return POST_ONLY if flags & ask.POST_ONLY else 0
     return FOK if kind == IOC and flags & ask.FOK else 0
 
 
 @kernel
-def work(desk: Desk, books: Books, task: int, client: int, why: int, t_ns: int, engine_ns: int, limit: int) -> int:
+def work(table: IntArray, task: int, client: int, why: int, t_ns: int, engine_ns: int, limit: int) -> int:
     """Serve at most `limit` requests (SERVE), or cancel a client's orders for the reason `why` (SWEEP); returns how many.
 
-    t_ns: engine time for the books; engine_ns: now, for the age of data. One long loop on purpose: each
+    table: the lent desk; t_ns: engine time for the books; engine_ns: now, for the age of data. One long loop on purpose: each
     kernel that reaches the books is compiled with all of them in it, so both have one call site.
     """
+    desk = desk_of(table)
+    books = desk.books
     w, s = desk.blotter, desk.sessions
     done, session = 0, s[S_TURN]
     instrument, following = -1, 0
-    row, kind, price, lots, replacing = 0, 0, 0, 0, 0
+    row, kind, price, lots = 0, 0, 0, 0
     while True:
-        if replacing != 0 and row != 0:  # the old order is out of the book, now the new one
-            kind = LIMIT
-        elif task == SERVE:
+        if task == SERVE:
             served = next_session(s, session) if done < limit else -1
             if served < 0:
                 break
             session = served
-            row, kind, price, lots, replacing = read_request(desk, books, session, t_ns, engine_ns)
+            row, kind, price, lots = read_request(desk, books, session, t_ns, engine_ns)
             done += 1
         else:
             while following == 0 and instrument + 1 < desk.own.shape[0]:
@@ -311,24 +318,15 @@ def work(desk: Desk, books: Books, task: int, client: int, why: int, t_ns: int, 
             row, kind = following, CANCEL
             following = w[row + blot.NEXT]
             if w[row + blot.CLIENT] != client:
-                row = 0
                 continue
             done += 1
         if row == 0:
             continue
-        order_id, i, side, flags = (
-            w[row + blot.ID],
-            w[row + blot.INSTRUMENT],
-            w[row + blot.SIDE],
-            book_flags(w, row, kind),
-        )
+        order_id, i = w[row + blot.ID], w[row + blot.INSTRUMENT]
+        side, flags = w[row + blot.SIDE], book_flags(w, row, kind)
         append(desk.journal, desk.journal_head, OWN, t_ns, order_id, price, lots, i, kind, side, flags, 0)
         count = apply(books, t_ns, order_id, price, lots, i, kind, side, flags)
-        if replacing != 0 and kind == CANCEL and count >= 0:
-            blot.change_order(w, desk.working, row, price, lots)
-            continue
-        conclude(desk, books, count, row, kind, lots, replacing, why, t_ns)
-        row = replacing = 0
+        conclude(desk, books, count, row, kind, price, lots, why, t_ns)
     written(desk.journal_head)
     if task == SERVE:
         s[S_TURN] = max(session, 0)

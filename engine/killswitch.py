@@ -21,7 +21,7 @@ from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, done
 from engine.layout import BEST, ID, NO_KEY, OWN_ORDERS, QTY
 from engine.matching import following, leading
-from engine.orders import LATEST_NS, STATE, Desk, client_of, forget, strategy_of
+from engine.orders import LATEST_NS, STATE, client_of, desk_of, forget, strategy_of
 from engine.pool import instrument_at, side_at
 from metrics.frame import IntArray
 
@@ -95,13 +95,16 @@ def find_own(books: Books, i: int, found: IntArray, first: int) -> int:
 
 
 @kernel
-def cancel_own(desk: Desk, books: Books, what: int, why: int, found: IntArray) -> int:
+def cancel_own(table: IntArray, what: int, why: int, found: IntArray) -> int:
     """Cancel own orders for a reason (mailbox.Why, for clients) and write a row for each into `found`, int64 (room, FOUND); returns how many rows.
 
     EVERYTHING: all. NOT_ALLOWED: those that the strictest state of their instrument, strategy and
     client does not allow (any more): HALTED none; REDUCING those that add to the position, and what goes
-    beyond it. OF_CLIENTS: all of clients. NOTHING: only find them. What does not fit into `found` stays: call again while it is full.
+    beyond it. OF_CLIENTS: all of clients. NOTHING: only find them. What does not fit into `found` stays:
+    call again while it is full. table: the lent desk.
     """
+    desk = desk_of(table)
+    books = desk.books
     t_ns = desk.clockwork[LATEST_NS]
     written = 0
     for i in range(desk.own.shape[0]):

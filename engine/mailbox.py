@@ -7,7 +7,7 @@ of an answer: A_*. Every request is answered once, every change of an order is t
     send     ACK, or REJECT with a reason                then FILL ..., until FILL or CANCEL leaves nothing
     cancel   CANCEL, or REFUSED (too_late, unknown_order)
     reduce   REDUCED (CANCEL where nothing is left), or REFUSED
-    replace  REPLACED, or REFUSED with a gate's reason; the order stays as it was
+    replace  REPLACED, or REFUSED (a gate's reason, the book's); the order stays as it was
 
 `sessions`, int64 (MAX_SESSIONS, SESSION_WORDS), is private to the engine: both ports, then S_*.
 """
@@ -68,7 +68,7 @@ class Why(IntEnum):
     SESSION_END = 100
     SHUTDOWN = 101
     DISCONNECTED = 102
-    VENUE = 103  # the book did not know the order, or refused its replacement
+    VENUE = 103  # the book did not know the order
 
 
 REFUSALS: Final = tuple(why for why in Why if why < Why.REQUESTED)

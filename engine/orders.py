@@ -53,6 +53,7 @@ from engine.gates import (
 )
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, digest_fill
+from engine.lend import taken_from
 from engine.mailbox import S_LIVE, SESSION_WORDS, What, Why, answer
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.recorder import LAST, note_order, put
@@ -95,7 +96,7 @@ class Desk(NamedTuple):
     finished, finished_written: the block's ring of parents that are over; arrival_spread float64
     (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
     none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns;
-    blotter, working: see blotter; sessions: see mailbox; journal, journal_head: see journal.
+    blotter, working: see blotter; sessions: see mailbox; journal, journal_head: see journal; books: see book.
     """
 
     own: IntArray
@@ -135,6 +136,10 @@ class Desk(NamedTuple):
     sessions: IntArray
     journal: IntArray
     journal_head: IntArray
+    books: Books
+
+
+desk_of = taken_from(Desk)  # what kernels that are called from Python begin with: the desk behind its table
 
 
 @kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine import journal as log
 from engine import strategy as plan
 from engine.blotter import CAPACITY, TAKEN
-from engine.book import Books, apply, best_price
+from engine.book import apply, best_price
 from engine.events import CANCEL, HALT, IOC, RESUME
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
@@ -21,6 +21,7 @@ from engine.orders import (
     VENUE_HALTED,
     Desk,
     book_fills,
+    desk_of,
 )
 from engine.step import mark
 from metrics.frame import IntArray
@@ -55,11 +56,14 @@ def _replay_parent(
 
 
 @kernel
-def reapply(desk: Desk, books: Books, words: IntArray, first: int, skip: IntArray, head: IntArray) -> int:
+def reapply(table: IntArray, words: IntArray, first: int, skip: IntArray, head: IntArray) -> int:
     """Carry out the records from `first` on; returns where a SESSION, SETTLE or GAP stands, or the end.
 
-    skip: sequences to leave out. head[BUSY] is the record under way, should it kill the engine again.
+    table: the lent desk; skip: sequences to leave out. head[BUSY] is the record under way, should it kill
+    the engine again.
     """
+    desk = desk_of(table)
+    books = desk.books
     for k in range(first, len(words)):
         what = words[k, log.W_WHAT] & 0xFFFFFFFF
         packed, t_ns, order_id = words[k, log.W_EVENT], words[k, log.W_T_NS], words[k, log.W_ORDER_ID]

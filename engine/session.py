@@ -225,8 +225,8 @@ class OrderSession:
     def replace(self, order: int, symbol: str, qty: float | Decimal, price: float | Decimal) -> None:
         """Give an order another price and quantity left; the gates are asked again.
 
-        It keeps its place in the queue only where the price stays and the quantity falls. REFUSED: it
-        stays as it was. CANCEL with one of the book's reasons: it was out already and could not come back.
+        It keeps its place in the queue only where the price stays and the quantity does not rise. REFUSED,
+        by a gate or by the book: it stays as it was.
         """
         i = self._instrument(symbol)
         self._push(order, self._ticks(i, price), self._lots(i, qty), 0, REPLACE << 32)

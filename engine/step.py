@@ -13,21 +13,25 @@ from engine import account as acc
 from engine import counters as at
 from engine import strategy as plan
 from engine.algos.parent import decide_parent, finish_parent
-from engine.book import Books, apply, best_price, others_price, others_qty
+from engine.book import apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
 from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
 from engine.jit import inline_kernel, kernel
 from engine.journal import MARKET, PARENT, append, done
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
+    CHILD,
     LAST_EVENT_NS,
     LATEST_NS,
     NEXT_DUE_NS,
     VENUE_HALTED,
+    WITHDRAW,
     WORST_LAG_NS,
     Desk,
     act,
+    ask,
     book_fills,
+    desk_of,
     record,
     watch_market,
     word,
@@ -92,8 +96,10 @@ def note_parent(desk: Desk, i: int, t_ns: int) -> None:
 
 
 @kernel
-def close_parent(desk: Desk, i: int, t_ns: int) -> None:
-    """Finish an instrument's parent order with what it has, as after a restart; its child is gone already."""
+def close_parent(table: IntArray, i: int, t_ns: int) -> None:
+    """Withdraw an instrument's child order and finish its parent with what it has, as after a restart."""
+    desk = desk_of(table)
+    act(desk, desk.books, ask(desk, 0, i, CHILD, WITHDRAW, 0, 0, 0), t_ns, 0, 0)
     finish_parent(desk, i, t_ns)
     note_parent(desk, i, t_ns)
     done(desk.journal_head)
@@ -101,14 +107,17 @@ def close_parent(desk: Desk, i: int, t_ns: int) -> None:
 
 @kernel
 def step(
-    desk: Desk, books: Books, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
+    table: IntArray, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
 ) -> int:  # fmt: skip
     """Apply what lies before or at `until_ns` (engine time), at most BATCH events and timers; returns the new cursor.
 
     All events up to until_ns must be there. clockwork[NEXT_DUE_NS] is set to when (monotonic) the
     next event or timer is due, in the past where BATCH was not enough.
-    One long loop on purpose: each kernel that reaches the books is compiled with all of them in it.
+    table: the lent desk. One long loop on purpose: each kernel that reaches the books is compiled with
+    all of them in it.
     """
+    desk = desk_of(table)
+    books = desk.books
     started_ns = clock_ns(CLOCK_MONOTONIC)
     for _ in range(BATCH):
         i = next_timer(desk)

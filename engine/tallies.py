@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.jit import inline_kernel, kernel
+from engine.jit import inline_kernel
 from metrics.frame import IntArray
 
 KEY, SINCE_NS, COUNT = range(3)
@@ -35,7 +35,7 @@ def key_of(first: int, second: int, third: int) -> np.uint64:
     return (parts ^ (parts >> _SHIFT)) * _SPREAD
 
 
-@kernel
+@inline_kernel
 def _make_room(w: IntArray, first: int, t_ns: int) -> int:
     """The row of a set that is free, or else the oldest."""
     row, oldest_ns = first, -1

@@ -63,7 +63,7 @@ def _desk() -> None:
             if not keeper.start(0, 0):
                 desk.start_session(0, 0)
             keeper.close()
-        step.close_parent(desk._desk, 0, 0)
+        step.close_parent(desk._table, 0, 0)
 
 
 def _recordings() -> None:

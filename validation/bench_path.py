@@ -229,7 +229,12 @@ def _until(session: OrderSession, order: int, what: What) -> list[Answer]:
 @contextmanager
 def _engine(paths: RuntimePaths) -> Iterator[tuple[RuntimePaths, str, float]]:
     """A live engine with wide limits; its files, a symbol, and a price of it that does not trade."""
-    options = EngineOptions(gates=GateOptions(max_messages_per_s=1e6, message_burst=100_000, max_loss_usd=1e9))
+    wide, many = 1e15, 10**12  # of what a flood of equal orders would run into
+    gates = GateOptions(
+        max_messages_per_s=1e6, message_burst=100_000, max_loss_usd=1e9, max_period_usd=wide, max_period_qty=many,
+        max_identical=many, max_repeats=many,
+    )  # fmt: skip
+    options = EngineOptions(gates=gates)
     process = SPAWN.Process(target=run_engine, args=(options, paths))
     process.start()
     reader, end = BlockReader(paths.engine_block), time.monotonic() + START_S

@@ -15,18 +15,19 @@ from typing import Final
 import numpy as np
 
 from engine import account as acc
-from engine.book import Books, apply, best_price, reset
+from engine.book import apply, best_price, reset
 from engine.buckets import bucket_of
 from engine.desk import TradingDesk
 from engine.events import IOC, LIMIT, EventArray, Instrument, Tape
 from engine.gates import CLIENTS, HOUSE, LIMIT_COLLAR, LIMIT_PERIOD_COLLAR, begin
 from engine.histogram import BUCKETS
 from engine.jit import inline_kernel, kernel
+from engine.lend import lend
 from engine.market import TapeMarket
 from engine.memory import load, store
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.options import EngineOptions, GateOptions
-from engine.orders import LAST_EVENT_NS, Desk, pass_gates
+from engine.orders import LAST_EVENT_NS, desk_of, pass_gates
 from engine.publisher import Publisher
 from engine.ring import PORT_WORDS, RingMemory, arrived, give_back, publish, ring_bytes, room, taken
 from engine.step import mark
@@ -55,13 +56,15 @@ def append(
 
 @kernel
 def consume(
-    desk: Desk, books: Books, ports: IntArray, journal: IntArray, histogram: IntArray, results: IntArray, count: int, what: int,
+    table: IntArray, ports: IntArray, journal: IntArray, histogram: IntArray, results: IntArray, count: int, what: int,
 ) -> int:  # fmt: skip
     """The engine's end: take `count` requests, gate, journal, match and answer each; returns how many were taken.
 
     what: GATED | TIMED. histogram: int64 (BUCKETS,), of the time from seeing a request to its answer, where
     TIMED. results: int64 (3,), adds fills, orders that a gate refused, and events that the book refused.
     """
+    desk = desk_of(table)
+    books = desk.books
     done = spins = 0
     while done < count and spins < _SPINS:
         slot = arrived(ports, 0)
@@ -183,7 +186,8 @@ class EngineSide:
         )
         trading = TradingDesk(options, market, Publisher(folder / "path.block", market.instruments, {}))
         trading.start_session(1, 0)
-        self.desk, self.books = trading._desk, trading._books
+        self.desk, self.books = trading.arrays
+        self.table = lend(self.desk)
         # A recorded day has orders at any price.
         self.desk.gates.limits[:, [LIMIT_COLLAR, LIMIT_PERIOD_COLLAR]] = 1e6
         self.memory = open_rings(folder)
@@ -206,7 +210,7 @@ class EngineSide:
         """Take the whole flow off the ring; returns the seconds of CPU it took (other programs' turns left out)."""
         count, plain = len(self._events), self.journal.view(np.ndarray)
         began = time.thread_time()
-        done = consume(self.desk, self.books, self.ports, plain, self.histogram, self.results, count, what)
+        done = consume(self.table, self.ports, plain, self.histogram, self.results, count, what)
         seconds = time.thread_time() - began
         if done != count:
             raise RuntimeError(f"only {done} of {count} requests came")

@@ -16,10 +16,12 @@ from engine import account as acc
 from engine import blotter as blot
 from engine import entry, mailbox
 from engine.book import order_qty
+from engine.control import OPERATOR, Cause, TradingControl, key_of
 from engine.desk import TradingDesk
 from engine.events import LEVEL, LIMIT, Instrument, Tape, empty_events
 from engine.gates import TradingState
 from engine.gateway import Gateway
+from engine.killswitch import Cancelled
 from engine.mailbox import Why
 from engine.market import TapeMarket
 from engine.options import EngineOptions, EntryOptions, GateOptions, MakerOptions, ParentOptions
@@ -71,6 +73,7 @@ class House:
         self.gateway = Gateway(
             self.paths.order_socket, market.instruments, self.desk, options.entry.max_orders_per_client
         )
+        self.control = TradingControl(folder / "state.json", symbols)
         self.now_ns = ORIGIN_NS
         self.desk.start_session(self.now_ns, 0)
         self.now_ns += SECOND
@@ -93,9 +96,9 @@ class House:
 
     def serve_one(self) -> int:
         """One request, so that a test can look between any two."""
-        desk, books = self.desk._desk, self.desk._books
+        table = self.desk._table
         t_ns = self.desk.engine_ns(self.now_ns)
-        return int(entry.work(desk, books, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, t_ns, 1))
+        return int(entry.work(table, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, t_ns, 1))
 
     def while_serving(self, action: Callable[[], Any]) -> Any:
         """Let somebody talk to the gateway from a thread while it is polled here."""
@@ -120,6 +123,15 @@ class House:
 
     def set_state(self, state: TradingState) -> int:
         return self.desk.set_states([state] * len(self.desk._desk.account))
+
+    def halt(self, scope: str) -> Cancelled:
+        self.control.restrict(key_of(OPERATOR, scope), Cause(TradingState.HALTED, "anna", "drill", 1))
+        return self.desk.apply(self.control)
+
+    def exposure(self) -> list[float]:
+        """What the gates count: working and worst-case USD of the desk, then lots and USD sent by instrument."""
+        gates = self.desk._desk.gates
+        return [*gates.total_exposure, *gates.volumes.ravel()]
 
     def position(self, i: int = 0) -> int:
         return int(self.desk._desk.account[i, acc.POSITION])

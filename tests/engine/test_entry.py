@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine import blotter as blot
 from engine import counters as at
-from engine import events, mailbox, ring
+from engine import mailbox, ring
 from engine.blotter import NEXT_STATES, TRANSITIONS, OrderState
 from engine.gates import TradingState
 from engine.mailbox import REFUSALS, What, Why, reason_name
@@ -58,7 +58,7 @@ def test_a_limit_order_rests_and_is_cancelled(house: House) -> None:
         assert (ack.what, ack.order, ack.symbol, ack.side, ack.price_usd, ack.left) == (
             What.ACK, order, "AAA", "buy", pytest.approx(99.95), 10.0,
         )  # fmt: skip
-        assert house.desk.working_orders() == house.desk.working_orders("AAA") == 1
+        assert house.desk.working_orders() == house.desk.resting_orders("AAA") == 1
         session.cancel(order)
         (cancel,) = answers(house, session)
         assert (cancel.what, cancel.order, cancel.qty, cancel.reason) == (What.CANCEL, order, 10.0, "requested")
@@ -133,11 +133,12 @@ def test_post_only_is_rejected_where_it_would_match(house: House) -> None:
         assert told(house, session) == [(What.REJECT, refused, "would_match"), (What.ACK, rested, "")]
 
 
-@pytest.mark.skipif(not hasattr(events, "FOK"), reason="the books know no FOK yet")
 def test_fill_or_kill_trades_all_or_nothing(house: House) -> None:
     with house.attach() as session:
-        session.send("AAA", "buy", LEVEL_LOTS + 1, 100.01, kind="fok")
-        assert What.FILL not in [a.what for a in answers(house, session)]
+        before = house.exposure()
+        refused = session.send("AAA", "buy", LEVEL_LOTS + 1, 100.01, kind="fok")
+        assert told(house, session) == [(What.REJECT, refused, "unfillable")]
+        assert house.exposure() == pytest.approx(before)
         assert house.position() == 0
         session.send("AAA", "buy", LEVEL_LOTS, 100.01, kind="fok")
         assert What.FILL in [a.what for a in answers(house, session)]
@@ -179,11 +180,29 @@ def test_a_replacement_that_the_gates_refuse_leaves_the_order_as_it_was(tmp_path
             ]  # fmt: skip
 
 
-def test_a_replacement_that_the_book_refuses_ends_the_order_and_says_so(house: House) -> None:
+def test_a_replacement_that_the_book_refuses_leaves_the_order_as_it_was(house: House) -> None:
     with house.attach() as session:
         order = session.send("AAA", "buy", 50, 99.99, kind="post_only")
-        session.replace(order, "AAA", 50, 100.01)
-        assert told(house, session) == [(What.ACK, order, ""), (What.CANCEL, order, "would_match")]
+        house.serve()
+        before = house.exposure()
+        session.replace(order, "AAA", 70, 100.01)
+        assert told(house, session) == [(What.ACK, order, ""), (What.REFUSED, order, "would_match")]
+        assert house.exposure() == pytest.approx(before), "what never came into the book counts nowhere"
+        session.replace(order, "AAA", 60, 99.98)
+        assert told(house, session) == [(What.REPLACED, order, "")]
+
+
+def test_a_refused_replacement_does_not_make_room_for_others(tmp_path: Path) -> None:
+    for house in made(tmp_path / "a", with_gates(max_working_total_usd=10_000, max_identical=1)):
+        with house.attach() as session:
+            session.send("AAA", "buy", 40, 99.98)
+            order = session.send("AAA", "buy", 50, 99.99)
+            session.replace(order, "AAA", 40, 99.98)  # identical to the first one
+            late = session.send("BBB", "buy", 20, 99.99)
+            assert told(house, session)[2:] == [
+                (What.REFUSED, order, "duplicate"),
+                (What.REJECT, late, "working_exposure"),
+            ]
 
 
 def test_orders_of_nobody_cannot_be_cancelled(house: House) -> None:
@@ -268,6 +287,35 @@ def test_a_halt_cancels_what_works_and_rejects_what_comes(house: House) -> None:
         assert told(house, session) == [(What.REJECT, late, "halted")]
 
 
+@pytest.mark.parametrize("scope", ["client:desk-a", "strategy:clients", "AAA", "all"])
+def test_a_halt_by_scope_reaches_clients_orders_tells_them_and_names_them(house: House, scope: str) -> None:
+    with house.attach() as mine, house.attach("desk-b") as other:
+        a = [mine.send(symbol, side, 1, 100.0 - 0.05 * (k + 1) * (1 if side == "buy" else -1))
+             for k, (symbol, side) in enumerate((("AAA", "buy"), ("BBB", "buy"), ("AAA", "sell")))]  # fmt: skip
+        b = [other.send("AAA", "buy", 1, 99.9), other.send("BBB", "sell", 1, 100.2)]
+        house.serve()
+        mine.poll(), other.poll()
+        goes = {
+            "client:desk-a": (a, []), "strategy:clients": (a, b), "AAA": ([a[0], a[2]], b[:1]), "all": (a, b),
+        }[scope]  # fmt: skip
+        done = house.halt(scope)
+        house.check()
+        for session, gone in zip((mine, other), goes, strict=True):
+            assert sorted((x.what, x.order, x.reason) for x in session.poll()) == [
+                (What.CANCEL, order, "trading_state") for order in gone
+            ]
+        assert done.orders == len(goes[0]) + len(goes[1])
+        assert done.by_strategy == {"clients": done.orders}
+        assert done.by_client == {
+            name: len(gone) for name, gone in zip(("desk-a", "desk-b"), goes, strict=True) if gone
+        }
+        assert done.unattributed == 0
+        assert house.desk.resting_orders(scope) == 0
+        assert house.desk.resting_orders("all") == house.desk.working_orders() == 5 - done.orders
+        late = mine.send("AAA", "buy", 1, 99.7)
+        assert told(house, mine) == [(What.REJECT, late, "halted")]
+
+
 def test_reducing_leaves_only_what_reduces(house: House) -> None:
     with house.attach() as session:
         session.send("AAA", "buy", 30, 100.01)
@@ -341,8 +389,8 @@ def test_a_client_that_does_not_read_waits_and_one_that_loses_answers_is_sent_aw
     session = house.attach()
     house.gateway._rows[0][mailbox.ANSWERS + ring.MASK] = 127  # as if its ring of answers had 128 records
     session._answers[ring.MASK] = 127
-    for _ in range(200):
-        session.send("AAA", "buy", 1, 99.0)
+    for k in range(200):
+        session.send("AAA", "buy", 1, 96.0 + k / 100)
     house.serve()
     taken = house.desk._desk.counts[at.CLIENT_REQUESTS]
     assert taken == 128 - mailbox.RESERVE + 1  # the rest waits in its ring

@@ -17,10 +17,19 @@ from engine.mailbox import What
 from engine.options import EngineOptions, GateOptions
 from engine.session import Answer, OrderSession, SessionError
 from metrics.paths import RuntimePaths
+from tests.engine.house import House
 from tests.engine.test_runner import HALT, Probe, running, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = EngineOptions(gates=GateOptions(max_messages_per_s=1e6, message_burst=100_000))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile what an engine's first order would wait for: a client's patience is shorter than that."""
+    house = House(tmp_path_factory.mktemp("warm"))
+    house.serve_one()
+    house.close()
 
 
 @pytest.fixture
