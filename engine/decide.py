@@ -11,7 +11,7 @@ import numpy as np
 from engine import account as acc
 from engine import strategy as plan
 from engine.algos.parent import clear_of_own, follow_touch
-from engine.gates import MAKER, TradingState
+from engine.gates import HOLD_QUOTES, MAKER, TradingState, is_held
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     ID,
@@ -39,6 +39,7 @@ def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int
     price = 0
     state, held = state_of(desk, i, MAKER), desk.account[i, acc.POSITION]
     allowed = state == _ACTIVE or (state == _REDUCING and side * held < 0.0)
+    allowed = allowed and not is_held(desk.gates, HOLD_QUOTES)
     if allowed and desk.settings[i, plan.MAKER_ON] != 0.0 and desk.status[i, VENUE_HALTED] == 0 and 0 < bid < ask_price:
         value = desk.maker_lots[i] * 0.5 * (bid + ask_price) * desk.account[i, acc.USD]
         inventory = value / desk.settings[i, plan.MAKER_MAX_USD]

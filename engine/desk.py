@@ -111,7 +111,7 @@ class TradingDesk:
             arrival=np.zeros(n),
             account=self._account.rows,
             maker_lots=np.zeros(n),
-            status=np.zeros((n, 3), dtype=np.int64),
+            status=np.zeros((n, 4), dtype=np.int64),
             spread=np.full(n, np.nan),
             gates=make_gates(options.gates, n),
             settings=strategy.settings_of(options, n),
@@ -130,7 +130,7 @@ class TradingDesk:
             volumes=np.zeros((2, n)),
             fills=publisher.fills,
             fills_written=publisher.fills_written,
-            clockwork=np.zeros(4, dtype=np.int64),
+            clockwork=np.zeros(orders.CLOCKWORK, dtype=np.int64),
             requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
             ledger=self._account.ledger,
             executions=self.executions.own.words,
@@ -192,6 +192,7 @@ class TradingDesk:
             desk.spread[:] = desk.account[:, acc.MARK] = np.nan
             desk.status[:, orders.VENUE_HALTED] = 0
             desk.status[:, orders.LAST_EVENT_NS] = -1
+            desk.status[:, orders.CROSSED_NS] = 0
         self.sessions += 1
         self.executions.begin_session(self.sessions)
         self._session_wall_ns = wall_ns

@@ -48,6 +48,7 @@ from engine.orders import (
     LAST_EVENT_NS,
     Desk,
     book_fills,
+    count_venue_fault,
     end_client_order,
     pass_gates,
     record_client_order,
@@ -248,6 +249,7 @@ def conclude(
             answer(desk.sessions, session, what, 0, client_id, order_id, i, side, price, lots, left, 0)
     elif count < 0:
         desk.counts[at.REJECTED_FOR + _BY_VENUE] += 1
+        count_venue_fault(desk, count)
         take_back(desk.gates, i, w[row + blot.PRICE], lots, desk.account[i, acc.USD])
         if replacing:
             end_client_order(desk, row, blot.CANCELLED, VENUE_REASON - count)

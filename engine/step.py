@@ -20,9 +20,17 @@ from engine.jit import inline_kernel, kernel
 from engine.journal import MARKET, PARENT, append, done
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
+    ACTING,
+    APPLYING,
+    AT_EVENT,
+    AT_INSTRUMENT,
+    CROSSED_NS,
+    DECIDING,
     LAST_EVENT_NS,
     LATEST_NS,
     NEXT_DUE_NS,
+    RESTING,
+    STAGE,
     VENUE_HALTED,
     WORST_LAG_NS,
     Desk,
@@ -75,8 +83,14 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int, t_ns: int) -> None:
         desk.account[i, acc.MARK] = 0.5 * (bid + ask_price)
         desk.spread[i] = float(ask_price - bid)
         watch_market(desk, i, t_ns)
+        desk.status[i, CROSSED_NS] = 0
     else:
         desk.spread[i] = np.nan
+        crossed = 0 < ask_price <= bid and desk.status[i, VENUE_HALTED] == 0
+        if not crossed:
+            desk.status[i, CROSSED_NS] = 0
+        elif desk.status[i, CROSSED_NS] == 0:
+            desk.status[i, CROSSED_NS] = t_ns
 
 
 @inline_kernel
@@ -118,17 +132,23 @@ def step(
             t_ns = events[cursor].t_ns
         if t_ns > until_ns:
             break
+        desk.clockwork[AT_EVENT], desk.clockwork[AT_INSTRUMENT] = cursor if is_event else -1, i
+        desk.clockwork[STAGE] = APPLYING
         intended_ns = due_ns(timeline, speed, t_ns)
         kind = 0
         if is_event:
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
             i, kind, side, flags = word(event.instrument), word(event.kind), word(event.side), word(event.flags)
+            desk.clockwork[AT_INSTRUMENT] = i
             order_id, price, qty = event.order_id, event.price, event.qty
             append(desk.journal, desk.journal_head, MARKET, t_ns, order_id, price, qty, i, kind, side, flags, 0)
             fills = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
             if fills > 0:  # handing the desk over costs more than the rest
                 book_fills(desk, books.fills, fills, t_ns)
+            elif fills < 0:
+                desk.counts[at.EVENTS_REFUSED] += 1
+        desk.clockwork[STAGE] = DECIDING
         done_ns = clock_ns(CLOCK_MONOTONIC)
         lag_ns = done_ns - intended_ns
         if is_event:
@@ -145,9 +165,11 @@ def step(
             note_parent(desk, i, t_ns)
         record(desk, at.LATENCY_DECISION, clock_ns(CLOCK_MONOTONIC) - done_ns)
         if requests > 0:
+            desk.clockwork[STAGE] = ACTING
             last_ns = desk.status[i, LAST_EVENT_NS]
             age_ns = -1 if last_ns < 0 else t_ns - last_ns + int(max(lag_ns, 0) * speed)
             act(desk, books, requests, t_ns, intended_ns, age_ns)
+    desk.clockwork[STAGE] = RESTING
     done(desk.journal_head)
     next_ns = desk.parents[next_timer(desk), plan.P_NEXT_NS]
     if cursor < len(events):
