@@ -21,6 +21,7 @@ from typing import Final
 
 from engine.options import BreakerOptions
 
+MARKET_DATA, DECISIONS, ORDERS, RISK = BREAKERS = ("market_data", "decisions", "orders", "risk")
 NS = 1_000_000_000
 WORDS = 200  # of a reason, at most
 

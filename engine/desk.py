@@ -20,6 +20,7 @@ from engine.events import EventArray, empty_events
 from engine.executions import Executions
 from engine.figures import load_volume_curve
 from engine.gates import (
+    BUCKET_TOKENS,
     CLIENT_SCOPE,
     GROSS_USD,
     MAX_CLIENTS,
@@ -33,6 +34,7 @@ from engine.gates import (
 )
 from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.journal import (
+    BUSY,
     CLOCK,
     DIGEST,
     FILLS,
@@ -50,7 +52,7 @@ from engine.journal import (
 from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
 from engine.limits import Limits
-from engine.mailbox import Why, make_sessions
+from engine.mailbox import Why, depths, make_sessions
 from engine.market import Market
 from engine.marketmark import MarketMark
 from engine.options import EngineOptions
@@ -166,6 +168,7 @@ class TradingDesk:
         self._settled_usd = 0.0
         self.settlements: list[Settlement] = []
         self._served_ns = 0  # engine time of the last request served: the books' time must not fall behind it
+        self._stumbled_at = (-1, -1)  # instrument and number of the parent whose timer raised last
         self.sessions = 0
 
     @property
@@ -264,6 +267,54 @@ class TradingDesk:
         if self._cursor == len(self._events):
             due_ns = min(due_ns, self._due_ns(min(self._known_until_ns, self._market.end_ns)))
         return due_ns
+
+    def stumbled(self, error: Exception) -> str:
+        """`step` raised: go on behind what raised, and say in words what it was; raises `error` again where that cannot be.
+
+        A decision that raised is left out: nothing of it had been sent. A parent order whose timer raises
+        a second time is ended with what it has. Where the books themselves were being changed nobody
+        knows what they hold: the engine ends, and comes back from its journal, which leaves a record out
+        that did so twice.
+        """
+        clockwork = self._desk.clockwork
+        stage, event, i = (int(clockwork[k]) for k in (orders.STAGE, orders.AT_EVENT, orders.AT_INSTRUMENT))
+        if stage != orders.DECIDING:
+            raise error
+        clockwork[orders.STAGE] = orders.RESTING
+        self._desk.journal_head[BUSY] = 0
+        symbol = self._symbols[i]
+        if event >= 0:
+            self._cursor = event + 1
+            return f"the decision on event {event} of {symbol}: {error}"
+        parent = self._desk.parents[i]
+        number = int(parent[strategy.P_COUNT])
+        if self._stumbled_at != (i, number):
+            self._stumbled_at = i, number
+            return f"the timer of parent {number} of {symbol}: {error}"
+        if parent[strategy.P_STATE] != strategy.IDLE:
+            step.close_parent(self._desk, i, self._latest_ns)
+        else:
+            parent[strategy.P_NEXT_NS] += int(self._desk.settings[i, strategy.PARENT_PERIOD_NS])
+        return f"parent {number} of {symbol} is ended, its timer raised twice: {error}"
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether no kernel was under way when something raised."""
+        return int(self._desk.clockwork[orders.STAGE]) == orders.RESTING
+
+    def withdraw_quotes(self) -> None:
+        """Cancel the maker's quotes."""
+        desk = self._desk
+        for i in range(len(self._symbols)):
+            for place in (orders.MAKER_BID, orders.MAKER_ASK):
+                if desk.own[i, place, orders.ID] != 0:
+                    desk.requests[0] = i, place, orders.WITHDRAW, 0, 0, 0
+                    orders.act(desk, self._books, 1, self._latest_ns, 0, 0)
+        desk.journal_head[BUSY] = 0
+
+    def drop_caches(self) -> None:
+        """Let go of memory that can be made again."""
+        self._copy = None
 
     def session_is_over(self, now_ns: int) -> bool:
         """Whether the market's session has ended and all of its events have been applied."""
@@ -390,12 +441,16 @@ class TradingDesk:
         acc.total(self._account.rows, totals)
         engine_ns = self.engine_ns(now_ns)
         lag_ns, desk.clockwork[orders.WORST_LAG_NS] = int(desk.clockwork[orders.WORST_LAG_NS]), 0
+        requests, answers = depths(desk.sessions)
         return {
             "session_total": float(self.sessions),
             "session_start_time_seconds": self._session_wall_ns / NS,
             "session_clock_seconds": (engine_ns - self._market.start_ns) / NS,
             "feed_age_seconds": max(engine_ns - self._latest_ns, 0) / NS,
             "event_lag_seconds": lag_ns / NS,
+            "events_ahead": float(len(self._events) - self._cursor),
+            "client_requests_waiting": float(requests),
+            "client_answers_waiting": float(answers),
             "working_orders": float(self.working_orders()),
             "exposure_gross_usd": float(totals[acc.T_GROSS]),
             "exposure_working_usd": float(desk.gates.total_exposure[WORKING_USD]),
@@ -413,7 +468,10 @@ class TradingDesk:
 
     def publish(self, publisher: Publisher, wall_ns: int, gauges: Gauges, commands: tuple[int, ...]) -> None:
         """Hand the desk's arrays to the publisher."""
-        desk = self._desk
+        desk, gates = self._desk, self._desk.gates
+        publisher.strategies[0] = gates.buckets[: len(STRATEGIES), BUCKET_TOKENS]
+        publisher.strategies[1] = gates.states[STRATEGY_SCOPE, : len(STRATEGIES)]
+        publisher.states[:] = desk.status[:, orders.STATE]
         publisher.publish(wall_ns, desk.counts, desk.sums, gauges, commands, desk.account, desk.spread, desk.volumes)
 
     @property

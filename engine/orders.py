@@ -327,7 +327,7 @@ def ask(desk: Desk, count: int, i: int, place: int, action: int, side: int, tick
 @inline_kernel
 def count_venue_fault(desk: Desk, refusal: int) -> None:
     """Count a book's refusal where it is no answer to the order's own terms: no room, an id used twice, nonsense."""
-    if refusal == BOOK_FULL or refusal == DUPLICATE_ID or refusal == INVALID:
+    if refusal in (BOOK_FULL, DUPLICATE_ID, INVALID):
         desk.counts[at.VENUE_FAULTS] += 1
 
 
