@@ -45,7 +45,7 @@ def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int
         inventory = value / desk.settings[i, plan.MAKER_MAX_USD]
         skew, edge = desk.settings[i, plan.MAKER_SKEW], int(desk.settings[i, plan.MAKER_EDGE])
         price = plan.quote_price(side, bid, ask_price, inventory, skew, edge)
-        if price != 0:
+        if price > 0:
             price = clear_of_own(desk, i, side, price)
     return price
 
@@ -78,10 +78,11 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
         if wanted != 0 and rested and (moves or not resting):
             mid = 0.5 * (bid + ask_price)
             lots = plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD])
+            sound = lots > 0
             if state_of(desk, i, MAKER) == _REDUCING:
                 others = working_lots(desk, i, side) - (desk.own[i, place, LEFT] if resting else 0)
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)
-            if lots > 0:
+            if lots > 0 or not sound:  # what makes no sense is counted there
                 count = ask(desk, count, i, place, REST, side, wanted, lots)
     learn_spread(desk, i, bid, ask_price)
     return follow_touch(desk, count, i, bid, ask_price, t_ns)

@@ -15,7 +15,17 @@ from engine import strategy as plan
 from engine.algos.parent import decide_parent, finish_parent
 from engine.book import Books, apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
-from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
+from engine.events import (
+    BOOK_FULL,
+    CLEAR,
+    DUPLICATE_ID,
+    HALT,
+    HIDDEN,
+    INVALID,
+    REPLACE,
+    RESUME,
+    EventArray,
+)
 from engine.jit import inline_kernel, kernel
 from engine.journal import MARKET, PARENT, append, done
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
@@ -146,7 +156,7 @@ def step(
             fills = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
             if fills > 0:  # handing the desk over costs more than the rest
                 book_fills(desk, books.fills, fills, t_ns)
-            elif fills < 0:
+            elif fills in (BOOK_FULL, DUPLICATE_ID, INVALID):  # an order that is gone already is no fault
                 desk.counts[at.EVENTS_REFUSED] += 1
         desk.clockwork[STAGE] = DECIDING
         done_ns = clock_ns(CLOCK_MONOTONIC)

@@ -290,6 +290,10 @@ def decide_parent(desk: Desk, i: int, touch: int, opposite: int, bid_lots: int, 
         if held or not (trading and open_for_orders) or np.isnan(desk.spread[i]):
             parent[plan.P_NEXT_NS] = t_ns + RETRY_NS
             return 0
+        if plan.lots_for(desk.settings[i, plan.PARENT_USD], desk.account[i, acc.MARK], desk.account[i, acc.USD]) < 1:
+            desk.counts[at.DECISION_FAULTS] += 1
+            parent[plan.P_NEXT_NS] = t_ns + RETRY_NS
+            return 0
         number = parent[plan.P_COUNT]
         if is_held(desk.gates, HOLD_CONTROL) and is_control(number, i, desk.settings[i, plan.PARENT_CONTROL]):
             parent[plan.P_COUNT] += 1  # it is left out, not put off: the next one is not of the control group

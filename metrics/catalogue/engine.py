@@ -91,7 +91,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(_E + "decisions_total", "", "counter", "Orders that the engine's own strategies asked for."),
     Metric(_E + "decision_faults_total", "", "counter", "Orders asked for with a price or quantity that is not finite or out of range; never sent."),
     Metric(_E + "venue_faults_total", "", "counter", "Orders that the book could not take though nothing was wrong with their terms."),
-    Metric(_E + "events_refused_total", "", "counter", "Market events that the book refused."),
+    Metric(_E + "events_refused_total", "", "counter", "Market events that the book could not take: nonsense, ids used twice, no room."),
     Metric(_E + "poison_total", "", "counter", "Events and timers whose handling raised an error and was left out."),
     Metric(_E + "degraded", "", "gauge", "0 normal, 1 degraded (less work), 2 no quotes either."),
     Metric(_E + "pressure_cpu_ratio", "ratio", "gauge", "Processors in use, of the machine or of our quota of them, as the degraded mode sees it."),
