@@ -562,6 +562,7 @@ class TradingDesk:
         for name, array in self._arrays().items():
             if name != "gates":
                 array[...] = state[name]
+        self._desk.clockwork[orders.STAGE :] = 0  # what was under way when the copy was made is not now
         go_on(self._desk.gates, state["gates"])
         self._books.words[:] = state["books"]
         self._account.totals[:] = state["totals"]
