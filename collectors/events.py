@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from metrics.frame import Frame
 from metrics.series import Schema, Series
 
-WATCHED = ("deskvigil_process_restarts_total", "deskvigil_engine_session_total", "deskvigil_engine_trading_state")
+WATCHED = (
+    "deskvigil_process_restarts_total",
+    "deskvigil_engine_session_total",
+    "deskvigil_engine_trading_state",
+    "deskvigil_engine_degraded",
+    "deskvigil_engine_breaker_state",
+    "deskvigil_engine_recovered_poison_record",
+    "deskvigil_engine_poison_total",
+)
 TRADING_STATES = ("ACTIVE", "REDUCING", "HALTED")
+MODES = ("NORMAL", "DEGRADED", "SHEDDING")
+BREAKER_STATES = ("CLOSED", "HALF OPEN", "OPEN")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened at one moment; kind is restart, session or trading."""
+    """Something that happened at one moment; kind is restart, session, trading, degraded, breaker or poison."""
 
     t_ms: int
     kind: str
@@ -25,8 +35,8 @@ class Event:
 class EventWatcher:
     """Compares each frame with the one before it and tells the sink what happened.
 
-    Watches the restart counter of each process, the engine's session number and its trading
-    state. The sink is called in the collector's thread and must be quick.
+    Watches the restart counter of each process; the engine's session number, trading state, mode,
+    breakers, and what it left out because it failed on it. The sink is called in the collector's thread and must be quick.
     """
 
     def __init__(self, sink: Callable[[Event], None], reason: Callable[[str], str] = lambda process: "") -> None:
@@ -66,7 +76,18 @@ class EventWatcher:
         if series.name == "deskvigil_engine_session_total" and value > before:
             return Event(t_ms, "session", f"session {value:.0f} begins: positions flattened and settled")
         if series.name == "deskvigil_engine_trading_state":
-            index = int(value)
-            word = TRADING_STATES[index] if 0 <= index < len(TRADING_STATES) else f"state {index}"
-            return Event(t_ms, "trading", f"trading {word}")
+            return Event(t_ms, "trading", f"trading {_word(TRADING_STATES, value)}")
+        if series.name == "deskvigil_engine_degraded":
+            return Event(t_ms, "degraded", f"engine {_word(MODES, value)}")
+        if series.name == "deskvigil_engine_breaker_state":
+            return Event(t_ms, "breaker", f"breaker {series.label('breaker')} {_word(BREAKER_STATES, value)}")
+        if series.name == "deskvigil_engine_recovered_poison_record" and value > 0:
+            return Event(t_ms, "poison", f"journal record {value:.0f} killed the engine twice and is left out")
+        if series.name == "deskvigil_engine_poison_total" and value > before:
+            return Event(t_ms, "poison", f"{value - before:.0f} events or timers failed and were left out")
         return None
+
+
+def _word(words: tuple[str, ...], value: float) -> str:
+    index = int(value)
+    return words[index] if 0 <= index < len(words) else f"state {index}"

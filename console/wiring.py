@@ -20,6 +20,7 @@ from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
 from console.orders import CommandCopier, order
 from console.reconciliation import Reconciliation
+from console.relief import Relief
 from console.schedule import schedule
 from console.views import child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
@@ -85,6 +86,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 lambda process: next((child.last_exit for child in children() if child.name == process), ""),
             )
             cleanup.callback(store.live.subscribe(watcher.observe))
+            cleanup.callback(store.live.subscribe(Relief(notes).observe))
             store.annotations.note("start", f"Deskvigil {version} started", t_ms=clock.now_ns() // 1_000_000)
             alerts.start()
             cleanup.callback(alerts.stop)

@@ -10,9 +10,10 @@ says what it is, and behind a colon its scope where that is not everything:
     rejects:SCOPE, output:SCOPE REDUCING  too many of a strategy's orders refused; too many sent for each parent order
     console                     REDUCING  no sign of life from the console; goes by itself when it is back
     journal                     HALTED    the journal cannot be written; goes by itself when it can
+    risk                        REDUCING  the breaker of the risk process is open; goes by itself when it closes
     recovery                    REDUCING  the engine came back from a damaged journal or past a poison record
 
-All but the last are lifted by a named person only. They are kept in a small file, with the limits
+All but those that go by themselves are lifted by a named person only. They are kept in a small file, with the limits
 that people have set, replaced atomically and synced: an engine that is killed while halted comes back
 halted. Files of earlier versions, which held causes only, are read as well.
 """
@@ -28,11 +29,11 @@ from typing import Any
 from engine.gates import TradingState
 from metrics.errors import DeskvigilError
 
-OPERATOR, THROTTLE, LOSS, DRAWDOWN, REJECTS, OUTPUT, CONSOLE, JOURNAL, RECOVERY = (
-    "operator", "throttle", "loss", "drawdown", "rejects", "output", "console", "journal", "recovery",
+OPERATOR, THROTTLE, LOSS, DRAWDOWN, REJECTS, OUTPUT, CONSOLE, JOURNAL, RECOVERY, RISK = (
+    "operator", "throttle", "loss", "drawdown", "rejects", "output", "console", "journal", "recovery", "risk",
 )  # fmt: skip
 ALL = "all"
-_BY_ITSELF = frozenset({CONSOLE, JOURNAL})
+_BY_ITSELF = frozenset({CONSOLE, JOURNAL, RISK})
 _FORMAT = 2
 MAX_WORDS = 200
 

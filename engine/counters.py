@@ -44,7 +44,12 @@ SUBMITTED_CLIENT = CANCELS_OF + MAX_STRATEGIES
 CLIENT_REQUESTS = SUBMITTED_CLIENT + 1
 ANSWERS_LOST = CLIENT_REQUESTS + 1
 REQUEST_REFUSED = ANSWERS_LOST + 1  # one for each of REFUSALS
-COUNTS = REQUEST_REFUSED + len(REFUSALS)
+# What breakers look at: requests of strategies that make sense and that do not, orders that the book could not take
+# though nothing was wrong with them, and market events that it refused.
+DECISIONS, DECISION_FAULTS, VENUE_FAULTS, EVENTS_REFUSED = range(
+    REQUEST_REFUSED + len(REFUSALS), REQUEST_REFUSED + len(REFUSALS) + 4
+)
+COUNTS = EVENTS_REFUSED + 1
 
 PARENT_ORDERED, PARENT_FILLED, SLIPPAGE_COST, SLIPPAGE_VALUE, IMPACT, TRADED_VALUE = range(6)
 # By algorithm, the control group included, which the sums above leave out: one for each Algo.
@@ -94,6 +99,10 @@ COUNT_SERIES: tuple[tuple[Series, int], ...] = (
         (_name("client_requests_refused_total", reason=why.name.lower()), REQUEST_REFUSED + k)
         for k, why in enumerate(REFUSALS)
     ),
+    (_name("decisions_total"), DECISIONS),
+    (_name("decision_faults_total"), DECISION_FAULTS),
+    (_name("venue_faults_total"), VENUE_FAULTS),
+    (_name("events_refused_total"), EVENTS_REFUSED),
 )
 SUM_SERIES: tuple[tuple[Series, int], ...] = (
     (_name("parent_ordered_value_usd_total"), PARENT_ORDERED),

@@ -11,7 +11,7 @@ import numpy as np
 from engine import account as acc
 from engine import strategy as plan
 from engine.algos.parent import clear_of_own, follow_touch, order_lots
-from engine.gates import MAKER, TradingState
+from engine.gates import HOLD_QUOTES, MAKER, TradingState, is_held
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     ID,
@@ -39,12 +39,13 @@ def wanted_quote(desk: Desk, i: int, side: int, bid: int, ask_price: int) -> int
     price = 0
     state, held = state_of(desk, i, MAKER), desk.account[i, acc.POSITION]
     allowed = state == _ACTIVE or (state == _REDUCING and side * held < 0.0)
+    allowed = allowed and not is_held(desk.gates, HOLD_QUOTES)
     if allowed and desk.settings[i, plan.MAKER_ON] != 0.0 and desk.status[i, VENUE_HALTED] == 0 and 0 < bid < ask_price:
         value = desk.maker_lots[i] * 0.5 * (bid + ask_price) * desk.account[i, acc.USD]
         inventory = value / desk.settings[i, plan.MAKER_MAX_USD]
         skew, edge = desk.settings[i, plan.MAKER_SKEW], int(desk.settings[i, plan.MAKER_EDGE])
         price = plan.quote_price(side, bid, ask_price, inventory, skew, edge)
-        if price != 0:
+        if price > 0:
             price = clear_of_own(desk, i, side, price)
     return price
 
@@ -76,11 +77,13 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
             count = ask(desk, count, i, place, WITHDRAW, side, 0, 0)
         if wanted != 0 and rested and (moves or not resting):
             mid = 0.5 * (bid + ask_price)
-            lots = order_lots(desk, i, plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD]))
+            lots = plan.lots_for(desk.settings[i, plan.MAKER_USD], mid, desk.account[i, acc.USD])
+            sound = lots > 0
+            lots = order_lots(desk, i, lots)
             if state_of(desk, i, MAKER) == _REDUCING:
                 others = working_lots(desk, i, side) - (desk.own[i, place, LEFT] if resting else 0)
                 lots = min(lots, int(abs(desk.account[i, acc.POSITION])) - others)
-            if lots > 0:
+            if lots > 0 or not sound:  # what makes no sense is counted there
                 count = ask(desk, count, i, place, REST, side, wanted, lots)
     learn_spread(desk, i, bid, ask_price)
     return follow_touch(desk, count, i, bid, ask_price, t_ns)

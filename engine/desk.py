@@ -20,6 +20,7 @@ from engine.events import EventArray, empty_events
 from engine.executions import Executions
 from engine.figures import load_volume_curve
 from engine.gates import (
+    BUCKET_TOKENS,
     CLIENT_SCOPE,
     GROSS_USD,
     MAX_CLIENTS,
@@ -33,6 +34,7 @@ from engine.gates import (
 )
 from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.journal import (
+    BUSY,
     CLOCK,
     DIGEST,
     FILLS,
@@ -51,7 +53,7 @@ from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
 from engine.lend import lend
 from engine.limits import Limits
-from engine.mailbox import Why, make_sessions
+from engine.mailbox import Why, depths, make_sessions
 from engine.market import Market
 from engine.marketmark import MarketMark
 from engine.options import EngineOptions
@@ -112,7 +114,7 @@ class TradingDesk:
             arrival=np.zeros(n),
             account=self._account.rows,
             maker_lots=np.zeros(n),
-            status=np.zeros((n, 3), dtype=np.int64),
+            status=np.zeros((n, 4), dtype=np.int64),
             spread=np.full(n, np.nan),
             gates=make_gates(options.gates, n),
             settings=strategy.settings_of(options, n),
@@ -131,7 +133,7 @@ class TradingDesk:
             volumes=np.zeros((2, n)),
             fills=publisher.fills,
             fills_written=publisher.fills_written,
-            clockwork=np.zeros(4, dtype=np.int64),
+            clockwork=np.zeros(orders.CLOCKWORK, dtype=np.int64),
             requests=np.zeros((orders.MAX_REQUESTS, 6), dtype=np.int64),
             ledger=self._account.ledger,
             executions=self.executions.own.words,
@@ -171,6 +173,7 @@ class TradingDesk:
         self.settled_again: list[Settlement] = []  # by `replay`, oldest first: their lines may never have been written
         self.is_settled = False  # the session has been settled, and no other has begun
         self._served_ns = 0  # engine time of the last request served: the books' time must not fall behind it
+        self._stumbled_at = (-1, -1)  # instrument and number of the parent whose timer raised last
         self.sessions = 0
 
     @property
@@ -197,6 +200,7 @@ class TradingDesk:
             desk.spread[:] = desk.account[:, acc.MARK] = np.nan
             desk.status[:, orders.VENUE_HALTED] = 0
             desk.status[:, orders.LAST_EVENT_NS] = -1
+            desk.status[:, orders.CROSSED_NS] = 0
         self.sessions += 1
         self.is_settled = False
         self.executions.begin_session(self.sessions)
@@ -269,6 +273,48 @@ class TradingDesk:
         if self._cursor == len(self._events):
             due_ns = min(due_ns, self._due_ns(min(self._known_until_ns, self._market.end_ns)))
         return due_ns
+
+    def stumbled(self, error: Exception) -> str:
+        """`step` raised: go on behind what raised, and say in words what it was; raises `error` again where that cannot be.
+
+        A decision that raised is left out: nothing of it had been sent. A parent order whose timer raises
+        a second time is ended with what it has. Where the books themselves were being changed nobody
+        knows what they hold: the engine ends, and comes back from its journal, which leaves a record out
+        that did so twice.
+        """
+        clockwork = self._desk.clockwork
+        stage, event, i = (int(clockwork[k]) for k in (orders.STAGE, orders.AT_EVENT, orders.AT_INSTRUMENT))
+        if stage != orders.DECIDING:
+            raise error
+        clockwork[orders.STAGE] = orders.RESTING
+        self._desk.journal_head[BUSY] = 0
+        symbol = self._symbols[i]
+        if event >= 0:
+            self._cursor = event + 1
+            return f"the decision on event {event} of {symbol}: {error}"
+        parent = self._desk.parents[i]
+        number = int(parent[strategy.P_COUNT])
+        if self._stumbled_at != (i, number):
+            self._stumbled_at = i, number
+            return f"the timer of parent {number} of {symbol}: {error}"
+        if parent[strategy.P_STATE] != strategy.IDLE:
+            step.close_parent(self._table, i, self._latest_ns)
+        else:
+            parent[strategy.P_NEXT_NS] += int(self._desk.settings[i, strategy.PARENT_PERIOD_NS])
+        return f"parent {number} of {symbol} is ended, its timer raised twice: {error}"
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether no kernel was under way when something raised."""
+        return int(self._desk.clockwork[orders.STAGE]) == orders.RESTING
+
+    def withdraw_quotes(self) -> None:
+        """Cancel the maker's quotes."""
+        step.withdraw_quotes(self._table, self._latest_ns)
+
+    def drop_caches(self) -> None:
+        """Let go of memory that can be made again."""
+        self._copy = None
 
     def session_is_over(self, now_ns: int) -> bool:
         """Whether the market's session has ended and all of its events have been applied."""
@@ -393,12 +439,16 @@ class TradingDesk:
         acc.total(self._account.rows, totals)
         engine_ns = self.engine_ns(now_ns)
         lag_ns, desk.clockwork[orders.WORST_LAG_NS] = int(desk.clockwork[orders.WORST_LAG_NS]), 0
+        requests, answers = depths(desk.sessions)
         return {
             "session_total": float(self.sessions),
             "session_start_time_seconds": self._session_wall_ns / NS,
             "session_clock_seconds": (engine_ns - self._market.start_ns) / NS,
             "feed_age_seconds": max(engine_ns - self._latest_ns, 0) / NS,
             "event_lag_seconds": lag_ns / NS,
+            "events_ahead": float(len(self._events) - self._cursor),
+            "client_requests_waiting": float(requests),
+            "client_answers_waiting": float(answers),
             "working_orders": float(self.working_orders()),
             "exposure_gross_usd": float(totals[acc.T_GROSS]),
             "exposure_working_usd": float(desk.gates.total_exposure[WORKING_USD]),
@@ -416,7 +466,10 @@ class TradingDesk:
 
     def publish(self, publisher: Publisher, wall_ns: int, gauges: Gauges, commands: tuple[int, ...]) -> None:
         """Hand the desk's arrays to the publisher."""
-        desk = self._desk
+        desk, gates = self._desk, self._desk.gates
+        publisher.strategies[0] = gates.buckets[: len(STRATEGIES), BUCKET_TOKENS]
+        publisher.strategies[1] = gates.states[STRATEGY_SCOPE, : len(STRATEGIES)]
+        publisher.states[:] = desk.status[:, orders.STATE]
         publisher.publish(wall_ns, desk.counts, desk.sums, gauges, commands, desk.account, desk.spread, desk.volumes)
 
     @property
@@ -514,6 +567,7 @@ class TradingDesk:
         for name, array in self._arrays().items():
             if name != "gates":
                 array[...] = state[name]
+        self._desk.clockwork[orders.STAGE :] = 0  # what was under way when the copy was made is not now
         go_on(self._desk.gates, state["gates"])
         self._books.words[:] = state["books"]
         self._account.totals[:] = state["totals"]

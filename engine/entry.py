@@ -48,6 +48,7 @@ from engine.orders import (
     LAST_EVENT_NS,
     Desk,
     book_fills,
+    count_venue_fault,
     desk_of,
     end_client_order,
     pass_gates,
@@ -256,6 +257,7 @@ def conclude(
     elif count < 0:
         what, left, reason = _REJECT, lots, VENUE_REASON - count
         desk.counts[at.REJECTED_FOR + _BY_VENUE] += 1
+        count_venue_fault(desk, count)
         if kind == REPLACE:  # the order stays as it was
             what, left = _REFUSED, w[row + blot.LEFT]
         else:

@@ -63,6 +63,7 @@ class Reason(IntEnum):
     GROSS_EXPOSURE = 14
     DUPLICATE = 15
     REPEATED_EXECUTION = 16
+    BREAKER = 17
 
     @property
     def label(self) -> str:
@@ -96,7 +97,11 @@ WORKING_USD, GROSS_USD = range(2)  # columns of `exposure`, and `total_exposure`
 FIRM = 0
 TOTALS = FIRM + len(FIRM_LIMITS)
 IDENTICAL_NS, REPEAT_NS, COLLAR_WIDTH_NS, VOLUME_WIDTH_NS = range(TOTALS + 2, TOTALS + 6)
-STATES = VOLUME_WIDTH_NS + 1
+# What breakers and the degraded mode say (engine/fusebox.py): the reason that every order is refused with (0: none),
+# how many orders are let through all the same (a probe), and what is not to be decided now: bits of HOLD_...
+BLOCK, PROBES, HOLD = range(VOLUME_WIDTH_NS + 1, VOLUME_WIDTH_NS + 4)
+HOLD_QUOTES, HOLD_PARENTS, HOLD_CONTROL, PROBE_DECISION = 1, 2, 4, 8
+STATES = HOLD + 1
 LATCHED = STATES + 2 * MAX_CLIENTS
 BEGUN = LATCHED + 2 * MAX_CLIENTS
 TOKENS = BEGUN + MAX_STRATEGIES
@@ -111,7 +116,7 @@ ROW_WORDS = -(-(VOLUMES + windows.WORDS) // 8) * 8
 # Kernels see module-level ints as constants; enum members would not compile to them.
 (
     _ACCEPTED, _HALTED, _REDUCE_ONLY, _MISSING, _STALE, _COLLAR, _LOTS, _VALUE, _POSITION, _RATE, _,
-    _PERIOD_COLLAR, _PERIOD_VOLUME, _WORKING, _GROSS, _DUPLICATE, _REPEATED,
+    _PERIOD_COLLAR, _PERIOD_VOLUME, _WORKING, _GROSS, _DUPLICATE, _REPEATED, _,
 ) = (int(reason) for reason in Reason)  # fmt: skip
 _STATE_REDUCING, _STATE_HALTED = int(TradingState.REDUCING), int(TradingState.HALTED)
 
@@ -211,11 +216,12 @@ def begin(gates: Gates, t_ns: int) -> None:
 
 def go_on(gates: Gates, earlier: IntArray) -> None:
     """Go on with the windows, tallies, tokens and latches of `earlier` words; what is configured stays as it is now."""
-    configured = gates.words[IDENTICAL_NS:STATES].copy()
-    if (earlier[IDENTICAL_NS:STATES] != configured).any():
+    configured, blocked = gates.words[IDENTICAL_NS:BLOCK].copy(), gates.words[BLOCK:STATES].copy()
+    if (earlier[IDENTICAL_NS:BLOCK] != configured).any():
         return  # the windows are of other widths: they begin anew
     limits, firm, states, buckets = gates.limits.copy(), gates.firm.copy(), gates.states.copy(), gates.buckets.copy()
     gates.words[:] = earlier
+    gates.words[BLOCK:STATES] = blocked
     gates.limits[:], gates.firm[:], gates.states[:] = limits, firm, states
     tokens = gates.buckets[:, BUCKET_TOKENS].copy()
     gates.buckets[:, BUCKET_RATE:] = buckets[:, BUCKET_RATE:]
@@ -247,6 +253,26 @@ def state_for(gates: Gates, state: int, strategy: int, client: int) -> int:
 def is_latched(gates: Gates, strategy: int, client: int) -> bool:
     """Whether the repeated-execution throttle has switched a strategy or a client off."""
     return _is_off(borrowed(gates.words), strategy, client)
+
+
+@inline_kernel
+def is_held(gates: Gates, what: int) -> bool:
+    """Whether something of HOLD_... is not to be decided now."""
+    return bool(borrowed(gates.words)[HOLD] & what)
+
+
+@inline_kernel
+def spend_probe(gates: Gates) -> None:
+    """A decision has been made: where it was the probe of the decisions' breaker, no further one until that is answered."""
+    w = borrowed(gates.words)
+    if w[HOLD] & PROBE_DECISION:
+        w[HOLD] = (w[HOLD] & ~PROBE_DECISION) | HOLD_QUOTES | HOLD_PARENTS
+
+
+@inline_kernel
+def blocked_for(gates: Gates) -> int:
+    """The reason that a breaker refuses every order with now; 0 for none."""
+    return int(borrowed(gates.words)[BLOCK])
 
 
 @inline_kernel
@@ -364,6 +390,8 @@ def _check(
         reason = _REPEATED
     elif in_force == _STATE_REDUCING and (side * position >= 0.0 or same_side + lots > abs(position)):
         reason = _REDUCE_ONLY
+    elif w[BLOCK] != _ACCEPTED and w[PROBES] <= 0:
+        reason = int(w[BLOCK])
     elif not (v[row + COMPLETE] > 0.0 and v[TOKENS + strategy * BUCKET_WORDS + BUCKET_SIZE] > 0.0):
         reason = _MISSING
     elif _repeats_too_often(w, v, strategy, client, intent, t_ns):
@@ -389,6 +417,7 @@ def _check(
             reason = _check_flow(w, v, i, side, ticks, lots, strategy, client, t_ns)
         if reason == _ACCEPTED:
             add_volume(w, v, row + VOLUMES, float(lots), value)
+            w[PROBES] -= 1 if w[PROBES] > 0 else 0
             working, gross = working_after, gross_after
         _set_exposure(v, row, working, gross)
     return reason

@@ -64,6 +64,11 @@ class JournalKeeper:
             return "the journal has a gap, and the snapshot behind it is not written yet"
         return ""
 
+    @property
+    def lost_records(self) -> int:
+        """Records that could not be written so far."""
+        return 0 if self._file is None else self._lost + int(self._file.head[log.LOST])
+
     def start(self, now_ns: int, wall_ns: int) -> bool:
         """Recover what the journal holds; True where a session goes on. JournalError where it is another engine's."""
         if self._file is None:
@@ -139,7 +144,7 @@ class JournalKeeper:
         return {
             "journal_records_total": float(file.sequence),
             "journal_undurable_records": float(file.sequence - file.durable),
-            "journal_lost_records_total": float(self._lost + int(file.head[log.LOST])),
+            "journal_lost_records_total": float(self.lost_records),
             "journal_full": float(bool(self.problem)),
             "journal_snapshot_age_seconds": age_s,
             "recovered_records": float(self.recovered.records),

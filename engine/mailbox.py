@@ -24,7 +24,19 @@ from engine.gates import Reason
 from engine.jit import inline_kernel, kernel
 from engine.memory import store
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
-from engine.ring import MASK, PORT_WORDS, arrived, doze, must_wake, publish, room, room_for, rouse
+from engine.ring import (
+    MASK,
+    PORT_WORDS,
+    arrived,
+    arrived_count,
+    doze,
+    must_wake,
+    publish,
+    room,
+    room_for,
+    rouse,
+    unread,
+)
 from metrics.frame import IntArray
 
 # A request. R_PACKED: instrument (32 bits), kind (8), side (8, signed), flags (16).
@@ -173,6 +185,18 @@ def overrun(s: IntArray) -> int:
         if s[at + S_ACTIVE] != 0 and s[at + S_LOST] != 0:
             mask |= 1 << session
     return mask
+
+
+@kernel
+def depths(s: IntArray) -> tuple[int, int]:
+    """Requests that wait to be taken, answers that wait to be read, of all clients together."""
+    requests, answers = 0, 0
+    for session in range(MAX_SESSIONS):
+        at = session * SESSION_WORDS
+        if s[at + S_ACTIVE] != 0:
+            requests += arrived_count(s, at + REQUESTS)
+            answers += unread(s, at + ANSWERS)
+    return requests, answers
 
 
 @kernel

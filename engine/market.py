@@ -26,7 +26,8 @@ class Market(Protocol):
     start_ns, end_ns: the running session on the events' clock. level_book: events are price levels
     and prints. starts_empty: the book is empty at each session's start, what is left of the one
     before is void. max_orders: how many orders or levels its books must have room for. name: the
-    recording's file name, None where there is none.
+    recording's file name, None where there is none. faults: gaps, bad checksums and damaged messages so
+    far, of a feed that can have any.
     """
 
     instruments: tuple[Instrument, ...]
@@ -38,6 +39,7 @@ class Market(Protocol):
     max_orders: int
     start_ns: int
     end_ns: int
+    faults: int
 
     def take(self, until_ns: int) -> EventArray:
         """The next events before `until_ns` (may be more where they are there anyway), never taken twice.
@@ -71,6 +73,7 @@ class TapeMarket:
         self.starts_empty = True
         self.max_orders = min(max(_levels_in(tape), MIN_ORDERS), MAX_ORDERS)
         self.start_ns, self.end_ns = tape.start_ns, tape.end_ns
+        self.faults = 0
         self._events = tape.events
         self._taken = self._was_taken = False
 
@@ -108,6 +111,7 @@ class SyntheticFeed:
         self.max_orders = MIN_ORDERS
         self.start_ns = market.now_ns
         self.end_ns = market.next_boundary_ns(market.now_ns)
+        self.faults = 0
         self._market = market
         self._buffer = empty_events(SYNTHETIC_BUFFER)
         self._before = market.state()

@@ -169,6 +169,44 @@ class JournalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BreakerOptions:
+    """One circuit breaker: after `failures` in a row it is open for open_s, then one probe decides (docs/ENGINE.md)."""
+
+    failures: Annotated[int, Ge(1), Le(1_000_000)] = 3
+    open_s: Annotated[float, Ge(0.05), Le(86_400)] = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakersOptions:
+    """The engine's four circuit breakers: market data, decisions, the order path, risk."""
+
+    market_data: BreakerOptions = field(default_factory=BreakerOptions)
+    decisions: BreakerOptions = field(default_factory=BreakerOptions)
+    orders: BreakerOptions = field(default_factory=lambda: BreakerOptions(failures=2, open_s=120.0))
+    risk: BreakerOptions = field(default_factory=lambda: BreakerOptions(failures=3, open_s=10.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PressureOptions:
+    """When the engine enters DEGRADED, and leaves it (docs/ENGINE.md, "Degraded").
+
+    enter_cpu_ratio, of the machine or of the engine's own core, for enter_s; or the memory of all our
+    processes together at memory_limit_mb. It leaves where CPU is below leave_cpu_ratio and memory below
+    leave_memory_ratio of its limit, both for leave_s. shed_after_s: still under pressure from its own core
+    or memory this long after entering, it withdraws its quotes too.
+    """
+
+    enabled: bool = True
+    enter_cpu_ratio: Annotated[float, Gt(0), Le(1)] = 0.9
+    leave_cpu_ratio: Annotated[float, Gt(0), Le(1)] = 0.75
+    enter_s: Annotated[float, Ge(0), Le(3600)] = 10.0
+    leave_s: Annotated[float, Ge(0), Le(3600)] = 30.0
+    memory_limit_mb: Annotated[int, Ge(1), Le(1 << 30)] = 8192
+    leave_memory_ratio: Annotated[float, Gt(0), Le(1)] = 0.9
+    shed_after_s: Annotated[float, Ge(0), Le(3600)] = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """What the engine trades on, and how.
 
@@ -198,3 +236,5 @@ class EngineOptions:
     parents: ParentOptions = field(default_factory=ParentOptions)
     entry: EntryOptions = field(default_factory=EntryOptions)
     journal: JournalOptions = field(default_factory=JournalOptions)
+    breakers: BreakersOptions = field(default_factory=BreakersOptions)
+    pressure: PressureOptions = field(default_factory=PressureOptions)

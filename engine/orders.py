@@ -35,7 +35,20 @@ from engine.blotter import SENT_NS as ORDER_SENT_NS
 from engine.blotter import SIDE as ORDER_SIDE
 from engine.book import Books, apply
 from engine.dropcopy import execution_id, send_drop_copy
-from engine.events import CANCEL, IOC, LIMIT, POST_ONLY, SELF_CANCEL, TAKER_CANCEL, FillArray
+from engine.events import (
+    BOOK_FULL,
+    CANCEL,
+    DUPLICATE_ID,
+    INVALID,
+    IOC,
+    LIMIT,
+    MAX_PRICE_TICKS,
+    MAX_QTY_LOTS,
+    POST_ONLY,
+    SELF_CANCEL,
+    TAKER_CANCEL,
+    FillArray,
+)
 from engine.executions import record_execution
 from engine.gates import (
     CLIENTS,
@@ -45,9 +58,11 @@ from engine.gates import (
     Gates,
     Reason,
     TradingState,
+    blocked_for,
     check,
     is_latched,
     see_market,
+    spend_probe,
     state_for,
     take_back,
 )
@@ -65,8 +80,12 @@ PLACES = 3
 ID, SIDE, PRICE, LEFT, SENT_NS = range(5)  # ID 0: no order rests here; SENT_NS stays after it is gone
 COLUMNS = 5
 OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
-STATE, VENUE_HALTED, LAST_EVENT_NS = range(3)  # columns of `status`
-LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS = range(4)  # `clockwork`
+# Columns of `status`; CROSSED_NS: engine time since which the book has been crossed while it matches, 0 where it is not.
+STATE, VENUE_HALTED, LAST_EVENT_NS, CROSSED_NS = range(4)
+# `clockwork`. The last three say what was under way should a kernel raise: STAGE, the event's position, the instrument.
+LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS, STAGE, AT_EVENT, AT_INSTRUMENT = range(7)
+CLOCKWORK = 7
+RESTING, APPLYING, DECIDING, ACTING = range(4)  # STAGE
 SESSION_START, SESSION_END = 0, 1  # `session`
 # What strategies ask for, int64 (MAX_REQUESTS, 6): cancel what rests at a place, rest an order there, or cross with one.
 R_INSTRUMENT, R_PLACE, R_ACTION, R_SIDE, R_TICKS, R_LOTS = range(6)
@@ -87,11 +106,11 @@ class Desk(NamedTuple):
 
     own int64 (n, PLACES, COLUMNS); parents int64 (n, PARENTS), arrival float64 (n,): their arrival
     mids in ticks; account float64 (n, acc.COLUMNS); maker_lots float64 (n,): the maker's part of
-    the position; status int64 (n, 3); spread float64 (n,) in ticks, NaN where a side is empty;
+    the position; status int64 (n, 4); spread float64 (n,) in ticks, NaN where a side is empty;
     gates: see gates; settings: see strategy; fees, ledger: see account; units float64 (n, 2):
     tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
     counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
-    (4,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
+    (CLOCKWORK,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
     own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder;
     finished, finished_written: the block's ring of parents that are over; arrival_spread float64
     (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
@@ -296,11 +315,25 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
 
 @inline_kernel
 def ask(desk: Desk, count: int, i: int, place: int, action: int, side: int, ticks: int, lots: int) -> int:
-    """Note a request; returns how many there are now."""
-    row = desk.requests[count]
-    row[R_INSTRUMENT], row[R_PLACE], row[R_ACTION] = i, place, action
-    row[R_SIDE], row[R_TICKS], row[R_LOTS] = side, ticks, lots
-    return count + 1
+    """Note a request; returns how many there are now. One for an order that no book could take (what a price or a
+    quantity that is not finite comes to) is counted as a fault of its strategy and left out."""
+    sound = action == WITHDRAW or (0 < ticks <= MAX_PRICE_TICKS and 0 < lots <= MAX_QTY_LOTS)
+    if sound:
+        row = desk.requests[count]
+        row[R_INSTRUMENT], row[R_PLACE], row[R_ACTION] = i, place, action
+        row[R_SIDE], row[R_TICKS], row[R_LOTS] = side, ticks, lots
+        count += 1
+    if action != WITHDRAW:
+        desk.counts[at.DECISIONS if sound else at.DECISION_FAULTS] += 1
+        spend_probe(desk.gates)
+    return count
+
+
+@inline_kernel
+def count_venue_fault(desk: Desk, refusal: int) -> None:
+    """Count a book's refusal where it is no answer to the order's own terms: no room, an id used twice, nonsense."""
+    if refusal in (BOOK_FULL, DUPLICATE_ID, INVALID):
+        desk.counts[at.VENUE_FAULTS] += 1
 
 
 @inline_kernel
@@ -371,7 +404,7 @@ def pass_gates(
     desk.counts[at.MESSAGES_OF + strategy] += 1
     if reason != _ACCEPTED:
         desk.counts[at.REJECTED_FOR + reason] += 1
-        if reason > _REDUCE_ONLY:  # a strategy that asks while it may not is no fault
+        if reason > _REDUCE_ONLY and reason != blocked_for(desk.gates):  # who asks while he may not is not at fault
             desk.counts[at.REJECTED_OF + strategy] += 1
     record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
     return reason
@@ -424,6 +457,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
         latency_ns = clock_ns(CLOCK_MONOTONIC) - intended_ns
         if count < 0:
             desk.counts[at.REJECTED_FOR + _VENUE] += 1
+            count_venue_fault(desk, count)
             desk.own[i, place, ID] = 0
             take_back(desk.gates, i, ticks, lots, desk.account[i, acc.USD])
             continue

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from engine import account as acc
 from engine.algos.finished import FINISHED
 from engine.algos.finished import KEPT as PARENTS_KEPT
+from engine.breaker import BREAKERS
 from engine.commands import CommandName
 from engine.counters import COUNT_SERIES, HISTOGRAMS, STAGES, SUM_SERIES
 from engine.events import Instrument
+from engine.gates import STRATEGIES
 from engine.recorder import LONGEST, SLOWEST, SLOWEST_KEPT, STAGE_ROWS, begin_window, cost_s
 from engine.telemetry import BlockSpec, BlockWriter, TableSpec
 from metrics.catalogue import series
@@ -81,10 +83,22 @@ class Gauges(NamedTuple):
     recovered_parents_closed: float
     recovered_poison_record: float
     recovered_damaged_records: float
+    recovery_seconds: float
+    poison_total: float
+    events_ahead: float
+    client_requests_waiting: float
+    client_answers_waiting: float
+    degraded: float
+    pressure_cpu_ratio: float
+    pressure_core_ratio: float
+    pressure_memory_ratio: float
 
 
+# Of each circuit breaker, and of each strategy: see engine/fusebox.py and gates.
+_PER_BREAKER = ("breaker_state", "breaker_trips_total", "breaker_open_seconds")
+_PER_STRATEGY = ("message_tokens", "strategy_state")
 _PER_SYMBOL = (
-    "position", "mid_usd", "spread_bps", "symbol_pnl_usd", "filled_quantity_total", "market_volume_total",
+    "position", "mid_usd", "spread_bps", "symbol_pnl_usd", "filled_quantity_total", "market_volume_total", "symbol_state",
 )  # fmt: skip
 
 
@@ -95,6 +109,10 @@ def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, An
     scalars += [series("deskvigil_engine_commands_total", command=name.value) for name in CommandName]
     scalars += [series("deskvigil_engine_recorder_cost_seconds", part=part) for part in ("record", "clock")]
     scalars += [series("deskvigil_engine_latency_max_seconds", stage=stage) for stage in STAGES]
+    for what in _PER_BREAKER:
+        scalars += [series(f"deskvigil_engine_{what}", breaker=name) for name in BREAKERS]
+    for what in _PER_STRATEGY:
+        scalars += [series(f"deskvigil_engine_{what}", strategy=name) for name in STRATEGIES]
     for what in _PER_SYMBOL:
         scalars += [series(f"deskvigil_engine_{what}", symbol=instrument.symbol) for instrument in instruments]
     return BlockSpec(
@@ -117,7 +135,10 @@ class Publisher:
     The latency histograms (`latencies`, `latency_sums_ns`), the ring of fills (`fills`) and its
     count (`fills_written`, shape (1,)), the same of finished parents (`parents`, `parents_written`) and
     the slowest orders (`slowest`, int64, two windows of SLOWEST_KEPT rows) are the block's own working
-    arrays: kernels write them directly, and so they do `stages` (see recorder). The longest time of a
+    arrays: kernels write them directly, and so they do `stages` (see recorder). What the loop writes before
+    `publish`: `breakers` (rows: state, trips, seconds not closed; fusebox), `strategies` (rows: message
+    tokens, trading state), `states` (trading state of each instrument).
+    The longest time of a
     stage is that of the running second and the one before it, so that no reader who looks once a
     second misses one.
     """
@@ -129,11 +150,15 @@ class Publisher:
         self._counts_at = np.array([position for _, position in COUNT_SERIES])
         self._sums_at = np.array([position for _, position in SUM_SERIES])
         scalars = self._block.scalars
-        ends = np.cumsum([len(COUNT_SERIES), len(SUM_SERIES), len(Gauges._fields), len(CommandName), 2, len(STAGES)])
-        parts = np.split(scalars, ends)
-        self._counts, self._sums, self._gauges, self._commands, recorder_cost, self._longest, symbols = parts
+        breakers, strategies = (len(_PER_BREAKER), len(BREAKERS)), (len(_PER_STRATEGY), len(STRATEGIES))
+        sizes = [len(COUNT_SERIES), len(SUM_SERIES), len(Gauges._fields), len(CommandName), 2, len(STAGES)]
+        parts = np.split(scalars, np.cumsum([*sizes, int(np.prod(breakers)), int(np.prod(strategies))]))
+        self._counts, self._sums, self._gauges, self._commands, recorder_cost, self._longest, *by_name, symbols = parts
+        self.breakers: FloatArray = by_name[0].reshape(breakers)
+        self.strategies: FloatArray = by_name[1].reshape(strategies)
         recorder_cost[:] = cost_s()
         self._symbols = symbols.reshape(len(_PER_SYMBOL), len(instruments))
+        self.states: FloatArray = self._symbols[6]
         self.latencies: IntArray = self._block.counts
         self.latency_sums_ns: FloatArray = self._block.sums_ns
         self.fills: npt.NDArray[Any] = self._block.tables["fills"].view(FILLS)
@@ -179,7 +204,7 @@ class Publisher:
         view[1] = mark * self._tick_usd
         view[2] = spread_ticks / mark * 1e4
         view[3] = rows[:, acc.REALISED] + unrealised - rows[:, acc.FEES]
-        view[4:] = volumes_lots * self._lot
+        view[4:6] = volumes_lots * self._lot
         self._positions["qty"] = view[0]
         self._positions["mark_usd"] = view[1]
         self._positions["avg_usd"] = average * self._tick_usd

@@ -151,6 +151,12 @@ def publish(p: IntArray, at: int, slot: int) -> None:
 
 
 @inline_kernel
+def unread(p: IntArray, at: int) -> int:
+    """How many records the consumer has not given back yet; never more than there is room for, whatever it claims."""
+    return int(min(max(p[at + POSITION] - acquire(p[at + ADDRESS] + TAIL), 0), p[at + MASK] + 1))
+
+
+@inline_kernel
 def must_wake(p: IntArray, at: int) -> bool:
     """After `publish`: whether the consumer sleeps and this producer is the one that has to wake it."""
     fence()
@@ -168,6 +174,21 @@ def arrived(p: IntArray, at: int) -> int:
     """Address of the next record to read, 0 where none has come."""
     slot = p[at + ADDRESS] + HEADER_BYTES + (p[at + POSITION] & p[at + MASK]) * RECORD_BYTES
     return int(slot) if acquire(slot) == p[at + POSITION] + 1 else 0
+
+
+@inline_kernel
+def arrived_count(p: IntArray, at: int) -> int:
+    """How many records wait to be read: they lie one after the other, so the first that has not come is searched by halves."""
+    first, last = 0, p[at + MASK] + 1
+    while first < last:
+        middle = (first + last) >> 1
+        position = p[at + POSITION] + middle
+        slot = p[at + ADDRESS] + HEADER_BYTES + (position & p[at + MASK]) * RECORD_BYTES
+        if acquire(slot) == position + 1:
+            first = middle + 1
+        else:
+            last = middle
+    return int(first)
 
 
 @inline_kernel

@@ -33,9 +33,11 @@ from metrics.frame import FloatArray
 from metrics.paths import RuntimePaths
 from metrics.series import Series
 from resources.process import end_with_parent
+from resources.relief import relieve
 
 log = logging.getLogger("deskvigil.risk")
 NAN = float("nan")
+DEGRADED = series("deskvigil_engine_degraded")
 
 
 class RiskState(Enum):
@@ -83,6 +85,7 @@ class RiskRunner:
         self._risk_block = risk_block
         self._beat_ns, self._beat_seen_ns = -1, 0
         self._runs, self._late = 0, 0
+        self._degraded = False  # as the engine's block said last
         self._state: RiskState | None = None
         self._covariance: Covariance | None = None
         self._simulation: VarSimulation | None = None
@@ -112,6 +115,7 @@ class RiskRunner:
             self._beat_ns = -1
             return Outcome(RiskState.NO_ENGINE, NAN)
         age_s = self._age_s(snapshot.heartbeat_ns)
+        self._follow(snapshot.scalar(DEGRADED))
         if age_s > self._options.stale_after_s:
             return Outcome(RiskState.STALE, age_s)
         symbols = symbols_of(snapshot)
@@ -123,6 +127,20 @@ class RiskRunner:
             return Outcome(RiskState.NO_MARKS, age_s)
         stream = self._runs if self._options.scenario_set == "fresh" else 0
         return Outcome(RiskState.OK, age_s, simulation.run(exposure, stream), exposure)
+
+    @property
+    def pace(self) -> int:
+        """How many times longer than usual to wait between two runs."""
+        return self._options.degraded_factor if self._degraded else 1
+
+    def _follow(self, mode: float) -> None:
+        """Do less, and give memory back once, when the engine says that it is degraded; NaN says nothing."""
+        degraded = mode > 0.0
+        if degraded is not self._degraded:
+            self._degraded = degraded
+            log.warning("%s, as the engine", "degraded: fewer runs" if degraded else "no longer degraded")
+            if degraded:
+                relieve()
 
     def _age_s(self, heartbeat_ns: int) -> float:
         """Age of the positions: by the monotonic clock since their heartbeat was seen to move.
@@ -197,7 +215,7 @@ def run_until(runner: RiskRunner, clock: Clock, stop: threading.Event, period_s:
     due_ns = clock.monotonic_ns()
     while not stop.is_set():
         runner.run()
-        due_ns += period_ns
+        due_ns += period_ns * runner.pace
         behind_ns = clock.monotonic_ns() - due_ns
         if behind_ns > 0:
             turns = behind_ns // period_ns + 1

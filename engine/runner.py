@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import select
 import signal
 import socket
@@ -13,6 +14,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+from engine.breaker import DECISIONS, MARKET_DATA, BreakerState, Transition
+from engine.breaker import ORDERS as ORDER_PATH
+from engine.breaker import RISK as RISK_BREAKER
 from engine.commandlog import CommandLog, CommandLogError
 from engine.commands import ALL, Command, CommandName, CommandRefusedError, CommandServer
 from engine.consolewatch import ConsoleWatch
@@ -21,6 +25,7 @@ from engine.control import (
     JOURNAL,
     OPERATOR,
     RECOVERY,
+    RISK,
     THROTTLE,
     Cause,
     StateFileError,
@@ -28,7 +33,9 @@ from engine.control import (
     key_of,
     scope_of,
 )
+from engine.degraded import PUBLISH_FACTOR, DegradedMode, Mode, program_pressure
 from engine.desk import TradingDesk
+from engine.fusebox import FuseBox
 from engine.gates import STRATEGIES, TradingState
 from engine.gateway import LINGER_NS, Gateway
 from engine.journalkeeper import JournalKeeper
@@ -39,8 +46,10 @@ from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
 from engine.settlement import SettlementError, SettlementFile
 from engine.watch import Watch
+from metrics.errors import DeskvigilError
 from metrics.paths import RuntimePaths
 from resources.process import end_with_parent, sleep_exactly
+from resources.relief import relieve
 
 LOG = logging.getLogger("deskvigil.engine")
 STATE_FILE = "trading_state.json"
@@ -49,6 +58,7 @@ ENGINE = "engine"  # who acts where the engine does by itself
 # tens of microseconds late, and an event must not wait for that.
 SPIN_NS = 60_000
 CONSOLE_LOOK_NS = 200_000_000
+RETRY_NS = 50_000_000  # until a market that raised is asked again
 
 
 class Engine:
@@ -82,6 +92,11 @@ class Engine:
         self._gateway = Gateway(
             paths.order_socket, market.instruments, self._desk, entry.max_orders_per_client, entry.enabled
         )
+        self._fuses = FuseBox(options.breakers, self._desk, paths.risk_block, lambda: market.faults, self._say_breaker)
+        pressure = program_pressure(options.pressure, paths.supervisor_status, os.getpid(), time.thread_time_ns)
+        self._degraded = DegradedMode(options.pressure, pressure, lambda: relieve([self._desk.drop_caches]))
+        self._poison = 0
+        self._recovery_s = 0.0
         self._commands: Counter[CommandName] = Counter()
         self._stopping = False
         self._wake, self._waker = socket.socketpair()
@@ -103,7 +118,9 @@ class Engine:
 
     def run(self) -> None:
         """Trade until `stop`."""
-        goes_on = self._keeper.start(time.monotonic_ns(), time.time_ns())
+        started_ns = time.monotonic_ns()
+        goes_on = self._keeper.start(started_ns, time.time_ns())
+        self._recovery_s = (time.monotonic_ns() - started_ns) / 1e9
         self._write_missing_settlements()
         self._control.recall(time.time_ns())
         for words in self._desk.limits.recall(self._control.limits):
@@ -122,14 +139,15 @@ class Engine:
         next_publish_ns = time.monotonic_ns() + interval_ns
         while not self._stopping:
             self._keeper.make_room()
-            due_ns = self._desk.step(time.monotonic_ns())
+            due_ns = self._step()
             self._serve_clients()
             now_ns = time.monotonic_ns()
             if self._desk.session_is_over(now_ns):
                 self._next_session(now_ns)
             if now_ns >= next_publish_ns:
                 self._housekeeping(now_ns)
-                next_publish_ns = max(next_publish_ns + interval_ns, now_ns)
+                factor = 1 if self._degraded.mode is Mode.NORMAL else PUBLISH_FACTOR
+                next_publish_ns = max(next_publish_ns + factor * interval_ns, now_ns)
             self._sleep(min(due_ns, next_publish_ns))
         self._desk.cancel_all()
         self._keeper.end()
@@ -161,9 +179,51 @@ class Engine:
                 self._server.poll()
                 return
 
+    def _step(self) -> int:
+        """One step of the desk; what raises is counted, told to its breaker, and left out where that is safe."""
+        now_ns = time.monotonic_ns()
+        try:
+            return self._desk.step(now_ns)
+        except Exception as error:
+            if self._desk.is_resting:  # the market raised, not a kernel: it is asked again a little later
+                if self._poison == 0:  # its breaker says the rest
+                    LOG.exception("no market events could be taken")
+                self._fuses.failed(MARKET_DATA, now_ns, f"no market events could be taken: {error}")
+                self._poison += 1
+                return now_ns + RETRY_NS
+            words = self._desk.stumbled(error)
+            LOG.error("poison, left out: %s", words, exc_info=self._poison == 0)
+            self._poison += 1
+            self._fuses.failed(DECISIONS, now_ns, words)
+            return now_ns
+
     def _serve_clients(self) -> None:
         self._keeper.make_room()
-        self._gateway.serve(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        try:
+            self._gateway.serve(now_ns)
+        except (DeskvigilError, OSError) as error:  # of a connection, not of the books
+            LOG.error("clients' orders could not be served: %s", error)
+            self._fuses.failed(ORDER_PATH, now_ns, f"clients' orders could not be served: {error}")
+
+    def _say_breaker(self, change: Transition) -> None:
+        """A breaker changed its state: say so, audit it, and do what cannot be left to the gates."""
+        LOG.warning("breaker %s is %s: %s", change.breaker, change.after.name, change.reason)
+        opened = change.after is BreakerState.OPEN
+        if opened and change.breaker in (MARKET_DATA, DECISIONS):
+            self._desk.withdraw_quotes()
+        if opened and change.breaker == RISK_BREAKER:
+            self._restrict(RISK, TradingState.REDUCING, ENGINE, change.reason)
+        elif change.breaker == RISK_BREAKER and change.after is BreakerState.CLOSED and self._control.lift(RISK):
+            self._apply_state()
+        states = {"before": change.before.name, "state": change.after.name}
+        self._note("breaker", change.breaker, ENGINE, change.reason, states)
+
+    def _look_at_pressure(self, now_ns: int) -> None:
+        if self._degraded.look(now_ns):
+            mode, reason = self._degraded.mode, self._degraded.reason
+            LOG.warning("mode %s: %s", mode.name, reason)
+            self._note("degraded", ALL, ENGINE, reason, {"mode": mode.name})
 
     def _housekeeping(self, now_ns: int) -> None:
         """What is done with every publication: idle connections, the console's absence, what the engine watches."""
@@ -179,6 +239,8 @@ class Engine:
             LOG.warning("the console is back")
             self._apply_state()
         self._keeper.look(now_ns, time.time_ns())
+        self._look_at_pressure(now_ns)
+        self._fuses.look(now_ns, self._keeper.lost_records, self._degraded.hold)
         problem = self._keeper.problem
         if problem:
             self._restrict(JOURNAL, TradingState.HALTED, ENGINE, problem)
@@ -283,8 +345,12 @@ class Engine:
             console_seen=self._console.gauge(now_ns),
             commands_refused_total=float(self._server.refused),
             client_sessions=float(len(self._gateway.clients)),
+            recovery_seconds=self._recovery_s,
+            poison_total=float(self._poison),
+            **self._degraded.gauges(),
             **self._keeper.gauges(time.time_ns()),
         )
+        self._publisher.breakers[:] = self._fuses.rows(now_ns)
         commands = tuple(self._commands[name] for name in CommandName)
         desk.publish(self._publisher, time.time_ns(), gauges, commands)
 
@@ -376,6 +442,10 @@ class Engine:
             "state": self._control.state.name,
             "causes": causes,
             "limits": self._desk.limits.kept(),
+            "breakers": self._fuses.status(time.monotonic_ns()),
+            "degraded": self._degraded.status(),
+            "recovery_s": self._recovery_s,
+            "poison": self._poison,
             "source": self._market.source,
             "tape": self._market.name,
             "speed": self._options.speed,

@@ -15,15 +15,35 @@ from engine import strategy as plan
 from engine.algos.parent import decide_parent, finish_parent
 from engine.book import apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
-from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
+from engine.events import (
+    BOOK_FULL,
+    CLEAR,
+    DUPLICATE_ID,
+    HALT,
+    HIDDEN,
+    INVALID,
+    REPLACE,
+    RESUME,
+    EventArray,
+)
 from engine.jit import inline_kernel, kernel
 from engine.journal import MARKET, PARENT, append, done
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
+    ACTING,
+    APPLYING,
+    AT_EVENT,
+    AT_INSTRUMENT,
     CHILD,
+    CROSSED_NS,
+    DECIDING,
     LAST_EVENT_NS,
     LATEST_NS,
+    MAKER_ASK,
+    MAKER_BID,
     NEXT_DUE_NS,
+    RESTING,
+    STAGE,
     VENUE_HALTED,
     WITHDRAW,
     WORST_LAG_NS,
@@ -79,8 +99,14 @@ def mark(desk: Desk, bid: int, ask_price: int, i: int, t_ns: int) -> None:
         desk.account[i, acc.MARK] = 0.5 * (bid + ask_price)
         desk.spread[i] = float(ask_price - bid)
         watch_market(desk, i, t_ns)
+        desk.status[i, CROSSED_NS] = 0
     else:
         desk.spread[i] = np.nan
+        crossed = 0 < ask_price <= bid and desk.status[i, VENUE_HALTED] == 0
+        if not crossed:
+            desk.status[i, CROSSED_NS] = 0
+        elif desk.status[i, CROSSED_NS] == 0:
+            desk.status[i, CROSSED_NS] = t_ns
 
 
 @inline_kernel
@@ -106,6 +132,18 @@ def close_parent(table: IntArray, i: int, t_ns: int) -> None:
 
 
 @kernel
+def withdraw_quotes(table: IntArray, t_ns: int) -> int:
+    """Cancel the maker's quotes; returns how many there were."""
+    desk = desk_of(table)
+    withdrawn = 0
+    for i in range(desk.own.shape[0]):
+        for place in range(MAKER_BID, MAKER_ASK + 1):
+            withdrawn += act(desk, desk.books, ask(desk, 0, i, place, WITHDRAW, 0, 0, 0), t_ns, 0, 0)
+    done(desk.journal_head)
+    return withdrawn
+
+
+@kernel
 def step(
     table: IntArray, events: EventArray, cursor: int, timeline: IntArray, speed: float, late_ns: int, until_ns: int,
 ) -> int:  # fmt: skip
@@ -127,17 +165,23 @@ def step(
             t_ns = events[cursor].t_ns
         if t_ns > until_ns:
             break
+        desk.clockwork[AT_EVENT], desk.clockwork[AT_INSTRUMENT] = cursor if is_event else -1, i
+        desk.clockwork[STAGE] = APPLYING
         intended_ns = due_ns(timeline, speed, t_ns)
         kind = 0
         if is_event:
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
             i, kind, side, flags = word(event.instrument), word(event.kind), word(event.side), word(event.flags)
+            desk.clockwork[AT_INSTRUMENT] = i
             order_id, price, qty = event.order_id, event.price, event.qty
             append(desk.journal, desk.journal_head, MARKET, t_ns, order_id, price, qty, i, kind, side, flags, 0)
             fills = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
             if fills > 0:  # handing the desk over costs more than the rest
                 book_fills(desk, books.fills, fills, t_ns)
+            elif fills in (BOOK_FULL, DUPLICATE_ID, INVALID):  # an order that is gone already is no fault
+                desk.counts[at.EVENTS_REFUSED] += 1
+        desk.clockwork[STAGE] = DECIDING
         done_ns = clock_ns(CLOCK_MONOTONIC)
         lag_ns = done_ns - intended_ns
         if is_event:
@@ -154,9 +198,11 @@ def step(
             note_parent(desk, i, t_ns)
         record(desk, at.LATENCY_DECISION, clock_ns(CLOCK_MONOTONIC) - done_ns)
         if requests > 0:
+            desk.clockwork[STAGE] = ACTING
             last_ns = desk.status[i, LAST_EVENT_NS]
             age_ns = -1 if last_ns < 0 else t_ns - last_ns + int(max(lag_ns, 0) * speed)
             act(desk, books, requests, t_ns, intended_ns, age_ns)
+    desk.clockwork[STAGE] = RESTING
     done(desk.journal_head)
     next_ns = desk.parents[next_timer(desk), plan.P_NEXT_NS]
     if cursor < len(events):

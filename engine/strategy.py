@@ -31,6 +31,9 @@ PARENTS = 18
 # A parent is CROSSED right after it has crossed the spread: what came of it is seen at its timer, at once.
 IDLE, WORKING, CROSSED = 0, 1, 2
 NEVER_NS = 1 << 61
+# A number that is not finite is no whole number either: what it comes to is this, which no gate would take for an order.
+NOT_FINITE = -1
+LARGEST = 1e15  # beyond it a float64 is no whole number of ticks or lots any more
 
 
 def settings_of(options: EngineOptions, instruments: int) -> FloatArray:
@@ -94,11 +97,15 @@ def quote_price(
 
     best_bid, best_ask: the others' touch. inventory: the maker's, over its limit (-1 .. 1); at full
     inventory both quotes stand `skew_spreads` spreads (a tick at least) away from where a flat
-    maker's would, the side that would add to it stands nowhere. Never crosses the touch.
+    maker's would, the side that would add to it stands nowhere. Never crosses the touch. NOT_FINITE where
+    inventory or skew are.
     """
     price = 0
-    if side * inventory < 1.0:
-        shift = int(np.rint(inventory * max(1.0, skew_spreads * (best_ask - best_bid))))
+    distance = np.rint(inventory * max(1.0, skew_spreads * (best_ask - best_bid)))
+    if not (abs(distance) <= LARGEST and abs(skew_spreads) <= LARGEST):
+        price = NOT_FINITE
+    elif side * inventory < 1.0:
+        shift = int(distance)
         if side > 0:
             price = max(min(best_bid - edge_ticks - shift, best_ask - 1), 1)
         else:
@@ -114,8 +121,9 @@ def is_worth_moving(resting: int, wanted: int, best_bid: int, best_ask: int) -> 
 
 @inline_kernel
 def lots_for(value_usd: float, mid_ticks: float, usd_per_tick_lot: float) -> int:
-    """Whole lots nearest to a value, one at least."""
-    return max(1, int(np.rint(value_usd / (mid_ticks * usd_per_tick_lot))))
+    """Whole lots nearest to a value, one at least; NOT_FINITE where that is no number that could be one."""
+    lots = np.rint(value_usd / (mid_ticks * usd_per_tick_lot))
+    return max(1, int(lots)) if abs(lots) <= LARGEST else NOT_FINITE
 
 
 @inline_kernel

@@ -64,6 +64,7 @@ def _desk() -> None:
                 desk.start_session(0, 0)
             keeper.close()
         step.close_parent(desk._table, 0, 0)
+        step.withdraw_quotes(desk._table, 0)
 
 
 def _recordings() -> None:

@@ -48,6 +48,7 @@ class StillMarket:
     starts_empty = True
     start_ns = 0
     end_ns = 1 << 60
+    faults = 0
 
     def __init__(self) -> None:
         self.instruments = tuple(Instrument(f"I{i:02d}", 0.01) for i in range(INSTRUMENTS))

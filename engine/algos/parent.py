@@ -17,7 +17,7 @@ from engine.algos.peg import is_worth_crossing, is_worth_waiting, pressure_of
 from engine.algos.pov import lots_by_participation
 from engine.algos.twap import lots_by_slice, slices_over
 from engine.algos.vwap import lots_by_volume
-from engine.gates import PARENTS, TradingState, largest_order
+from engine.gates import HOLD_CONTROL, HOLD_PARENTS, PARENTS, TradingState, is_held, largest_order
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
     CHILD,
@@ -286,8 +286,18 @@ def decide_parent(desk: Desk, i: int, touch: int, opposite: int, bid_lots: int, 
     trading = state_of(desk, i, PARENTS) == _ACTIVE
     open_for_orders = desk.status[i, VENUE_HALTED] == 0
     if parent[plan.P_STATE] == plan.IDLE:
-        if not (trading and open_for_orders) or np.isnan(desk.spread[i]):
+        held = is_held(desk.gates, HOLD_PARENTS)
+        if held or not (trading and open_for_orders) or np.isnan(desk.spread[i]):
             parent[plan.P_NEXT_NS] = t_ns + RETRY_NS
+            return 0
+        if plan.lots_for(desk.settings[i, plan.PARENT_USD], desk.account[i, acc.MARK], desk.account[i, acc.USD]) < 1:
+            desk.counts[at.DECISION_FAULTS] += 1
+            parent[plan.P_NEXT_NS] = t_ns + RETRY_NS
+            return 0
+        number = parent[plan.P_COUNT]
+        if is_held(desk.gates, HOLD_CONTROL) and is_control(number, i, desk.settings[i, plan.PARENT_CONTROL]):
+            parent[plan.P_COUNT] += 1  # it is left out, not put off: the next one is not of the control group
+            parent[plan.P_NEXT_NS] = t_ns + int(desk.settings[i, plan.PARENT_PERIOD_NS])
             return 0
         start_parent(desk, i, t_ns)
     count = 0

@@ -16,7 +16,8 @@ class RiskOptions:
     every run, so that the figure moves only when positions or prices do; "fresh" draws new ones, so
     that its scatter shows. horizon_days scales the daily covariance. default_daily_volatility is
     used for instruments of which nothing is known. stale_after_s: inputs older than this give no
-    figure. hang_after_s: silence after which the supervisor replaces the process.
+    figure. hang_after_s: silence after which the supervisor replaces the process. degraded_factor: how
+    many times longer period_s is while the engine is degraded.
     """
 
     scenarios: Annotated[int, Ge(1000), Le(1_000_000)] = 10_000
@@ -29,3 +30,4 @@ class RiskOptions:
     default_daily_volatility: Annotated[float, Gt(0), Le(1)] = 0.03
     stale_after_s: Annotated[float, Gt(0), Le(3600)] = 2.0
     hang_after_s: Annotated[float, Gt(0), Le(3600)] = 3.0
+    degraded_factor: Annotated[int, Ge(1), Le(100)] = 5

@@ -22,6 +22,30 @@ def _watch(*rows: tuple[float, float, float]) -> list[Event]:
     return seen
 
 
+MODE = Series("deskvigil_engine_degraded")
+BREAKER = Series("deskvigil_engine_breaker_state", (("breaker", "orders"),))
+LEFT_OUT = Series("deskvigil_engine_recovered_poison_record")
+POISON = Series("deskvigil_engine_poison_total")
+
+
+def test_modes_breakers_and_poison_are_told_in_words() -> None:
+    seen: list[Event] = []
+    watcher = EventWatcher(seen.append)
+    schema = Schema("engine", (MODE, BREAKER, LEFT_OUT, POISON))
+    rows = [(0, 0, 0, 0), (1, 2, 0, 0), (0, 1, 0, 2), (0, 0, 77, 0), (0, 0, 0, 0)]
+    for second, row in enumerate(rows):
+        watcher.observe(Frame(schema, second * 1_000_000_000, np.array(row, dtype=float)))
+    assert [(event.kind, event.title) for event in seen] == [
+        ("degraded", "engine DEGRADED"),
+        ("breaker", "breaker orders OPEN"),
+        ("degraded", "engine NORMAL"),
+        ("breaker", "breaker orders HALF OPEN"),
+        ("poison", "2 events or timers failed and were left out"),
+        ("breaker", "breaker orders CLOSED"),
+        ("poison", "journal record 77 killed the engine twice and is left out"),
+    ]
+
+
 def test_the_first_frame_is_no_event() -> None:
     assert _watch((3, 0, 7)) == []
 

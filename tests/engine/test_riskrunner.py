@@ -187,11 +187,44 @@ def test_turns_that_passed_during_a_slow_run_are_counted_and_not_made_up_for(des
                 stop.set()
 
         missed = staticmethod(runner.missed)
+        pace = 1
 
     run_until(Slow(), clock, stop, 0.1)
     assert [t_ns // 1_000_000 for t_ns in begun] == [0, 100, 400, 500]
     runner.run()
     assert desk.published().scalar(LATE) == 2
+
+
+def test_while_the_engine_is_degraded_it_runs_a_fifth_as_often(desk: Desk, clock: ManualClock) -> None:
+    mode = series("deskvigil_engine_degraded")
+    block = BlockWriter(desk.engine_block, BlockSpec("engine", (mode,), (), {}, {"instruments": []}))
+    runner = desk.runner()
+    paces = []
+    for value in (math.nan, 0.0, 1.0, 2.0, math.nan, 0.0):
+        block.scalars[0] = value
+        block.publish(clock.now_ns())
+        runner.run()
+        paces.append(runner.pace)
+    assert paces == [1, 1, 5, 5, 1, 1]
+
+
+def test_the_pace_is_what_is_waited(desk: Desk, clock: ManualClock) -> None:
+    stop, begun = threading.Event(), []
+
+    class Degraded:
+        pace = 5
+
+        def run(self) -> None:
+            begun.append(clock.monotonic_ns() // 1_000_000)
+            if len(begun) == 3:
+                stop.set()
+
+        def missed(self, turns: int) -> None:
+            raise AssertionError(f"{turns} turns are counted as missed")
+
+    first = clock.monotonic_ns() // 1_000_000
+    run_until(Degraded(), clock, stop, 0.1)
+    assert [t - first for t in begun] == [0, 500, 1000]
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from engine.events import Instrument
 from engine.jit import kernel
 from engine.options import EngineOptions, ParentOptions
 from engine.strategy import (
+    NOT_FINITE,
     P_NEXT_NS,
     P_SIDE,
     crossing_price,
@@ -98,3 +101,18 @@ def test_the_schedule_is_spread_over_one_period_and_drawn_from_the_seed() -> Non
     assert set(rows[:, P_SIDE]) <= {1, -1}
     np.testing.assert_array_equal(rows, schedule_parents(options, INSTRUMENTS, 1_000, seed=3))
     assert not np.array_equal(rows, schedule_parents(options, INSTRUMENTS, 1_000, seed=4))
+
+
+WILD = st.sampled_from([math.nan, math.inf, -math.inf, 1e300, -1e300])
+
+
+@given(WILD, st.floats(0.1, 1e6), st.floats(1e-9, 1e6))
+def test_a_value_that_is_not_finite_is_no_number_of_lots(value: float, mid: float, usd: float) -> None:
+    assert lots_for(value, mid, usd) == NOT_FINITE
+    assert lots_for(1000.0, value if math.isnan(value) else math.nan, usd) == NOT_FINITE
+
+
+@given(st.sampled_from([1, -1]), WILD, st.booleans())
+def test_a_quote_that_is_not_finite_stands_nowhere_that_a_book_knows(side: int, value: float, is_skew: bool) -> None:
+    inventory, skew = (0.5, value) if is_skew else (value, 1.0)
+    assert quote_price(side, 100, 110, inventory, skew, 0) == NOT_FINITE
