@@ -1,7 +1,7 @@
 """Deskvigil's command line and composition root: read this file and you know the program.
 
 `run` is a small supervisor over three children: engine (trades), risk (prices), console (collects,
-stores, alerts, serves pages). Imports are local to the commands because children import this module
+stores, alerts, serves pages); a live market has a fourth, feed. Imports are local to the commands because children import this module
 again and must start fast.
 """
 
@@ -84,6 +84,16 @@ def run(args: argparse.Namespace) -> int:
                 hang_after_s=settings.engine.hang_after_s,
             ),
         ]
+        if settings.engine.live.venue:
+            children.insert(
+                1,
+                ChildSpec(
+                    "feed",
+                    lambda: kernels.Process(target=_feed, args=(settings, paths), name="feed"),
+                    BlockReader(paths.feed_block).heartbeat,
+                    hang_after_s=settings.engine.hang_after_s,
+                ),
+            )
         _announce_when_ready(listener, started)
         supervisor = Supervisor(children, paths.supervisor_status)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,6 +131,13 @@ def _risk(settings: Settings, paths: RuntimePaths) -> None:
 
     log_to_stderr(settings)
     _or_exit(lambda: run_risk(settings.risk, paths))
+
+
+def _feed(settings: Settings, paths: RuntimePaths) -> None:
+    from engine.live.feedrunner import run_feed
+
+    log_to_stderr(settings)
+    _or_exit(lambda: run_feed(settings.engine.live, paths))
 
 
 class _ConsoleProcess(SpawnProcess):
@@ -228,6 +245,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="trade on a recording (LOBSTER zip, Binance capture) instead of the synthetic market",
     )
+    for flag, words in (
+        (
+            "--live",
+            "trade (simulated orders) on a venue's public feed: kraken:BTC/USD,ETH/USD (or coinbase:, binance:)",
+        ),
+        ("--live-backup", "the feed that takes over while the first is not live; symbols may be left out"),
+    ):
+        add_run.add_argument(flag, metavar="VENUE:SYMBOLS", help=words)
     add_run.add_argument("--speed", type=float, metavar="N", help="how many times faster than recorded (default: 1)")
     add_run.add_argument("--seed", type=int, metavar="N", help="seed of the synthetic market and the strategy")
     for command in (add_run, add("serve", serve)):

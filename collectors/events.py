@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from metrics.frame import Frame
 from metrics.series import Schema, Series
 
-WATCHED = ("deskvigil_process_restarts_total", "deskvigil_engine_session_total", "deskvigil_engine_trading_state")
+WATCHED = (
+    "deskvigil_process_restarts_total",
+    "deskvigil_engine_session_total",
+    "deskvigil_engine_trading_state",
+    "deskvigil_feed_active",
+)
 TRADING_STATES = ("ACTIVE", "REDUCING", "HALTED")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened at one moment; kind is restart, session or trading."""
+    """Something that happened at one moment; kind is restart, session, trading or feed."""
 
     t_ms: int
     kind: str
@@ -25,8 +30,8 @@ class Event:
 class EventWatcher:
     """Compares each frame with the one before it and tells the sink what happened.
 
-    Watches the restart counter of each process, the engine's session number and its trading
-    state. The sink is called in the collector's thread and must be quick.
+    Watches the restart counter of each process, the engine's session number, its trading state, and
+    which live feed it trades on. The sink is called in the collector's thread and must be quick.
     """
 
     def __init__(self, sink: Callable[[Event], None], reason: Callable[[str], str] = lambda process: "") -> None:
@@ -65,6 +70,8 @@ class EventWatcher:
             return Event(t_ms, "restart", f"{process} restarted" + (f" ({reason})" if reason else ""))
         if series.name == "deskvigil_engine_session_total" and value > before:
             return Event(t_ms, "session", f"session {value:.0f} begins: positions flattened and settled")
+        if series.name == "deskvigil_feed_active" and value == 1.0:
+            return Event(t_ms, "feed", f"market data now from {series.label('feed')}")
         if series.name == "deskvigil_engine_trading_state":
             index = int(value)
             word = TRADING_STATES[index] if 0 <= index < len(TRADING_STATES) else f"state {index}"

@@ -31,6 +31,7 @@ from engine.histogram import BUCKETS, EDGES_NS, MAX_NS
 from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
 from engine.limits import Limits
+from engine.livemarket import LiveMarket
 from engine.mailbox import Why, make_sessions
 from engine.market import Market
 from engine.options import EngineOptions
@@ -64,6 +65,7 @@ class TradingDesk:
         units = np.array([[row.tick_size_usd, row.lot_size] for row in market.instruments])
         self._options = options
         self._market = market
+        self._live = market if isinstance(market, LiveMarket) else None
         self._account = Account.empty(units[:, 0] * units[:, 1])
         self.executions = executions or Executions(None, market.instruments, 0)
         self._books = make_books(n, max_orders=market.max_orders, level_book=market.level_book)
@@ -104,8 +106,7 @@ class TradingDesk:
             arrival_spread=np.full(n, np.nan),
             usual_spread=np.full(n, np.nan),
             signal=np.full(n, np.nan),
-            # A tape of minutes is no session: there volume is as likely at any time.
-            volume_curve=load_volume_curve() if market.end_ns - market.start_ns >= HOUR_NS else np.array([0.0, 1.0]),
+            volume_curve=load_volume_curve() if self._is_a_day(market) else np.array([0.0, 1.0]),
             session=np.zeros(2, dtype=np.int64),
             blotter=make_blotter(n, 1 << (options.entry.max_orders - 1).bit_length()),
             working=np.zeros((n, 2), dtype=np.int64),
@@ -143,9 +144,15 @@ class TradingDesk:
         """What the step kernel has counted, int64 (counters.COUNTS,): live, not a copy."""
         return self._desk.counts
 
+    def _is_a_day(self, market: Market) -> bool:
+        """Whether volume follows the day: in a tape of minutes and in a market that never closes any time is as likely."""
+        return self._live is None and market.end_ns - market.start_ns >= HOUR_NS
+
     def start_session(self, now_ns: int, wall_ns: int) -> None:
         """Begin a session: its first instant is now, parents are planned anew; counters go on."""
         market, desk = self._market, self._desk
+        if self._live is not None:
+            self._live.begin(now_ns)
         if market.starts_empty or self.sessions == 0:
             reset(self._books)
             desk.spread[:] = desk.account[:, acc.MARK] = np.nan
@@ -215,7 +222,7 @@ class TradingDesk:
             if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
                 break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
-        if self._cursor == len(self._events):
+        if self._cursor == len(self._events) and self._live is None:  # a live market rings
             due_ns = min(due_ns, self._due_ns(min(self._known_until_ns, self._market.end_ns)))
         return due_ns
 
@@ -397,9 +404,11 @@ class TradingDesk:
 
     def _refill(self, now_ns: int) -> None:
         """Take the market's next events: those of a little while ahead, or more where it has them."""
-        until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
+        until_ns = self.engine_ns(now_ns + (LOOKAHEAD_NS if self._live is None else 0))
         if self._known_until_ns < until_ns and self._known_until_ns < self._market.end_ns:
             events = self._market.take(until_ns).view()
+            if self._live is not None:  # what came while the engine's time went on is taken as of now
+                events["t_ns"] = np.maximum(events["t_ns"], max(self._known_until_ns, self._served_ns))
             events.flags.writeable = False  # as a tape's are: kernels are compiled for one of the two
             self._events, self._cursor = events, 0
             self._known_until_ns = int(events["t_ns"][-1]) if len(events) else until_ns
@@ -410,7 +419,7 @@ class TradingDesk:
         The events that were due in it are due anew, but their wait so far is recorded: a standstill
         that moved the timeline and left no trace in the latencies would be coordinated omission.
         """
-        if self._cursor == len(self._events):
+        if self._cursor == len(self._events) or self._live is not None:  # a live market waits for nobody
             return
         behind_ns = now_ns - self._due_ns(int(self._events["t_ns"][self._cursor]))
         if behind_ns > self._rebase_ns:

@@ -64,6 +64,7 @@ ID, SIDE, PRICE, LEFT, SENT_NS = range(5)  # ID 0: no order rests here; SENT_NS 
 COLUMNS = 5
 OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
 STATE, VENUE_HALTED, LAST_EVENT_NS = range(3)  # columns of `status`
+BLINDED = 2  # VENUE_HALTED where it is our data that cannot be trusted
 LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS = range(4)  # `clockwork`
 SESSION_START, SESSION_END = 0, 1  # `session`
 # What strategies ask for, int64 (MAX_REQUESTS, 6): cancel what rests at a place, rest an order there, or cross with one.
@@ -354,6 +355,8 @@ def pass_gates(
     book it (so that `working_lots` has it) before the next call, and `take_back` what the venue refuses.
     """
     started = clock_ns(CLOCK_MONOTONIC)
+    if desk.status[i, VENUE_HALTED] == BLINDED:
+        age_ns = -1
     reason = check(
         desk.gates, i, side, ticks, lots, strategy, client, intent, desk.account[i, acc.MARK], desk.account[i, acc.USD],
         desk.account[i, acc.POSITION], working_lots(desk, i, 1), working_lots(desk, i, -1),

@@ -15,10 +15,11 @@ from engine import strategy as plan
 from engine.algos.parent import decide_parent
 from engine.book import Books, apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
-from engine.events import CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
+from engine.events import BLIND, CLEAR, HALT, HIDDEN, REPLACE, RESUME, EventArray
 from engine.jit import inline_kernel, kernel
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import (
+    BLINDED,
     LAST_EVENT_NS,
     LATEST_NS,
     NEXT_DUE_NS,
@@ -50,14 +51,14 @@ def next_timer(desk: Desk) -> int:
 
 
 @inline_kernel
-def count_event(desk: Desk, i: int, kind: int, t_ns: int, lag_ns: int, late_ns: int) -> None:
+def count_event(desk: Desk, i: int, kind: int, flags: int, t_ns: int, lag_ns: int, late_ns: int) -> None:
     """Count one market event that has just been applied."""
     record(desk, at.LATENCY_MARKET_DATA, lag_ns)
     desk.counts[at.EVENT_OF_KIND + kind] += 1
     if (kind < CLEAR and kind != HIDDEN) or kind == REPLACE:
         desk.counts[at.MARKET_ORDERS] += 1
     elif kind == HALT:
-        desk.status[i, VENUE_HALTED] = 1
+        desk.status[i, VENUE_HALTED] = BLINDED if flags & BLIND != 0 else 1
     elif kind == RESUME:
         desk.status[i, VENUE_HALTED] = 0
     if lag_ns > late_ns:
@@ -98,7 +99,7 @@ def step(
         if t_ns > until_ns:
             break
         intended_ns = due_ns(timeline, speed, t_ns)
-        kind = 0
+        kind = flags = 0
         if is_event:
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
@@ -108,7 +109,7 @@ def step(
         done_ns = clock_ns(CLOCK_MONOTONIC)
         lag_ns = done_ns - intended_ns
         if is_event:
-            count_event(desk, i, kind, t_ns, lag_ns, late_ns)
+            count_event(desk, i, kind, flags, t_ns, lag_ns, late_ns)
             cursor += 1
             mark(desk, best_price(books, i, 1), best_price(books, i, -1), i, t_ns)
             requests = decide_quotes(desk, i, others_price(books, i, 1), others_price(books, i, -1), t_ns)

@@ -84,7 +84,9 @@ class Grid:
     def write(self, path: Path) -> None:
         """Replace the grid's file."""
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps([self.source, self.symbols, self.steps, self.levels, self.wall_ns, self.monotonic_ns]))
+        temporary.write_text(
+            json.dumps([self.source, self.symbols, self.steps, self.levels, self.wall_ns, self.monotonic_ns])
+        )
         temporary.replace(path)
 
 
@@ -164,6 +166,10 @@ class EventProducer(_End):
         """The number of the handover that the engine asked for last."""
         return int(self.words[REQUESTED])
 
+    def has_room(self, records: int) -> bool:
+        """Whether so many records could be written now."""
+        return int(self.port[POSITION]) - int(self.words[TAIL // 8]) + records <= CAPACITY
+
     def write(self, events: EventArray, handover: int) -> bool:
         """Write events; False where there was no room for all, and what is left was counted as lost."""
         records = np.zeros((len(events), RECORD_WORDS), dtype=np.int64)
@@ -228,7 +234,8 @@ class EventConsumer(_End):
         taken = self._records[:count]
         taken = taken[taken[:, HANDOVER] == self._handover]
         events: Any = np.ascontiguousarray(taken[:, 1 : 1 + EVENT_WORDS]).view(EVENT)
-        return events.reshape(-1)
+        flat: EventArray = events.reshape(-1)
+        return flat
 
     def age_ns(self, now_ns: int) -> int:
         """Time since the feed process's last sign of life (monotonic)."""

@@ -14,7 +14,8 @@ import random
 import ssl
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from http.client import HTTPException
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -39,7 +40,6 @@ WORST_FIRST: Final = (
 TROUBLE: Final = (OSError, WebSocketException, EOFError, TimeoutError)
 
 Taker = Callable[[list[Update]], None]
-Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class SocketFeed:
@@ -49,7 +49,9 @@ class SocketFeed:
     as in `options.symbols`. `mirror` holds the books, `states` what each instrument is.
     """
 
-    def __init__(self, name: str, feed: FeedOptions, options: LiveOptions, clock: Callable[[], int], take: Taker) -> None:
+    def __init__(
+        self, name: str, feed: FeedOptions, options: LiveOptions, clock: Callable[[], int], take: Taker
+    ) -> None:
         self.name = name
         self.venue = open_venue(feed, options.depth)
         self.venue.decoder.stale_after_ns = round(options.stale_after_s * NS)
@@ -61,6 +63,8 @@ class SocketFeed:
         self._options, self._clock, self._take = options, clock, take
         self._index = {native: i for i, native in enumerate(self.venue.natives)}
         self._asked_ns: dict[str, int] = {}  # monotonic: when a snapshot was last asked for
+        self._unasked: set[str] = set()  # needs one since the connection was made
+        self._fault = ""
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._backoff_s = options.backoff_least_s
         self._ssl = _ssl_context(options, feed)
@@ -109,17 +113,20 @@ class SocketFeed:
         options, venue = self._options, self.venue
         await self._learn()
         url = venue.socket_url()
-        tls = {"ssl": self._ssl} if url.startswith("wss:") else {}
         async with connect(
             url, max_size=options.max_message_bytes, ping_interval=options.ping_s, ping_timeout=options.ping_s,
-            open_timeout=options.open_timeout_s, close_timeout=1.0, **tls,
+            open_timeout=options.open_timeout_s, close_timeout=1.0,
+            ssl=self._ssl if url.startswith("wss:") else None,
         ) as socket:  # fmt: skip
             self.connections += 1
             self.is_connected = True
             self._skips_named = 0
             self.heard_ns = time.monotonic_ns()
             self._hand_on(venue.decoder.connected(self._clock()))
+            self._take([])
             self._asked_ns = dict.fromkeys(venue.natives, self.heard_ns)
+            self._unasked = set(venue.natives)
+            self._fault = ""
             for message in venue.subscribe(venue.natives):
                 await socket.send(message)
             await self._listen(socket)
@@ -137,6 +144,8 @@ class SocketFeed:
             now_ns = time.monotonic_ns()
             if message is not None:
                 self._message(bytes(message), now_ns)
+            if self._fault:
+                raise MirrorFullError(self._fault)
             if now_ns >= next_look_ns:
                 next_look_ns = now_ns + round(LOOK_S * NS)
                 self._hand_on(self.venue.decoder.look(self._clock()))
@@ -171,8 +180,9 @@ class SocketFeed:
             snapshot_url = self.venue.snapshot_url(native)
             if remedy is Remedy.SNAPSHOT and snapshot_url:
                 # Before the first change has come a snapshot could not be joined to any.
-                first = native in self._asked_ns and state is FeedState.SYNCING
-                if native in decoder.symbols and native not in self._fetching and (waited or first):
+                due = waited or native in self._unasked
+                if native in decoder.symbols and native not in self._fetching and due:
+                    self._unasked.discard(native)
                     self._asked_ns[native] = now_ns
                     self._fetching[native] = asyncio.create_task(self._fetch_snapshot(native, snapshot_url))
             elif remedy is Remedy.RESUBSCRIBE and waited:
@@ -202,7 +212,9 @@ class SocketFeed:
         try:
             self.venue.decoder.learn(await self._get(self.venue.listing_url()))
         except OSError as error:
-            LOG.warning("%s: no list of instruments (%s): ticks and lots by the decimals of the books", self.name, error)
+            LOG.warning(
+                "%s: no list of instruments (%s): ticks and lots by the decimals of the books", self.name, error
+            )
 
     async def _get(self, url: str) -> bytes:
         """Fetch over HTTP; OSError where that fails or is too much."""
@@ -221,7 +233,11 @@ class SocketFeed:
             if i is None:
                 self.foreign += 1
                 continue
-            self.mirror.take(i, update)
+            try:
+                self.mirror.take(i, update)
+            except MirrorFullError as error:
+                self._fault = f"{symbols[update.instrument]}: {error}"
+                return
             ours.append(update._replace(instrument=i))
         self._take(ours)
 
@@ -247,8 +263,11 @@ def _ssl_context(options: LiveOptions, feed: FeedOptions) -> ssl.SSLContext:
 def _download(url: str, timeout_s: float, most_bytes: int, context: ssl.SSLContext) -> bytes:
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
     request = urllib.request.Request(url, headers={"User-Agent": "deskvigil"})  # noqa: S310 - the scheme was checked
-    with opener.open(request, timeout=timeout_s) as answer:
-        body: bytes = answer.read(most_bytes + 1)
+    try:
+        with opener.open(request, timeout=timeout_s) as answer:
+            body: bytes = answer.read(most_bytes + 1)
+    except HTTPException as error:
+        raise OSError(f"{url}: {type(error).__name__}: {error}") from None
     if len(body) > most_bytes:
         raise OSError(f"{url}: more than {most_bytes} bytes")
     return body

@@ -122,7 +122,8 @@ class Coinbase:
     def resubscribe(self, native: str) -> list[str]:
         channels = list(self.CHANNELS[:2])
         return [
-            _text({"type": kind, "product_ids": [native], "channels": channels}) for kind in ("unsubscribe", "subscribe")
+            _text({"type": kind, "product_ids": [native], "channels": channels})
+            for kind in ("unsubscribe", "subscribe")
         ]
 
     def sent_ns(self, message: bytes) -> int:
