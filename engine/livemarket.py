@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.events import BLIND, HALT, EventArray, empty_events
+from engine.feeds.decoder import FeedState
 from engine.live.eventring import ACTIVE, CAUSE, SWITCHES, EventConsumer, read_grid
 from engine.live.feedstatus import STATES
 from engine.live.options import LiveOptions
@@ -95,7 +96,8 @@ class LiveMarket:
         feeds, active = self._options.names, int(self._ring.words[ACTIVE])
         cause = STATES[int(self._ring.words[CAUSE])].value
         self._switches = switches
-        words = f"market data now from {feeds[active]}: {feeds[1 - active]} is {cause}"
+        why = "it is live again" if cause == FeedState.LIVE.value else f"{feeds[1 - active]} is {cause}"
+        words = f"market data now from {feeds[active]}: {why}"
         return [(words, {"feed": feeds[active], "before": feeds[1 - active], "before_is": cause, "switches": switches})]
 
     # For the loop's sleep.

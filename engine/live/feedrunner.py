@@ -104,7 +104,7 @@ class FeedRunner:
 
     def publish(self) -> None:
         """Show how everything is."""
-        of_all = self._failover.switches, self._events, self._ring.lost, self._handovers
+        of_all = self._failover.active, self._failover.switches, self._events, self._ring.lost, self._handovers
         self._status.publish(self._feeds, self._off_grid_count, self._failover.active, of_all)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ _OF_A_FEED: Final = (
     "duplicates_total", "gaps_total", "off_grid_total", "connections_total", "failures_total", "repairs_total",
 )  # fmt: skip
 _RESULTS: Final = ("ok", "bad")
-_OF_ALL: Final = ("switches_total", "events_total", "events_lost_total", "handovers_total")
+_OF_ALL: Final = ("on_backup", "switches_total", "events_total", "events_lost_total", "handovers_total")
 
 
 class FeedStatus:
@@ -52,7 +52,7 @@ class FeedStatus:
         written[0] += 1
 
     def publish(self, feeds: Sequence[SocketFeed], off_grid: Sequence[int], active: int, of_all: Sequence[int]) -> None:
-        """Show how everything is now; of_all: switches, events, events lost, handovers."""
+        """Show how everything is now; of_all: on backup, switches, events, events lost, handovers."""
         now_ns = time.monotonic_ns()
         values: list[float] = [float(value) for value in of_all]
         for k, feed in enumerate(feeds):

@@ -131,7 +131,10 @@ class Coinbase:
         if found is None:
             return 0
         *parts, fraction = found.groups()
-        return timegm(tuple(int(part) for part in parts)) * 10**9 + int(fraction.ljust(9, b"0"))
+        try:
+            return timegm(tuple(int(part) for part in parts)) * 10**9 + int(fraction.ljust(9, b"0"))
+        except ValueError:  # a month that is none: the decoder has its own view of such a message
+            return 0
 
 
 class Binance:

@@ -27,6 +27,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(_F + "connections_total", "", "counter", "Connections made.", _BY),
     Metric(_F + "failures_total", "", "counter", "Connections that ended or could not be made.", _BY),
     Metric(_F + "repairs_total", "", "counter", "Snapshots asked for to mend a book.", _BY),
+    Metric(_F + "on_backup", "", "gauge", "1 while the engine trades on the backup, else 0."),
     Metric(_F + "switches_total", "", "counter", "Changes of the feed that the engine trades on."),
     Metric(_F + "events_total", "", "counter", "Events handed to the engine."),
     Metric(_F + "events_lost_total", "", "counter", "Events the engine was too slow to take; every book is handed over anew after that."),

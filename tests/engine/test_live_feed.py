@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -289,5 +291,232 @@ def test_an_engine_that_stands_still_loses_events_and_then_gets_whole_books(
             assert desk.value("events_lost_total") > 0
             await until(lambda: desk.shows(venue, "ADA/XBT", 0) and desk.shows(venue, "XMR/USD", 1))
             assert desk.value("handovers_total") >= 2
+
+    run(scenario())
+
+
+def test_a_message_in_slow_pieces_is_one_message(marketdata: Path, paths: RuntimePaths) -> None:
+    async def scenario() -> None:
+        async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue)) as desk:
+            await until(lambda: desk.is_open(0) and desk.is_open(1))
+            before = desk.value("messages_total", feed="kraken")
+
+            async def pieces(text: str) -> AsyncIterator[str]:
+                for start in range(0, len(text), 16):
+                    yield text[start : start + 16]
+                    await asyncio.sleep(0.06)  # each piece comes after the feed has given up waiting once
+
+            message = venue.messages[venue.at]
+            venue.at += 1
+            venue.apply(json.loads(message))
+            for socket in list(venue.sockets):
+                await socket.send(pieces(message.decode()))
+            await until(lambda: desk.value("messages_total", feed="kraken") == before + 1)
+            await venue.play(100)
+            await until(lambda: desk.shows(venue, "ADA/XBT", 0) and desk.shows(venue, "XMR/USD", 1))
+            assert desk.value("connections_total", feed="kraken") == 1
+
+    run(scenario())
+
+
+@asynccontextmanager
+async def binance(marketdata: Path) -> AsyncIterator[RecordedBinance]:
+    venue = RecordedBinance(marketdata / BINANCE, "BTCUSDT")
+    filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01000000"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001000"}]
+    venue.listing = json.dumps({"symbols": [{"symbol": "BTCUSDT", "filters": filters}]}).encode()
+    await venue.open()
+    try:
+        yield venue
+    finally:
+        await venue.close()
+
+
+def binance_options(venue: RecordedVenue, **more: Any) -> LiveOptions:
+    return LiveOptions(venue="binance", symbols=("BTC/USDT",), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more})
+
+
+def test_binance_joins_snapshot_and_changes_and_a_gap_is_mended_over_rest(marketdata: Path, paths: RuntimePaths) -> None:
+    async def scenario() -> None:
+        async with binance(marketdata) as venue, desk_on(paths, binance_options(venue)) as desk:
+            await until(lambda: bool(venue.sockets))
+            while not desk.is_open():  # the first changes come before the snapshot is asked for
+                await venue.play(1)
+                await asyncio.sleep(0.002)
+            await venue.play(200)
+            await until(lambda: desk.shows(venue, "BTCUSDT"))
+            assert desk.changes() == ["syncing", "live"]
+            asked = len(venue.rest_calls)
+            lost = [0]
+
+            def drop_one_depth(message: bytes) -> list[bytes | str]:
+                lost[0] += b"depthUpdate" in message
+                return [] if lost[0] == 1 and b"depthUpdate" in message else [message]
+
+            while desk.value("gaps_total", feed="binance") == 0:
+                await venue.play(5, drop_one_depth)
+                await asyncio.sleep(0.002)
+            while not desk.shows(venue, "BTCUSDT"):
+                await venue.play(5)
+                await asyncio.sleep(0.002)
+            assert desk.changes()[:4] == ["syncing", "live", "gap", "live"]
+            assert any("depth" in path for path in venue.rest_calls[asked:])
+            await venue.play(300, lambda message: [message, message])  # everything twice
+            await until(lambda: desk.shows(venue, "BTCUSDT"))
+            assert desk.value("duplicates_total", feed="binance") > 50
+            assert desk.market is not None
+            assert desk.market.instruments[0].tick_size_usd == 0.01
+
+    run(scenario())
+
+
+@asynccontextmanager
+async def coinbase(marketdata: Path) -> AsyncIterator[RecordedCoinbase]:
+    venue = RecordedCoinbase(marketdata / COINBASE, ("NMR-EUR", "DASH-BTC"))
+    listing = [
+        {"id": "NMR-EUR", "quote_increment": "0.0001", "base_increment": "0.001"},
+        {"id": "DASH-BTC", "quote_increment": "0.00000001", "base_increment": "0.001"},
+    ]
+    venue.listing = json.dumps(listing).encode()
+    await venue.open()
+    try:
+        yield venue
+    finally:
+        await venue.close()
+
+
+def test_coinbase_follows_the_recorded_book_and_a_hole_in_the_trades_makes_it_void(
+    marketdata: Path, paths: RuntimePaths
+) -> None:
+    async def scenario() -> None:
+        async with coinbase(marketdata) as venue:
+            options = LiveOptions(
+                venue="coinbase", symbols=("NMR/EUR", "DASH/BTC"), url=venue.url, rest_url=venue.rest_url, **QUICK
+            )
+            async with desk_on(paths, options) as desk:
+                await until(lambda: desk.is_open(0) and desk.is_open(1))
+                await venue.play(500)
+                await until(lambda: desk.shows(venue, "NMR-EUR", 0) and desk.shows(venue, "DASH-BTC", 1))
+                price = str(venue.best("NMR-EUR")[0])
+                match = {"type": "match", "product_id": "NMR-EUR", "side": "buy", "price": price, "size": "1.0"}
+                seen = len(desk.changes())
+                for trade_id in (900_000_001, 900_000_003):
+                    await venue.send(json.dumps({**match, "trade_id": trade_id}))
+                await until(lambda: desk.changes()[seen : seen + 2] == ["gap", "live"])
+                await until(lambda: desk.shows(venue, "NMR-EUR", 0))
+
+    run(scenario())
+
+
+def test_the_backup_takes_over_and_gives_back_and_no_book_is_open_in_between(
+    marketdata: Path, paths: RuntimePaths
+) -> None:
+    async def scenario() -> None:
+        async with kraken(marketdata) as first, kraken(marketdata) as second:
+            second.at = 0
+            backup = FeedOptions(venue="kraken", url=second.url, rest_url=second.rest_url)
+            async with desk_on(paths, kraken_options(first, backup=backup)) as desk:
+                await until(lambda: desk.is_open(0) and desk.is_open(1))
+                await second.play(300)  # the two books differ, so it is seen which one is shown
+                await until(lambda: desk.shows(first, "ADA/XBT", 0))
+                assert first.best("ADA/XBT") != second.best("ADA/XBT")
+                assert desk.value("active", feed="kraken") == 1.0
+                desk.opened.clear()
+                first.refuses = True
+                await first.disconnect()
+                await until(lambda: desk.shows(second, "ADA/XBT", 0) and desk.shows(second, "XMR/USD", 1))
+                assert desk.opened[0] is False  # closed before anything of the backup was there
+                assert desk.opened[-1] is True
+                assert desk.value("active", feed="kraken-backup") == 1.0
+                assert desk.market is not None
+                (words, detail), *more = desk.market.news()
+                assert "kraken-backup" in words
+                assert "disconnected" in words
+                assert detail["switches"] == 1
+                assert not more
+                assert desk.market.news() == []
+                desk.opened.clear()
+                first.refuses = False
+                await until(lambda: desk.value("active", feed="kraken") == 1.0)
+                await until(lambda: desk.shows(first, "ADA/XBT", 0) and desk.shows(first, "XMR/USD", 1))
+                assert desk.opened == [False, True]
+                assert desk.value("switches_total") == 2
+
+    run(scenario())
+
+
+def test_a_backup_that_is_not_live_either_leaves_the_book_closed(marketdata: Path, paths: RuntimePaths) -> None:
+    async def scenario() -> None:
+        async with kraken(marketdata) as first, kraken(marketdata) as second:
+            backup = FeedOptions(venue="kraken", url=second.url, rest_url=second.rest_url)
+            async with desk_on(paths, kraken_options(first, backup=backup)) as desk:
+                await until(lambda: desk.is_open(0) and desk.is_open(1))
+                for venue in (first, second):
+                    venue.refuses = True
+                    await venue.disconnect()
+                await until(lambda: not desk.is_open(0) and not desk.is_open(1))
+                await until(lambda: desk.value("failures_total", feed="kraken-backup") >= 5)
+                assert desk.value("switches_total") <= 1  # in the instant in which the backup was still there
+                assert not desk.is_open(0)
+                first.refuses = False
+                await until(lambda: desk.shows(first, "ADA/XBT", 0))
+
+    run(scenario())
+
+
+def make_certificates(folder: Path) -> Path:
+    """A test CA and a certificate of localhost signed by it; returns the folder's CA file."""
+    script = """
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=Test CA' -keyout ca.key -out ca.pem -addext 'basicConstraints=critical,CA:TRUE' -addext 'keyUsage=critical,keyCertSign'
+openssl req -newkey rsa:2048 -nodes -subj '/CN=localhost' -keyout key.pem -out request.pem
+printf 'subjectAltName=DNS:localhost\\nextendedKeyUsage=serverAuth\\n' > san.txt
+openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san.txt -out cert.pem
+"""
+    subprocess.run(["sh", "-ec", script], cwd=folder, check=True, capture_output=True)
+    return folder / "ca.pem"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make test certificates with")
+def test_a_venues_certificate_is_verified(marketdata: Path, paths: RuntimePaths, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = make_certificates(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    async def scenario() -> None:
+        venue = RecordedKraken(marketdata / KRAKEN, ("ADA/XBT", "XMR/USD"))
+        venue.listing = messages_of(marketdata / KRAKEN_LISTING)[0]
+        await venue.open(context)
+        try:
+            async with desk_on(paths, kraken_options(venue, ca_file=str(authority))) as desk:
+                await until(lambda: desk.shows(venue, "ADA/XBT", 0))
+            for file in paths.block_dir.glob("*"):
+                file.unlink()
+            stranger = FeedRunner(kraken_options(venue), paths)  # trusts the system's authorities, which do not know ours
+            task = asyncio.create_task(stranger.run())
+            reader = BlockReader(paths.feed_block)
+
+            def failures() -> float:
+                stranger.publish()
+                return reader.read().scalar(series("deskvigil_feed_failures_total", feed="kraken"))
+
+            await until(lambda: failures() >= 2)
+            assert reader.read().scalar(series("deskvigil_feed_connections_total", feed="kraken")) == 0
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            stranger.close()
+        finally:
+            await venue.close()
+
+    run(scenario())
+
+
+def test_prices_off_the_grid_take_their_instrument_out(marketdata: Path, paths: RuntimePaths) -> None:
+    async def scenario() -> None:
+        async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue)) as desk:
+            await until(lambda: desk.is_open(0) and desk.is_open(1))
+            await venue.send('[1,{"b":[["0.000000001","5.0","1618678132.000001"]]},"book-1000","ADA/XBT"]')
+            await until(lambda: desk.value("off_grid_total", feed="kraken") == 1)
+            await until(lambda: not desk.is_open(0))
+            assert desk.is_open(1)
 
     run(scenario())
