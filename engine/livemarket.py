@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from engine.events import BLIND, HALT, EventArray, empty_events
+from engine.events import BLIND, HALT, EventArray, Instrument, empty_events
 from engine.feeds.decoder import FeedState
 from engine.live.eventring import ACTIVE, CAUSE, SWITCHES, EventConsumer, read_grid
 from engine.live.feedstatus import STATES
 from engine.live.options import LiveOptions
+from engine.options import GateOptions
 from metrics.errors import TransientError
 from metrics.frame import IntArray
 from metrics.paths import RuntimePaths
@@ -30,6 +33,19 @@ OPEN_END_NS: Final = 365 * DAY_NS  # of a session that does not end by itself: f
 DEAD_AFTER_NS: Final = 10**9  # without a sign of life from the feed process
 LOOK_S: Final = 0.02
 MIN_LEVELS, MAX_LEVELS = 1 << 16, 1 << 20
+
+
+def in_units(gates: GateOptions, instruments: tuple[Instrument, ...]) -> GateOptions:
+    """The gates of a live market, where limits in lots count whole coins.
+
+    Its lots are as small as 1e-8 coins: a limit of 100,000 of them would refuse every order. What is set
+    for a symbol by name stays as it is set.
+    """
+    symbols: dict[str, Mapping[str, float]] = dict(gates.symbols)
+    for row in instruments:
+        lots = {name: getattr(gates, name) / row.lot_size for name in ("max_order_lots", "max_period_lots")}
+        symbols[row.symbol] = {**lots, **symbols.get(row.symbol, {})}
+    return replace(gates, symbols=symbols)
 
 
 class LiveMarket:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from engine.commandlog import CommandLog, CommandLogError
@@ -23,7 +23,7 @@ from engine.gates import STRATEGIES, TradingState
 from engine.gateway import LINGER_NS, Gateway
 from engine.killswitch import Cancelled
 from engine.limits import Change, LimitRefusedError
-from engine.livemarket import LiveMarket
+from engine.livemarket import LiveMarket, in_units
 from engine.market import Market, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
@@ -352,7 +352,10 @@ def run_engine(options: EngineOptions, paths: RuntimePaths) -> None:
     sleep_exactly()
     end_with_parent()  # also while a live market is waited for
     with ExitStack() as cleanup:
-        engine = Engine(options, paths, open_market(options, paths))
+        market = open_market(options, paths)
+        if isinstance(market, LiveMarket):
+            options = replace(options, gates=in_units(options.gates, market.instruments))
+        engine = Engine(options, paths, market)
         cleanup.callback(engine.close)
         signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)

@@ -13,6 +13,7 @@ import lzma
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ class RecordedVenue:
 
     async def send(self, message: bytes | str) -> None:
         for socket in list(self.sockets):
-            await socket.send(message.decode() if isinstance(message, bytes) else message)
+            with suppress(ConnectionClosed):
+                await socket.send(message.decode() if isinstance(message, bytes) else message)
 
     async def play(self, count: int, spoil: Callable[[bytes], list[bytes | str]] = lambda message: [message]) -> int:
         """Let `count` messages happen; spoil: what is sent in place of each. Returns how many were sent."""
@@ -173,7 +175,10 @@ class RecordedKraken(RecordedVenue):
         answers = []
         for pair in request["pair"]:
             bids, asks = self.books[pair]
-            levels = {"as": [asks[p] for p in sorted(asks, key=float)], "bs": [bids[p] for p in sorted(bids, key=float)[::-1]]}
+            levels = {
+                "as": [asks[p] for p in sorted(asks, key=float)],
+                "bs": [bids[p] for p in sorted(bids, key=float)[::-1]],
+            }
             answers.append(json.dumps([1, levels, "book-1000", pair]))
         return answers
 

@@ -132,7 +132,9 @@ async def desk_on(paths: RuntimePaths, options: LiveOptions) -> AsyncIterator[De
 
 
 def kraken_options(venue: RecordedVenue, **more: Any) -> LiveOptions:
-    return LiveOptions(venue="kraken", symbols=("ADA/BTC", "XMR/USD"), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more})
+    return LiveOptions(
+        venue="kraken", symbols=("ADA/BTC", "XMR/USD"), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more}
+    )
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -322,7 +324,10 @@ def test_a_message_in_slow_pieces_is_one_message(marketdata: Path, paths: Runtim
 @asynccontextmanager
 async def binance(marketdata: Path) -> AsyncIterator[RecordedBinance]:
     venue = RecordedBinance(marketdata / BINANCE, "BTCUSDT")
-    filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01000000"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001000"}]
+    filters = [
+        {"filterType": "PRICE_FILTER", "tickSize": "0.01000000"},
+        {"filterType": "LOT_SIZE", "stepSize": "0.00001000"},
+    ]
     venue.listing = json.dumps({"symbols": [{"symbol": "BTCUSDT", "filters": filters}]}).encode()
     await venue.open()
     try:
@@ -332,10 +337,14 @@ async def binance(marketdata: Path) -> AsyncIterator[RecordedBinance]:
 
 
 def binance_options(venue: RecordedVenue, **more: Any) -> LiveOptions:
-    return LiveOptions(venue="binance", symbols=("BTC/USDT",), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more})
+    return LiveOptions(
+        venue="binance", symbols=("BTC/USDT",), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more}
+    )
 
 
-def test_binance_joins_snapshot_and_changes_and_a_gap_is_mended_over_rest(marketdata: Path, paths: RuntimePaths) -> None:
+def test_binance_joins_snapshot_and_changes_and_a_gap_is_mended_over_rest(
+    marketdata: Path, paths: RuntimePaths
+) -> None:
     async def scenario() -> None:
         async with binance(marketdata) as venue, desk_on(paths, binance_options(venue)) as desk:
             await until(lambda: bool(venue.sockets))
@@ -491,7 +500,9 @@ def test_a_venues_certificate_is_verified(marketdata: Path, paths: RuntimePaths,
                 await until(lambda: desk.shows(venue, "ADA/XBT", 0))
             for file in paths.block_dir.glob("*"):
                 file.unlink()
-            stranger = FeedRunner(kraken_options(venue), paths)  # trusts the system's authorities, which do not know ours
+            stranger = FeedRunner(
+                kraken_options(venue), paths
+            )  # trusts the system's authorities, which do not know ours
             task = asyncio.create_task(stranger.run())
             reader = BlockReader(paths.feed_block)
 

@@ -58,7 +58,11 @@ def test_each_venue_has_its_own_names_for_symbols_and_feeds_are_told_apart() -> 
 @pytest.mark.parametrize(
     ("venue", "message", "sent_ns"),
     [
-        ("kraken", b'[1,{"a":[["5541.30000","2.50700000","1534614248.456738"]]},"book-10","XBT/USD"]', 1534614248456738000),
+        (
+            "kraken",
+            b'[1,{"a":[["5541.30000","2.50700000","1534614248.456738"]]},"book-10","XBT/USD"]',
+            1534614248456738000,
+        ),
         ("kraken", b'{"event":"heartbeat"}', 0),
         ("binance", b'{"stream":"x","data":{"e":"depthUpdate","E":1723161255208}}', 1723161255208000000),
         ("coinbase", b'{"type":"l2update","time":"2021-04-17T16:43:37.200251Z"}', 1618677817200251000),
