@@ -173,7 +173,7 @@ class RecordedKraken(RecordedVenue):
         if request["event"] != "subscribe" or request["subscription"]["name"] != "book":
             return []
         answers = []
-        for pair in request["pair"]:
+        for pair in self.books.keys() & request["pair"]:
             bids, asks = self.books[pair]
             levels = {
                 "as": [asks[p] for p in sorted(asks, key=float)],

@@ -530,3 +530,24 @@ def test_prices_off_the_grid_take_their_instrument_out(marketdata: Path, paths: 
             assert desk.is_open(1)
 
     run(scenario())
+
+
+def test_a_symbol_that_no_venue_knows_is_named_in_the_log(
+    marketdata: Path, paths: RuntimePaths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("engine.live.feedrunner.GRID_WAIT_NS", 0)
+
+    async def scenario() -> None:
+        async with kraken(marketdata) as venue:
+            options = LiveOptions(
+                venue="kraken", symbols=("ADA/BTC", "NO/SUCH"), url=venue.url, rest_url=venue.rest_url, **QUICK
+            )
+            runner = FeedRunner(options, paths)
+            task = asyncio.create_task(runner.run())
+            await until(lambda: "no feed knows NO/SUCH" in caplog.text)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            runner.close()
+            assert not paths.feed_grid.exists()
+
+    run(scenario())
