@@ -1,7 +1,7 @@
 """Deskvigil's command line and composition root: read this file and you know the program.
 
 `run` is a small supervisor over three children: engine (trades), risk (prices), console (collects,
-stores, alerts, serves pages). Imports are local to the commands because children import this module
+stores, alerts, serves pages); a live market has a fourth, feed. Imports are local to the commands because children import this module
 again and must start fast.
 """
 
@@ -94,6 +94,16 @@ def run(args: argparse.Namespace) -> int:
                 hang_after_s=RISK_HANGS_AFTER_S,
             ),
         ]
+        if settings.engine.live.venue:
+            children.insert(
+                1,
+                ChildSpec(
+                    "feed",
+                    lambda: kernels.Process(target=_feed, args=(settings, paths), name="feed"),
+                    BlockReader(paths.feed_block).heartbeat,
+                    hang_after_s=settings.engine.hang_after_s,
+                ),
+            )
         _announce_when_ready(listener, started)
         supervisor = Supervisor(children, paths.supervisor_status, on_poll=engines.refill)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -126,7 +136,8 @@ def _engine(settings: Settings, paths: RuntimePaths, wait: Callable[[], None]) -
     log_to_stderr(settings)
 
     def trade() -> None:
-        market = open_market(settings.engine)  # reading a recording takes longest, so it is done ahead
+        # Reading a recording takes longest, so it is done ahead; a live market's feed is for one engine at a time.
+        market = None if settings.engine.live.venue else open_market(settings.engine)
         wait()
         run_engine(settings.engine, paths, market)
 
@@ -138,6 +149,13 @@ def _risk(settings: Settings, paths: RuntimePaths) -> None:
 
     log_to_stderr(settings)
     _or_exit(lambda: run_risk(settings.risk, paths))
+
+
+def _feed(settings: Settings, paths: RuntimePaths) -> None:
+    from engine.live.feedrunner import run_feed
+
+    log_to_stderr(settings)
+    _or_exit(lambda: run_feed(settings.engine.live, paths))
 
 
 class _ConsoleProcess(SpawnProcess):
@@ -245,6 +263,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="trade on a recording (LOBSTER zip, Binance capture) instead of the synthetic market",
     )
+    for flag, words in (
+        (
+            "--live",
+            "trade (simulated orders) on a venue's public feed: kraken:BTC/USD,ETH/USD (or coinbase:, binance:)",
+        ),
+        ("--live-backup", "the feed that takes over while the first is not live; symbols may be left out"),
+    ):
+        add_run.add_argument(flag, metavar="VENUE:SYMBOLS", help=words)
     add_run.add_argument("--speed", type=float, metavar="N", help="how many times faster than recorded (default: 1)")
     add_run.add_argument("--seed", type=int, metavar="N", help="seed of the synthetic market and the strategy")
     add_run.add_argument(

@@ -42,10 +42,20 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "engine.tape": getattr(args, "tape", None),
         "engine.speed": getattr(args, "speed", None),
         "engine.seed": getattr(args, "seed", None),
+        **_live(getattr(args, "live", None), "engine.live"),
+        **_live(getattr(args, "live_backup", None), "engine.live.backup"),
     }
     settings = load_settings(args.config, overrides=overrides)
     log_to_stderr(settings)
     return settings
+
+
+def _live(words: str | None, section: str) -> dict[str, object]:
+    """A feed as the command line has it, `kraken:BTC/USD,ETH/USD`, as settings."""
+    if words is None:
+        return {}
+    venue, _, symbols = words.partition(":")
+    return {f"{section}.venue": venue, f"{section}.symbols": [symbol for symbol in symbols.split(",") if symbol]}
 
 
 def log_to_stderr(settings: Settings) -> None:

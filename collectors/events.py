@@ -17,6 +17,7 @@ WATCHED = (
     "deskvigil_engine_breaker_state",
     "deskvigil_engine_recovered_poison_record",
     "deskvigil_engine_poison_total",
+    "deskvigil_feed_active",
 )
 TRADING_STATES = ("ACTIVE", "REDUCING", "HALTED")
 MODES = ("NORMAL", "DEGRADED", "SHEDDING")
@@ -25,7 +26,7 @@ BREAKER_STATES = ("CLOSED", "HALF OPEN", "OPEN")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened at one moment; kind is restart, session, trading, degraded, breaker or poison."""
+    """Something that happened at one moment; kind is restart, session, trading, degraded, breaker, poison or feed."""
 
     t_ms: int
     kind: str
@@ -36,7 +37,8 @@ class EventWatcher:
     """Compares each frame with the one before it and tells the sink what happened.
 
     Watches the restart counter of each process; the engine's session number, trading state, mode,
-    breakers, and what it left out because it failed on it. The sink is called in the collector's thread and must be quick.
+    breakers, which live feed it trades on, and what it left out because it failed on it. The sink is
+    called in the collector's thread and must be quick.
     """
 
     def __init__(self, sink: Callable[[Event], None], reason: Callable[[str], str] = lambda process: "") -> None:
@@ -75,6 +77,8 @@ class EventWatcher:
             return Event(t_ms, "restart", f"{process} restarted" + (f" ({reason})" if reason else ""))
         if series.name == "deskvigil_engine_session_total" and value > before:
             return Event(t_ms, "session", f"session {value:.0f} begins: positions flattened and settled")
+        if series.name == "deskvigil_feed_active" and value == 1.0:
+            return Event(t_ms, "feed", f"market data now from {series.label('feed')}")
         if series.name == "deskvigil_engine_trading_state":
             return Event(t_ms, "trading", f"trading {_word(TRADING_STATES, value)}")
         if series.name == "deskvigil_engine_degraded":

@@ -64,6 +64,12 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
         alerts = AlertService(store, query, settings.alerts, clock)
         engine = EngineCollector(paths.engine_block, "engine", clock, settings.collectors.engine_interval_s)
         risk = EngineCollector(paths.risk_block, "risk", clock, settings.collectors.engine_interval_s)
+        live_feed = settings.engine.live.venue
+        feed = (
+            EngineCollector(paths.feed_block, "feed", clock, settings.collectors.engine_interval_s)
+            if live_feed
+            else None
+        )
         gpu = GpuCollector(clock, settings.collectors)
         scrape = _scraper(store, settings, clock, version) if live and settings.collectors.scrape else None
         meter = ApiMeter(clock)
@@ -99,6 +105,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 meter,
                 engine,
                 risk,
+                *([feed] if feed is not None else []),
                 Reconciliation(paths, store, clock),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),

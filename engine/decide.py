@@ -14,6 +14,8 @@ from engine.algos.parent import clear_of_own, follow_touch, order_lots
 from engine.gates import HOLD_QUOTES, MAKER, TradingState, is_held
 from engine.jit import inline_kernel, kernel
 from engine.orders import (
+    BLINDED,
+    CHILD,
     ID,
     LEFT,
     MAKER_ASK,
@@ -86,4 +88,6 @@ def decide_quotes(desk: Desk, i: int, bid: int, ask_price: int, t_ns: int) -> in
             if lots > 0 or not sound:  # what makes no sense is counted there
                 count = ask(desk, count, i, place, REST, side, wanted, lots)
     learn_spread(desk, i, bid, ask_price)
+    if desk.status[i, VENUE_HALTED] == BLINDED and desk.own[i, CHILD, ID] != 0:
+        return ask(desk, count, i, CHILD, WITHDRAW, 0, 0, 0)
     return follow_touch(desk, count, i, bid, ask_price, t_ns)

@@ -53,6 +53,7 @@ from engine.killswitch import Cancelled
 from engine.layout import CAPACITY
 from engine.lend import lend
 from engine.limits import Limits
+from engine.livemarket import LiveMarket
 from engine.mailbox import Why, depths, make_sessions
 from engine.market import Market
 from engine.marketmark import MarketMark
@@ -102,6 +103,7 @@ class TradingDesk:
         self._options = options
         self._market = market
         words, head = no_journal()
+        self._live = market if isinstance(market, LiveMarket) else None
         self._account = Account.empty(units[:, 0] * units[:, 1])
         self._executions_dir = executions_dir
         self.executions = Executions(None, market.instruments, 0)
@@ -145,8 +147,7 @@ class TradingDesk:
             arrival_spread=np.full(n, np.nan),
             usual_spread=np.full(n, np.nan),
             signal=np.full(n, np.nan),
-            # A tape of minutes is no session: there volume is as likely at any time.
-            volume_curve=load_volume_curve() if market.end_ns - market.start_ns >= HOUR_NS else np.array([0.0, 1.0]),
+            volume_curve=load_volume_curve() if self._is_a_day(market) else np.array([0.0, 1.0]),
             session=np.zeros(2, dtype=np.int64),
             blotter=make_blotter(n, 1 << (options.entry.max_orders - 1).bit_length()),
             working=np.zeros((n, 2), dtype=np.int64),
@@ -191,9 +192,15 @@ class TradingDesk:
         """What the step kernel has counted, int64 (counters.COUNTS,): live, not a copy."""
         return self._desk.counts
 
+    def _is_a_day(self, market: Market) -> bool:
+        """Whether volume follows the day: in a tape of minutes and in a market that never closes any time is as likely."""
+        return self._live is None and market.end_ns - market.start_ns >= HOUR_NS
+
     def start_session(self, now_ns: int, wall_ns: int) -> None:
         """Begin a session: its first instant is now, parents are planned anew; counters go on."""
         market, desk = self._market, self._desk
+        if self._live is not None:
+            self._live.begin(now_ns)
         self._note(SESSION, market.start_ns, self.sessions + 1, wall_ns)
         if market.starts_empty or self.sessions == 0:
             reset(self._books)
@@ -270,7 +277,7 @@ class TradingDesk:
             if self._cursor < len(self._events) or until_ns == engine_ns or until_ns >= self._market.end_ns:
                 break
         due_ns = int(desk.clockwork[orders.NEXT_DUE_NS])
-        if self._cursor == len(self._events):
+        if self._cursor == len(self._events) and self._live is None:  # a live market rings
             due_ns = min(due_ns, self._due_ns(min(self._known_until_ns, self._market.end_ns)))
         return due_ns
 
@@ -628,6 +635,8 @@ class TradingDesk:
 
         Clients' orders are cancelled: the processes that sent them have lost their sessions with the engine.
         """
+        if self._live is not None:
+            self._live.begin(now_ns)
         self._timeline[:] = now_ns, max(self._latest_ns, self._market.start_ns)
         at_work = np.flatnonzero(self._desk.parents[:, strategy.P_STATE] != strategy.IDLE)
         for i in at_work:
@@ -636,7 +645,9 @@ class TradingDesk:
         return len(at_work)
 
     def _follow(self, records: JournalArray) -> bool:
-        """Move the market on by the market events among some records; False where it has others."""
+        """Move the market on by the market events among some records; False where it has others (a live one always)."""
+        if self._live is not None:
+            return True
         events = records[records["what"] == MARKET]
         done = 0
         while done < len(events):
@@ -668,9 +679,12 @@ class TradingDesk:
 
     def _refill(self, now_ns: int) -> None:
         """Take the market's next events: those of a little while ahead, or more where it has them."""
-        until_ns = self.engine_ns(now_ns + LOOKAHEAD_NS)
+        until_ns = self.engine_ns(now_ns + (LOOKAHEAD_NS if self._live is None else 0))
         if self._known_until_ns < until_ns and self._known_until_ns < self._market.end_ns:
-            events = _read_only(self._market.take(until_ns))
+            events = self._market.take(until_ns)
+            if self._live is not None:  # what came while the engine's time went on is taken as of now
+                events["t_ns"] = np.maximum(events["t_ns"], max(self._known_until_ns, self._served_ns))
+            events = _read_only(events)
             self._events, self._cursor = events, 0
             if self._mark is not None:
                 self._mark.save(int(self._desk.journal_head[SEQUENCE]), self._market.state())
@@ -682,7 +696,7 @@ class TradingDesk:
         The events that were due in it are due anew, but their wait so far is recorded: a standstill
         that moved the timeline and left no trace in the latencies would be coordinated omission.
         """
-        if self._cursor == len(self._events):
+        if self._cursor == len(self._events) or self._live is not None:  # a live market waits for nobody
             return
         behind_ns = now_ns - self._due_ns(int(self._events["t_ns"][self._cursor]))
         if behind_ns > self._rebase_ns:

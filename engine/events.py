@@ -55,6 +55,7 @@ FOK: Final = 16  # IOC: refused unless all of it trades at once
 # resting order is cancelled and the aggressor goes on.
 STP_TAKER: Final = 32  # the aggressor's rest is cancelled
 STP_BOTH: Final = 64  # both are
+BLIND: Final = 128  # HALT: it is our data that cannot be trusted, so no order is sent either
 
 FILL: Final = np.dtype(
     [

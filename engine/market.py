@@ -1,4 +1,4 @@
-"""Markets: where the engine's events come from, a recording in a loop or the synthetic market."""
+"""Markets: where the engine's events come from: a recording in a loop, the synthetic market, or a live one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from engine.events import LEVEL, EventArray, Instrument, Tape, empty_events
 from engine.feeds.tape import load_tape
 from engine.figures import load_market
+from engine.livemarket import LiveMarket
 from engine.options import EngineOptions
 from engine.synthetic import SyntheticMarket
+from metrics.paths import RuntimePaths
 
 SYNTHETIC_BUFFER = 16_384
 MIN_ORDERS, MAX_ORDERS = 1 << 16, 1 << 20
@@ -155,8 +157,13 @@ def _levels_in(tape: Tape) -> int:
     return len(np.unique(places))
 
 
-def open_market(options: EngineOptions) -> Market:
-    """The market that the options name; a DeskvigilError says what is wrong with a recording."""
+def open_market(options: EngineOptions, paths: RuntimePaths | None = None) -> Market:
+    """The market that the options name; a DeskvigilError says what is wrong with a recording.
+
+    paths: where a live market's events come in; waits for the feed process to tell what is traded.
+    """
+    if options.live.venue and paths is not None:
+        return LiveMarket(options.live, paths)
     if options.tape is not None:
         return TapeMarket(load_tape(options.tape), options.tape.name)
     return SyntheticFeed(SyntheticMarket(load_market(), seed=options.seed))

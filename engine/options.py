@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from engine.live.options import LiveOptions
+
 # The limits that each instrument has for itself, in the order of their columns (see engine.gates).
 INSTRUMENT_LIMITS = (
     "collar_ratio", "period_collar_ratio", "max_order_qty", "max_order_usd", "max_position_usd", "max_working_usd",
@@ -210,7 +212,8 @@ class PressureOptions:
 class EngineOptions:
     """What the engine trades on, and how.
 
-    tape: a recording to play in a loop; none means the synthetic market drawn from `seed`.
+    tape: a recording to play in a loop; live: a venue's public feed; neither means the synthetic market
+    drawn from `seed`.
     speed: engine seconds per wall second. console_timeout_s: without a sign of life from the
     console for this long the engine goes to REDUCING. late_after_s: an event applied later than
     this after its due time counts as late; rebase_after_s: lag at which the timeline moves to now.
@@ -238,3 +241,10 @@ class EngineOptions:
     journal: JournalOptions = field(default_factory=JournalOptions)
     breakers: BreakersOptions = field(default_factory=BreakersOptions)
     pressure: PressureOptions = field(default_factory=PressureOptions)
+    live: LiveOptions = field(default_factory=LiveOptions)
+
+    def __post_init__(self) -> None:
+        if self.live.venue and self.tape is not None:
+            raise ValueError("either a recording (tape) or a live market (live), not both")
+        if self.live.venue and self.speed != 1.0:
+            raise ValueError(f"a live market has a speed of 1, not {self.speed:g}")

@@ -82,6 +82,7 @@ COLUMNS = 5
 OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
 # Columns of `status`; CROSSED_NS: engine time since which the book has been crossed while it matches, 0 where it is not.
 STATE, VENUE_HALTED, LAST_EVENT_NS, CROSSED_NS = range(4)
+BLINDED = 2  # VENUE_HALTED where it is our data that cannot be trusted
 # `clockwork`. The last three say what was under way should a kernel raise: STAGE, the event's position, the instrument.
 LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS, STAGE, AT_EVENT, AT_INSTRUMENT = range(7)
 CLOCKWORK = 7
@@ -396,6 +397,8 @@ def pass_gates(
     book it (so that `working_lots` has it) before the next call, and `take_back` what the venue refuses.
     """
     started = clock_ns(CLOCK_MONOTONIC)
+    if desk.status[i, VENUE_HALTED] == BLINDED:
+        age_ns = -1
     reason = check(
         desk.gates, i, side, ticks, lots, strategy, client, intent, desk.account[i, acc.MARK], desk.account[i, acc.USD],
         desk.account[i, acc.POSITION], working_lots(desk, i, 1), working_lots(desk, i, -1),

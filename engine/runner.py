@@ -41,6 +41,7 @@ from engine.gateway import LINGER_NS, Gateway
 from engine.journalkeeper import JournalKeeper
 from engine.killswitch import Cancelled
 from engine.limits import Change, LimitRefusedError
+from engine.livemarket import LiveMarket
 from engine.market import Market, open_market
 from engine.options import EngineOptions
 from engine.publisher import Gauges, Publisher
@@ -72,6 +73,7 @@ class Engine:
         symbols = tuple(instrument.symbol for instrument in market.instruments)
         self._options = options
         self._market = market
+        self._live = market if isinstance(market, LiveMarket) else None
         info = {
             "source": market.source,
             "simulated_market": market.simulated,
@@ -161,6 +163,8 @@ class Engine:
         self._keeper.close()
         self._log.close()
         self._desk.executions.close()
+        if self._live is not None:
+            self._live.close()
         self._wake.close()
         self._waker.close()
 
@@ -174,7 +178,14 @@ class Engine:
                 linger_ns = time.monotonic_ns() + LINGER_NS
                 continue
             files: list[Any] = [self._wake, *self._server.files, *gateway.files]
+            if self._live is not None:
+                if not self._live.park():
+                    gateway.unpark([])
+                    return
+                files.append(self._live.bell)
             ready, _, _ = select.select(files, [], [], left_ns / 1e9)
+            if self._live is not None:
+                self._live.unpark()
             if gateway.unpark(ready):
                 self._server.poll()
                 return
@@ -248,6 +259,9 @@ class Engine:
             LOG.warning("the journal can be written again")
             self._apply_state()
         self._publish(now_ns)
+        for words, detail in self._live.news() if self._live is not None else ():
+            LOG.warning("%s", words)
+            self._note("feed", ALL, ENGINE, words, detail)
         self._restrict_throttled()
         found = self._watch.look_at_result(self._desk.pnl_usd, self._desk.drawdown_usd)
         for finding in (*found, *self._watch.look_at_flow(now_ns, self._desk.flow())):
@@ -460,8 +474,9 @@ def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | Non
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
+    end_with_parent()  # also while a live market is waited for
     with ExitStack() as cleanup:
-        engine = Engine(options, paths, market or open_market(options))
+        engine = Engine(options, paths, market or open_market(options, paths))
         cleanup.callback(engine.close)
         signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)

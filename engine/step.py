@@ -16,6 +16,7 @@ from engine.algos.parent import decide_parent, finish_parent
 from engine.book import apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
 from engine.events import (
+    BLIND,
     BOOK_FULL,
     CLEAR,
     DUPLICATE_ID,
@@ -34,6 +35,7 @@ from engine.orders import (
     APPLYING,
     AT_EVENT,
     AT_INSTRUMENT,
+    BLINDED,
     CHILD,
     CROSSED_NS,
     DECIDING,
@@ -75,14 +77,14 @@ def next_timer(desk: Desk) -> int:
 
 
 @inline_kernel
-def count_event(desk: Desk, i: int, kind: int, t_ns: int, lag_ns: int, late_ns: int) -> None:
+def count_event(desk: Desk, i: int, kind: int, flags: int, t_ns: int, lag_ns: int, late_ns: int) -> None:
     """Count one market event that has just been applied."""
     record(desk, at.LATENCY_MARKET_DATA, lag_ns)
     desk.counts[at.EVENT_OF_KIND + kind] += 1
     if (kind < CLEAR and kind != HIDDEN) or kind == REPLACE:
         desk.counts[at.MARKET_ORDERS] += 1
     elif kind == HALT:
-        desk.status[i, VENUE_HALTED] = 1
+        desk.status[i, VENUE_HALTED] = BLINDED if flags & BLIND != 0 else 1
     elif kind == RESUME:
         desk.status[i, VENUE_HALTED] = 0
     if lag_ns > late_ns:
@@ -168,7 +170,7 @@ def step(
         desk.clockwork[AT_EVENT], desk.clockwork[AT_INSTRUMENT] = cursor if is_event else -1, i
         desk.clockwork[STAGE] = APPLYING
         intended_ns = due_ns(timeline, speed, t_ns)
-        kind = 0
+        kind = flags = 0
         if is_event:
             event = events[cursor]
             # Whole words from here on: narrower types would compile the books a second time.
@@ -185,7 +187,7 @@ def step(
         done_ns = clock_ns(CLOCK_MONOTONIC)
         lag_ns = done_ns - intended_ns
         if is_event:
-            count_event(desk, i, kind, t_ns, lag_ns, late_ns)
+            count_event(desk, i, kind, flags, t_ns, lag_ns, late_ns)
             cursor += 1
             mark(desk, best_price(books, i, 1), best_price(books, i, -1), i, t_ns)
             requests = decide_quotes(desk, i, others_price(books, i, 1), others_price(books, i, -1), t_ns)

@@ -15,6 +15,7 @@ from engine.figures import load_market
 from engine.gates import TradingState
 from engine.jit import remove_stale_caches
 from engine.journalkeeper import JournalKeeper
+from engine.live import feedrunner
 from engine.market import SyntheticFeed, TapeMarket
 from engine.options import EngineOptions, JournalOptions
 from engine.publisher import Publisher
@@ -35,6 +36,7 @@ def warm(progress: Callable[[str], None]) -> float:
         ("trading desk", _desk),
         ("order entry", gateway.warm),
         ("recordings", _recordings),
+        ("live market", feedrunner.warm),
         ("Monte-Carlo", montecarlo.warm),
     ]
     for number, (name, part) in enumerate(parts, 1):

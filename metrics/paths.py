@@ -74,6 +74,25 @@ class RuntimePaths:
         return self.block_dir / "risk.block"
 
     @property
+    def feed_block(self) -> Path:
+        return self.block_dir / "feed.block"
+
+    @property
+    def feed_ring(self) -> Path:
+        """The live market's events on their way from the feed process to the engine."""
+        return self.block_dir / "feed.ring"
+
+    @property
+    def feed_grid(self) -> Path:
+        """JSON: the live market's instruments with their ticks and lots, and its clock."""
+        return self.block_dir / "feed.json"
+
+    @property
+    def feed_bell(self) -> Path:
+        """Named pipe by which the feed process wakes the engine."""
+        return self.block_dir / "feed.bell"
+
+    @property
     def console_heartbeat(self) -> Path:
         """Eight bytes, int64: wall-clock ns of the console's last sign of life."""
         return self.block_dir / "console.heartbeat"

@@ -198,7 +198,7 @@ class MessageDecoder:
         self._learnt: dict[str, Increments] = {}
         self._latest_ns = 0
         self._stale = False
-        self._stale_after_ns = stale_after_ns
+        self.stale_after_ns = stale_after_ns
 
     def decode(self, line: bytes, received_ns: int) -> list[Update]:
         """The updates of one message; one that is damaged is counted, skipped and gives none."""
@@ -262,7 +262,7 @@ class MessageDecoder:
     def look(self, now_ns: int) -> list[Update]:
         """Go STALE where nothing has come for too long: books stay, trading stops."""
         self._begin()
-        if not self._stale and self._latest_ns and now_ns - self._latest_ns > self._stale_after_ns:
+        if not self._stale and self._latest_ns and now_ns - self._latest_ns > self.stale_after_ns:
             self._stale = True
             for track in self._tracks.values():
                 if track.state is FeedState.LIVE:

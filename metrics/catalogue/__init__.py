@@ -11,6 +11,7 @@ from types import MappingProxyType
 from metrics.catalogue import (
     alerts,
     engine,
+    feed,
     gpu,
     host,
     kpi,
@@ -49,6 +50,7 @@ CATALOGUE = MappingProxyType(
             engine,
             kpi,
             risk,
+            feed,
             reconciliation,
             storage,
             remote,

@@ -61,3 +61,15 @@ def test_a_missing_reading_between_does_not_hide_a_change() -> None:
 def test_a_session_number_that_starts_again_is_not_a_new_session() -> None:
     assert _watch((0, 0, 5), (0, 0, 1)) == []
     assert [event.kind for event in _watch((0, 0, 5), (0, 0, 6))] == ["session"]
+
+
+def test_a_switch_of_the_live_feed_is_told_once_with_the_feed_that_took_over() -> None:
+    first, backup = (Series("deskvigil_feed_active", (("feed", name),)) for name in ("kraken", "coinbase"))
+    seen: list[Event] = []
+    watcher = EventWatcher(seen.append)
+    for second, row in enumerate([(1, 0), (1, 0), (0, 1), (0, 1), (1, 0)]):
+        watcher.observe(Frame(Schema("feed", (first, backup)), second * 1_000_000_000, np.array(row, dtype=float)))
+    assert seen == [
+        Event(2000, "feed", "market data now from coinbase"),
+        Event(4000, "feed", "market data now from kraken"),
+    ]

@@ -35,7 +35,11 @@ export class Status {
     this.pairs(byId("status-clock"), sessionWords(model));
     const feed = model.values.get("deskvigil_engine_feed_age_seconds");
     const seconds = feed === null || feed === undefined ? Infinity : feed + model.age("deskvigil_engine_feed_age_seconds");
-    this.pairs(byId("status-feed"), [["feed", Number.isFinite(seconds) ? age(seconds) : "silent"]]);
+    const live = liveFeed(model);
+    const words = Number.isFinite(seconds) ? age(seconds) : "silent";
+    this.pairs(byId("status-feed"), live ? [["feed", `${live.name} ${live.state === "live" ? words : live.state.replace("_", " ")}`]] : [["feed", words]]);
+    attribute(byId("status-feed"), "data-severity", live && live.state !== "live" ? "critical" : null);
+    attribute(byId("status-feed"), "title", live ? live.title : null);
     this.remote(model.state.remote);
     this.pairs(byId("status-trading"), [["trading", engine.state]]);
     attribute(byId("status-trading"), "data-severity", { HALTED: "critical", DOWN: "critical", REDUCING: "warning" }[engine.state] || null);
@@ -112,6 +116,24 @@ function sessionWords(model) {
   const words = [["session", `${clock(model.now())} UTC`]];
   if (ends && ends > model.now()) words.push([" closes in", span((ends - model.now()) / 1000)]);
   return words;
+}
+
+/* Which live feed the engine trades on and its state; null where the market is a recording or synthetic. */
+function liveFeed(model) {
+  const up = model.values.get("deskvigil_feed_up");
+  if (up === null || up === undefined) return null;
+  if (up === 0) return { name: "process", state: "down", title: "The feed process does not answer: nothing is traded until it does" };
+  const found = { feeds: [], states: new Map(), active: "" };
+  for (const [key, value] of model.values) {
+    if (value !== 1) continue;
+    const [, name] = key.match(/^deskvigil_feed_active\{feed="([^"]+)"\}$/) || [];
+    if (name) found.active = name;
+    const [, feed, state] = key.match(/^deskvigil_feed_state\{feed="([^"]+)",state="([^"]+)"\}$/) || [];
+    if (feed) found.states.set(feed, state);
+  }
+  if (!found.active) return null;
+  const title = [...found.states].map(([feed, state]) => `${feed}: ${state.replace("_", " ")}${feed === found.active ? " (traded on)" : ""}`).join("; ");
+  return { name: found.active, state: found.states.get(found.active) || "unknown", title };
 }
 
 function riskState(model) {
