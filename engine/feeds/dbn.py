@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-import cramjam
 import numpy as np
 
 from engine.book import Books, apply, best_price, best_qty, counters, make_books
@@ -103,6 +102,8 @@ def _unpack(path: Path) -> ByteArray:
         raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
     room = np.zeros(min(MAX_BYTES, MAX_UNPACKING * len(packed) + (1 << 16)), dtype=np.uint8)  # pages come when written
     try:
+        import cramjam  # here: an engine on another market does not load it
+
         return room[: cramjam.zstd.decompress_into(packed, cast(Any, room))]
     except Exception as error:  # the package's own and OSError
         if room[-1] or not room[:PREFIX].any():

@@ -30,6 +30,7 @@ from engine.gates import (
     TradingState,
     begin,
     check,
+    go_on,
     make_gates,
     take_back,
     take_token,
@@ -396,6 +397,36 @@ def test_the_compiled_check_equals_the_list_of_rules_over_any_run_of_orders_and_
         assert reason is slow.check(now, **order)
         SEEN[reason] += 1
         np.testing.assert_array_equal(gates.total_exposure, slow.totals())
+
+
+def test_a_recovered_gate_goes_on_with_what_it_had_seen_and_keeps_what_is_configured_now() -> None:
+    before = gates_of()
+    for now in range(3):
+        assert ask({"lots": 4, "intent": now}, now=now, gates=before) is Reason.ACCEPTED
+    before.latched[1, 3] = 1
+    before.states[0, 0] = TradingState.HALTED
+    tighter = replace(OPTIONS, max_order_qty=50, message_burst=1)
+    after = gates_of(tighter)
+    go_on(after, before.words.copy())
+    np.testing.assert_array_equal(after.limits[:, LIMIT_LOTS], [50.0, 50.0])  # as configured now
+    assert after.states[0, 0] == TradingState.ACTIVE  # states come from the control, not from here
+    assert after.latched[1, 3] == 1
+    np.testing.assert_array_equal(after.volumes, before.volumes)
+    np.testing.assert_array_equal(after.total_exposure, before.total_exposure)
+    assert after.buckets[PARENTS, BUCKET_TOKENS] == 1.0  # it had 2 left; there is room for one
+    assert ask({"lots": 4, "intent": 9}, now=3, gates=after) is Reason.DUPLICATE  # the fourth of the same terms
+    assert ask({"lots": 5, "intent": 9}, now=3, gates=after) is Reason.ACCEPTED
+    assert ask({"lots": 6, "intent": 9}, now=3, gates=after) is Reason.MESSAGE_RATE
+    assert ask({"lots": 7, "client": 3}, now=4, gates=after) is Reason.REPEATED_EXECUTION
+
+
+def test_windows_of_another_width_are_not_taken_over() -> None:
+    before = gates_of()
+    assert ask({"lots": 4}, gates=before) is Reason.ACCEPTED
+    after = gates_of(replace(OPTIONS, volume_period_s=30.0))
+    fresh = after.words.copy()
+    go_on(after, before.words)
+    np.testing.assert_array_equal(after.words, fresh)
 
 
 def test_those_runs_met_every_gate() -> None:

@@ -33,10 +33,11 @@ from engine.publisher import Publisher
 from engine.recordtail import RecordTail
 from engine.recovery import between, recover
 from engine.session import OrderSession
+from engine.settlement import read_settlements
 from engine.snapshot import newest_snapshots, read_snapshot
 from engine.synthetic import SyntheticMarket
 from metrics.paths import RuntimePaths
-from tests.engine.test_runner import Probe, running, wait_for
+from tests.engine.test_runner import TINY_TAPE, Probe, running, wait_for
 
 ORIGIN_NS = 1 << 60
 MOST_OF_CLIENT = 6  # orders that a client sends in one life of the engine
@@ -265,6 +266,8 @@ def test_sessions_settle_again_as_they_did(tmp_path: Path) -> None:
     again, found = recovered(tmp_path, "again")
     assert found.goes_on
     assert again.desk._settled_usd == trading.desk._settled_usd != 0.0
+    assert again.desk.is_settled  # the next session has not begun: the runner begins it, and settles nothing again
+    assert again.desk.settled_again == trading.desk.settlements != []
     assert not again.desk._desk.account[:, acc.POSITION].any()
     assert again.desk.working_orders() == 0
 
@@ -460,3 +463,28 @@ def test_an_engine_whose_journal_has_no_room_follows_the_market_and_sends_nothin
         assert probe.value("working_orders") == 0.0
         cause = probe.client.send({"command": "status"})["causes"]["journal"]
         assert "MB are free" in cause["reason"]
+
+
+def test_an_engine_killed_around_the_end_of_a_session_settles_each_one_once(tmp_path: Path) -> None:
+    tape = tmp_path / "tiny.csv"
+    tape.write_bytes(TINY_TAPE)
+    paths = RuntimePaths(tmp_path / "data")
+    options = EngineOptions(
+        tape=tape, speed=4.0, journal=JournalOptions(min_free_mb=0, snapshot_s=1.0),
+        parents=ParentOptions(algo="market", shortest_s=0.1, longest_s=0.2, period_s=0.4, first_after_s=0.1),
+    )  # fmt: skip
+    rng = random.Random(2)
+    for number in range(10):
+        with running(options, paths) as (probe, process):
+            session = probe.value("session_total")
+            wait_for(lambda: probe.value("session_total") > session)  # noqa: B023
+            time.sleep(rng.uniform(0.0, 0.3))  # the moment is the test: a session lasts 0.2 s
+            os.kill(process.pid, signal.SIGKILL)
+            process.join(10)
+        records, malformed, _ = read_settlements(paths.settlements)
+        assert len(malformed) <= number + 1  # a line cut off by a kill
+    sessions = [record.session for record in records]
+    assert sessions == list(range(1, len(sessions) + 1))  # one instrument: each session once, none left out
+    assert len({record.run_ns for record in records}) == 1
+    assert all((row.position, row.cash) == (row.venue_position, row.venue_cash) for row in records)
+    assert sum(record.executions for record in records) > 0
