@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from engine import gateway, montecarlo, step, synthetic
 from engine.desk import TradingDesk
 from engine.feeds.tape import load_tape
@@ -17,6 +19,7 @@ from engine.jit import remove_stale_caches
 from engine.journalkeeper import JournalKeeper
 from engine.market import SyntheticFeed, TapeMarket
 from engine.options import EngineOptions, JournalOptions
+from engine.orderboard import look_at_depth
 from engine.publisher import Publisher
 from engine.synthetic import SyntheticMarket
 
@@ -53,6 +56,7 @@ def _desk() -> None:
         desk.step(1_000_000)
         desk.set_states([TradingState.ACTIVE] * len(market.instruments))
         desk.gauges(1_000_000)
+        look_at_depth(desk.arrays[1], np.zeros((2, 3), dtype=np.int64), 1, 1)
         desk.forget_client(0, False, 0)
         desk.end_session()
         for number in range(2):  # a journal's first start, and one that recovers what the first has written
