@@ -73,9 +73,9 @@ class Blotter:
 
     def take(self, events: npt.NDArray[Any]) -> None:
         """Take in events (dtype ORDER_EVENT), in their order."""
+        names = events.dtype.names or ()
         for row in events.tolist():
-            event = dict(zip(events.dtype.names or (), row, strict=True))
-            self._take_one(event)
+            self._take_one(dict(zip(names, row, strict=True)))
 
     def settle(self, working: Collection[int]) -> None:
         """After a gap in the events: what still seems to work but is not among these ids has ended unseen."""
@@ -110,8 +110,20 @@ class Blotter:
     def _begin(self, event: dict[str, int]) -> Order:
         self._last += 1
         whole = event["what"] in (Happened.ACCEPTED, Happened.REJECTED)
-        same = ("order_id", "wall_ns", "instrument", "side", "kind", "strategy", "client", "intent", "price", "left")
-        order = Order(number=self._last, qty=event["qty"] if whole else None, **{name: event[name] for name in same})
+        order = Order(
+            number=self._last,
+            order_id=event["order_id"],
+            wall_ns=event["wall_ns"],
+            instrument=event["instrument"],
+            side=event["side"],
+            kind=event["kind"],
+            strategy=event["strategy"],
+            client=event["client"],
+            intent=event["intent"],
+            price=event["price"],
+            qty=event["qty"] if whole else None,
+            left=event["left"],
+        )
         self._orders[order.number] = order
         if order.order_id:
             self._by_id[order.order_id] = order

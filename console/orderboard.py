@@ -257,7 +257,9 @@ class _Words:
             values = {name.removesuffix("_usd"): _finite(row[name]) for name in names}
             pnl = float(row["realised_usd"] + row["unrealised_usd"] - row["fees_usd"])
             state = TradingState(int(row["state"])).name
-            rows.append({"symbol": self.symbol(i), **values, "pnl": _finite(pnl), "state": state, "tick": self._ticks[i]})
+            rows.append(
+                {"symbol": self.symbol(i), **values, "pnl": _finite(pnl), "state": state, "tick": self._ticks[i]}
+            )
         return rows
 
     def parents(self) -> list[dict[str, Any]]:

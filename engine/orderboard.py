@@ -170,7 +170,9 @@ class OrderBoard:
         flags = rows[:, blot.FLAGS] & 0xFFFF
         aggressive = rows[:, blot.KIND] == ask.IOC
         theirs["kind"] = np.where(
-            aggressive, np.where(flags & ask.FOK, OF_FOK, OF_IOC), np.where(flags & ask.POST_ONLY, OF_POST_ONLY, OF_LIMIT)
+            aggressive,
+            np.where(flags & ask.FOK, OF_FOK, OF_IOC),
+            np.where(flags & ask.POST_ONLY, OF_POST_ONLY, OF_LIMIT),
         )
         theirs["strategy"], theirs["client"] = CLIENTS, rows[:, blot.FLAGS] >> 16
         theirs["age_s"] = np.maximum(time.monotonic_ns() - rows[:, blot.SENT_NS], 0) / 1e9
