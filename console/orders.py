@@ -89,5 +89,7 @@ def order(client: CommandClient, copier: CommandCopier, command: str, who: str, 
     copier.look()
     if not answer.get("ok"):
         raise DeskvigilError(f"the engine refuses to {command}: {answer.get('error', 'no reason given')}")
+    if command == "cancel":
+        return f"{scope} is cancelled"
     what = "trading is" if scope == "all" else f"{scope} by itself is {answer['scope_state']}; the desk is"
     return f"{what} {answer['state']}" + (f", {answer['cancelled']} orders cancelled" if "cancelled" in answer else "")

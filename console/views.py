@@ -11,12 +11,49 @@ from collectors.process import ChildStatus
 from dashboard.api.prometheus import StatusInfo
 from dashboard.services import EngineInfo, Fill, Health, ProcessInfo, RemoteState, TradingState
 from metrics.catalogue import series
+from metrics.clock import Clock
+from metrics.errors import DeskvigilError
 from resources.supervisor import ChildState
 from settings import Settings, describe
+from storage.breaks import OPEN, FillBreak
 from storage.store import Store
 
 STATES: tuple[TradingState, ...] = ("ACTIVE", "REDUCING", "HALTED")  # by deskvigil_engine_trading_state
+CHECK_GAUGES = ("open_breaks", "executions_equal_total", "executions_broken_total", "lag_seconds")
+CHECKS_EVERY_NS = 2_000_000_000
+MOST_BREAKS = 50
 ENGINE_GAUGES = ("trading_state", "session_start_time_seconds")
+
+
+class Checks:
+    """What the reconciliation says, for the Orders page; asks the database at most every two seconds."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._due_ns = 0
+        self._breaks: list[dict[str, Any]] = []
+        self._why = ""
+
+    def __call__(self) -> dict[str, Any]:
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._due_ns:
+            self._due_ns = now_ns + CHECKS_EVERY_NS
+            try:
+                self._breaks = [_break(row) for row in self._store.breaks.list(OPEN, MOST_BREAKS)]
+                self._why = ""
+            except DeskvigilError as error:
+                self._why = str(error)
+        gauges = {name: self._store.live.latest(series(f"deskvigil_reconciliation_{name}")) for name in CHECK_GAUGES}
+        figures = {name: None if found is None or isnan(found[1]) else found[1] for name, found in gauges.items()}
+        lag = gauges["lag_seconds"]
+        age = None if lag is None else (self._clock.now_ns() / 1e6 - lag[0]) / 1e3 + lag[1]
+        return {"breaks": self._breaks, "why": self._why, **figures, "age": age}
+
+
+def _break(row: FillBreak) -> dict[str, Any]:
+    return {"id": row.id, "kind": row.kind, "t": row.t_ms, "found": row.found_ms, "symbol": row.symbol,
+            "detail": dict(row.detail)}  # fmt: skip
 
 
 def store_health(store: Store) -> Health:

@@ -18,11 +18,12 @@ from collectors.gpu import GpuCollector
 from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
+from console.orderboard import OrderBoardCollector
 from console.orders import CommandCopier, order
 from console.reconciliation import Reconciliation
 from console.relief import Relief
 from console.schedule import schedule
-from console.views import child_status, engine_info, process_info, remote_state, status_info, store_health
+from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
 from dashboard.api.exposition import exposition_router
 from dashboard.api.gate import Gate
@@ -70,6 +71,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             if live_feed
             else None
         )
+        board = OrderBoardCollector(paths.orders_block, clock, Checks(store, clock))
         gpu = GpuCollector(clock, settings.collectors)
         scrape = _scraper(store, settings, clock, version) if live and settings.collectors.scrape else None
         meter = ApiMeter(clock)
@@ -106,6 +108,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 engine,
                 risk,
                 *([feed] if feed is not None else []),
+                board,
                 Reconciliation(paths, store, clock),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),
@@ -126,6 +129,8 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),
+            cancel=lambda who, reason, scope="all", /: order(client, copier, "cancel", who, reason, scope),
+            orders=board.view,
             annotations=lambda t0_ms, t1_ms: [
                 Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
                 for row in store.annotations.list(t0_ms, t1_ms)

@@ -67,6 +67,8 @@ class Viewer:
     queue: deque[bytes]
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     lagging: bool = False
+    question: dict[str, Any] | None = None  # of the Orders page, while it is open
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def offer(self, message: bytes) -> bool:
         """Queue a message; False where the viewer has fallen behind and was cut off."""

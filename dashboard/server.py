@@ -65,7 +65,7 @@ def build_server(services: Services) -> FastAPI:
         server.include_router(router)
     server.include_router(desk_router(services))
     server.include_router(history_router(services))
-    server.include_router(live_router(hub))
+    server.include_router(live_router(hub, services))
     _add_health(server, services)
     dash = _dash(server, services)
     server.state.dash = dash

@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
 from metrics.clock import Clock
+from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray, Frame, IntArray
 from metrics.series import Schema, Series
 from query.matchers import Matcher
@@ -223,6 +224,14 @@ def _no_annotations(_start_ms: int, _end_ms: int) -> Sequence[Annotation]:
     return ()
 
 
+def _no_order(_who: str, _reason: str, _scope: str = "all", /) -> str:
+    raise DeskvigilError("this console cannot cancel an order")
+
+
+def _no_orders(_question: Mapping[str, Any], /) -> Mapping[str, Any]:
+    return {}
+
+
 def _no_processes() -> Sequence[ProcessInfo]:
     return ()
 
@@ -243,6 +252,8 @@ class Services:
     second. gpu answers in words why there is none, or "" where one is read. risk_device says what
     Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are. views keeps the
     History page's named questions. raw_days: how long samples are kept (0: not told).
+    cancel takes the scope order:ID. orders answers the Orders page (see console.orderboard), asked from a
+    worker thread a few times a second; {} where there is none.
     described: what scraped programs say of their metrics, family -> (type, help, unit).
     """
 
@@ -258,6 +269,8 @@ class Services:
     halt: Action
     resume: Action
     annotations: Callable[[int, int], Sequence[Annotation]] = _no_annotations
+    cancel: Action = _no_order
+    orders: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_orders
     processes: Callable[[], Sequence[ProcessInfo]] = _no_processes
     store_health: Callable[[], Health] = _healthy
     remote: Callable[[], RemoteState | None] = _no_remote

@@ -3,9 +3,10 @@
     {"command": "halt", "scope": SCOPE, "who": "...", "reason": "..."}
     {"command": "resume", "scope": SCOPE (left out: "all"), "who": "...", "reason": "..."}
     {"command": "limit", "name": "max_order_usd", "value": 1000, "scope": SCOPE (left out: "all"), "who": ..., "reason": ...}
+    {"command": "cancel", "scope": "order:ID", "who": "...", "reason": "..."}
     {"command": "status"}      {"command": "ping"}
 
-SCOPE is "all", a symbol, "strategy:NAME" or "client:NAME".
+SCOPE is "all", a symbol, "strategy:NAME" or "client:NAME"; ID is an own order's (negative) number.
 
 Each line gets one line back: {"ok": true, ...} or {"ok": false, "error": "..."}. The server has no
 thread: the engine's loop waits on `files` and calls `poll`, so a command takes effect between two
@@ -44,6 +45,7 @@ class CommandName(Enum):
     STATUS = "status"
     PING = "ping"
     LIMIT = "limit"
+    CANCEL = "cancel"
 
 
 class CommandRefusedError(DeskvigilError):
@@ -84,10 +86,10 @@ def parse_command(line: bytes) -> Command:
     unknown = sorted(set(raw) - {"command", "scope", "who", "reason"} - ({"name", "value"} if sets else set()))
     if unknown:
         raise CommandRefusedError(f"unknown key {unknown[0][:40]!r}")
-    acts = name in (CommandName.HALT, CommandName.RESUME, CommandName.LIMIT)
+    acts = name in (CommandName.HALT, CommandName.RESUME, CommandName.LIMIT, CommandName.CANCEL)
     return Command(
         name,
-        _words(raw, "scope", required=name is CommandName.HALT) or ALL,
+        _words(raw, "scope", required=name in (CommandName.HALT, CommandName.CANCEL)) or ALL,
         _words(raw, "who", required=acts),
         _words(raw, "reason", required=acts),
         _words(raw, "name", required=sets),

@@ -75,11 +75,12 @@ HOUR_NS = 3600 * NS
 _NOT_STATE = frozenset(
     ("gates", "settings", "fees", "units", "counts", "sums", "latencies", "latency_sums", "volumes", "fills",
      "fills_written", "requests", "journal", "journal_head", "executions", "dropcopy", "stages", "slowest", "finished",
-     "finished_written", "signal", "volume_curve", "blotter", "working", "sessions", "books")
+     "finished_written", "signal", "volume_curve", "blotter", "working", "sessions", "books", "order_events",
+     "order_events_written")
 )  # fmt: skip
 _COUNTED = (
     "counts", "sums", "latencies", "latency_sums", "volumes", "fills", "fills_written", "stages", "slowest", "finished",
-    "finished_written",
+    "finished_written", "order_events", "order_events_written",
 )  # fmt: skip
 _MARKET = "market."
 STEPS = 2  # calls of the step kernel in one `step`: what is due, and what of the newly taken events is due
@@ -154,6 +155,8 @@ class TradingDesk:
             sessions=make_sessions(),
             journal=words,
             journal_head=head,
+            order_events=publisher.orders.events,
+            order_events_written=publisher.orders.events_written,
             books=self._books,
         )
         self._table = lend(self._desk)
@@ -393,6 +396,10 @@ class TradingDesk:
         """Cancel every own order, clients' included; returns how many there were."""
         return killswitch.cancel_own(self._table, killswitch.EVERYTHING, int(why), self._found)
 
+    def cancel_order(self, order_id: int) -> int:
+        """Cancel one own order, by its (negative) id; returns 1, or 0 where the books hold none of that id."""
+        return killswitch.cancel_own(self._table, order_id, int(Why.OPERATOR), self._found)
+
     def working_orders(self) -> int:
         """Own orders in the book, clients' included."""
         return int(np.count_nonzero(self._desk.own[:, :, orders.ID])) + live_orders(self._desk.blotter)
@@ -478,6 +485,7 @@ class TradingDesk:
         publisher.strategies[1] = gates.states[STRATEGY_SCOPE, : len(STRATEGIES)]
         publisher.states[:] = desk.status[:, orders.STATE]
         publisher.publish(wall_ns, desk.counts, desk.sums, gauges, commands, desk.account, desk.spread, desk.volumes)
+        publisher.orders.publish(wall_ns, desk, self._books, self._clients)
 
     @property
     def drawdown_usd(self) -> float:

@@ -44,6 +44,7 @@ from engine.mailbox import (
 )
 from engine.memory import load
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
+from engine.orderlog import ACCEPTED, CHANGED, OF_FOK, OF_IOC, OF_LIMIT, OF_POST_ONLY, REJECTED, log_order, time_order
 from engine.orders import (
     LAST_EVENT_NS,
     Desk,
@@ -55,6 +56,7 @@ from engine.orders import (
     record_client_order,
     watch_market,
 )
+from engine.recorder import LAST
 from engine.ring import arrived, give_back, taken
 from metrics.frame import IntArray
 
@@ -112,6 +114,21 @@ def is_sound(kind: int, flags: int, side: int, price: int, lots: int) -> bool:
     return flags in (0, ask.FOK)
 
 
+@inline_kernel
+def log_client_order(
+    desk: Desk, t_ns: int, order_id: int, what: int, i: int, side: int, ticks: int, lots: int, left: int, kind: int,
+    flags: int, owner: int, reason: int,
+) -> None:  # fmt: skip
+    """Log what became of a client's order; kind and flags as the client asked."""
+    log_kind = OF_POST_ONLY if flags & ask.POST_ONLY else OF_LIMIT
+    if kind == ask.IOC:
+        log_kind = OF_FOK if flags & ask.FOK else OF_IOC
+    log_order(
+        desk.order_events, desk.order_events_written, t_ns, order_id, what, i, side, ticks, lots, left, log_kind, CLIENTS,
+        owner, reason, 0,
+    )  # fmt: skip
+
+
 @kernel
 def enter(
     desk: Desk, books: Books, session: int, request_id: int, kind: int, flags: int, i: int, side: int, price: int,
@@ -137,6 +154,7 @@ def enter(
     owner = s[base + S_OWNER]
     reason = pass_gates(desk, i, side, ticks, lots, CLIENTS, owner, intent, t_ns, data_age_ns(desk, i, engine_ns))
     if reason != 0:
+        log_client_order(desk, t_ns, 0, REJECTED, i, side, ticks, lots, 0, kind, flags, owner, reason)
         answer(desk.sessions, session, _REJECT, reason, request_id, 0, i, side, price, lots, lots, 0)
         return 0
     s[base + S_LIVE] += 1
@@ -250,10 +268,12 @@ def conclude(
             end_client_order(desk, row, blot.CANCELLED, _VENUE if count < 0 else _REQUESTED)
         else:
             blot.take_lots(w, desk.working, row, lots)
-            left = w[row + blot.LEFT]
-            answer(
-                desk.sessions, session, _REDUCED, 0, client_id, order_id, i, side, w[row + blot.PRICE], lots, left, 0
-            )
+            price, left = w[row + blot.PRICE], w[row + blot.LEFT]
+            log_client_order(
+                desk, t_ns, order_id, CHANGED, i, side, price, left, left, w[row + blot.KIND], w[row + blot.FLAGS] & 0xFFFF,
+                blot.owner_of(w, row), 0,
+            )  # fmt: skip
+            answer(desk.sessions, session, _REDUCED, 0, client_id, order_id, i, side, price, lots, left, 0)
     elif count < 0:
         what, left, reason = _REJECT, lots, VENUE_REASON - count
         desk.counts[at.REJECTED_FOR + _BY_VENUE] += 1
@@ -262,19 +282,30 @@ def conclude(
             what, left = _REFUSED, w[row + blot.LEFT]
         else:
             blot.close_order(w, desk.working, row, blot.REJECTED)
+            log_client_order(
+                desk, t_ns, order_id, REJECTED, i, side, w[row + blot.PRICE], lots, 0, w[row + blot.KIND],
+                w[row + blot.FLAGS] & 0xFFFF, blot.owner_of(w, row), VENUE_REASON - count,
+            )  # fmt: skip
             desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
         if kind != REPLACE or not is_less(w, row, price, lots):  # the gates have counted it
             take_back(desk.gates, i, price, lots, desk.account[i, acc.USD])
             watch_market(desk, i, t_ns)
         answer(desk.sessions, session, what, reason, client_id, order_id, i, side, price, lots, left, 0)
     else:
+        log_client_order(
+            desk, t_ns, order_id, CHANGED if kind == REPLACE else ACCEPTED, i, side, price, lots, lots,
+            w[row + blot.KIND], w[row + blot.FLAGS] & 0xFFFF, blot.owner_of(w, row), 0,
+        )  # fmt: skip
         if kind == REPLACE:
             blot.change_order(w, desk.working, row, price, lots)
             answer(desk.sessions, session, _REPLACED, 0, client_id, order_id, i, side, price, lots, lots, 0)
         else:
             blot.move(w, row, blot.WORKING)
             desk.counts[at.ACKED] += 1
-            record_client_order(desk, i, order_id, clock_ns(CLOCK_MONOTONIC) - w[row + blot.SENT_NS], t_ns)
+            total_ns = clock_ns(CLOCK_MONOTONIC) - w[row + blot.SENT_NS]
+            gate_ns = desk.stages[LAST, at.LATENCY_GATE]
+            time_order(desk.order_events, desk.order_events_written, total_ns, 0, 0, gate_ns)
+            record_client_order(desk, i, order_id, total_ns, t_ns)
             answer(desk.sessions, session, _ACK, 0, client_id, order_id, i, side, w[row + blot.PRICE], lots, lots, 0)
         book_fills(desk, books.fills, count, t_ns)
         if kind == IOC and blot.row_of(w, order_id) != 0:

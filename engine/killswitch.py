@@ -100,8 +100,8 @@ def cancel_own(table: IntArray, what: int, why: int, found: IntArray) -> int:
 
     EVERYTHING: all. NOT_ALLOWED: those that the strictest state of their instrument, strategy and
     client does not allow (any more): HALTED none; REDUCING those that add to the position, and what goes
-    beyond it. OF_CLIENTS: all of clients. NOTHING: only find them. What does not fit into `found` stays:
-    call again while it is full. table: the lent desk.
+    beyond it. OF_CLIENTS: all of clients. NOTHING: only find them. An own order's id (negative): that one.
+    What does not fit into `found` stays: call again while it is full. table: the lent desk.
     """
     desk = desk_of(table)
     books = desk.books
@@ -119,6 +119,8 @@ def cancel_own(table: IntArray, what: int, why: int, found: IntArray) -> int:
             goes = what != NOT_ALLOWED or state >= _HALTED or (state == _REDUCING and adds)
             if what == OF_CLIENTS:
                 goes = (-order_id) & 3 == BLOTTER
+            elif what < 0:
+                goes = order_id == what
             if not goes:
                 left -= lots if side * held < 0.0 else 0
                 continue

@@ -81,6 +81,7 @@ class Why(IntEnum):
     SHUTDOWN = 101
     DISCONNECTED = 102
     VENUE = 103  # the book did not know the order
+    OPERATOR = 104  # a person cancelled this one order
 
 
 REFUSALS: Final = tuple(why for why in Why if why < Why.REQUESTED)

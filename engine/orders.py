@@ -31,6 +31,7 @@ from engine.blotter import (
 from engine.blotter import CANCELLED as ORDER_CANCELLED
 from engine.blotter import EXPIRED as ORDER_EXPIRED
 from engine.blotter import LEFT as ORDER_LEFT
+from engine.blotter import PRICE as ORDER_PRICE
 from engine.blotter import SENT_NS as ORDER_SENT_NS
 from engine.blotter import SIDE as ORDER_SIDE
 from engine.book import Books, apply
@@ -69,8 +70,10 @@ from engine.gates import (
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, digest_fill
 from engine.lend import taken_from
-from engine.mailbox import S_LIVE, SESSION_WORDS, What, Why, answer
+from engine.mailbox import S_LIVE, SESSION_WORDS, VENUE_REASON, What, Why, answer
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
+from engine.orderlog import ACCEPTED, FILL, OF_IOC, OF_POST_ONLY, REJECTED, log_order, time_order
+from engine.orderlog import CANCELLED as LOG_CANCELLED
 from engine.recorder import LAST, note_order, put
 from engine.strategy import P_CONTROL, P_COUNT, note_fill
 from metrics.frame import FloatArray, IntArray
@@ -100,6 +103,7 @@ _REDUCE_ONLY = int(Reason.REDUCE_ONLY)
 _HALTED = int(TradingState.HALTED)
 _FILL, _CANCEL = int(What.FILL), int(What.CANCEL)
 _REQUESTED, _SELF_TRADE, _SESSION_END = int(Why.REQUESTED), int(Why.SELF_TRADE), int(Why.SESSION_END)
+_LAPSED = int(Why.LAPSED)
 
 
 class Desk(NamedTuple):
@@ -116,7 +120,8 @@ class Desk(NamedTuple):
     finished, finished_written: the block's ring of parents that are over; arrival_spread float64
     (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
     none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns;
-    blotter, working: see blotter; sessions: see mailbox; journal, journal_head: see journal; books: see book.
+    blotter, working: see blotter; sessions: see mailbox; journal, journal_head: see journal; order_events,
+    order_events_written: see orderlog; books: see book.
     """
 
     own: IntArray
@@ -156,6 +161,8 @@ class Desk(NamedTuple):
     sessions: IntArray
     journal: IntArray
     journal_head: IntArray
+    order_events: IntArray
+    order_events_written: IntArray
     books: Books
 
 
@@ -198,6 +205,15 @@ def working_lots(desk: Desk, i: int, side: int) -> int:
     return lots
 
 
+@inline_kernel
+def log_cancel(desk: Desk, i: int, place: int, order_id: int, lots: int, left: int, why: int) -> None:
+    """Log that lots of a house order were cancelled."""
+    log_order(
+        desk.order_events, desk.order_events_written, desk.clockwork[LATEST_NS], order_id, LOG_CANCELLED, i,
+        desk.own[i, place, SIDE], desk.own[i, place, PRICE], lots, left, 0, strategy_of(desk, order_id), HOUSE, why, 0,
+    )  # fmt: skip
+
+
 @kernel
 def end_client_order(desk: Desk, row: int, state: int, why: int) -> None:
     """End what is left of a client's order in CANCELLED or EXPIRED, and tell the client."""
@@ -205,6 +221,11 @@ def end_client_order(desk: Desk, row: int, state: int, why: int) -> None:
     session = w[row + CLIENT]
     close_order(w, desk.working, row, state)
     desk.counts[at.CANCELLED] += 1
+    log_order(
+        desk.order_events, desk.order_events_written, desk.clockwork[LATEST_NS], w[row], LOG_CANCELLED,
+        w[row + INSTRUMENT], w[row + ORDER_SIDE], w[row + ORDER_PRICE], w[row + ORDER_LEFT], 0, 0, CLIENTS,
+        owner_of(w, row), why, 0,
+    )  # fmt: skip
     if session >= 0:
         desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
     answer(
@@ -245,11 +266,15 @@ def book_own_fill(
     desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int, execution: int
 ) -> None:
     """Put one own fill where it belongs: order, parent, account, counters, record, ring."""
-    place = (-order_id) & 3
+    place, left, client = (-order_id) & 3, 0, HOUSE
     if place == BLOTTER:
+        row = row_of(desk.blotter, order_id)
+        if row != 0:
+            left, client = desk.blotter[row + ORDER_LEFT] - lots, owner_of(desk.blotter, row)
         fill_client_order(desk, order_id, lots, ticks, taker)
     elif desk.own[i, place, ID] == order_id:
         desk.own[i, place, LEFT] -= lots
+        left = max(desk.own[i, place, LEFT], 0)
         if desk.own[i, place, LEFT] <= 0:
             desk.own[i, place, ID] = 0
             desk.counts[at.FILLED] += 1
@@ -265,6 +290,10 @@ def book_own_fill(
             desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
     elif place != BLOTTER:
         desk.maker_lots[i] += side * lots
+    log_order(
+        desk.order_events, desk.order_events_written, t_ns, order_id, FILL, i, side, ticks, lots, left, 0,
+        strategy_of(desk, order_id), client, taker, 0,
+    )  # fmt: skip
     wall_ns = clock_ns(CLOCK_REALTIME)
     record_execution(
         desk.executions, desk.ledger, execution, order_id, i, side, ticks, lots, taker, t_ns, wall_ns
@@ -300,6 +329,7 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
                     end_client_order(desk, row, ORDER_CANCELLED, _SELF_TRADE)
             elif desk.own[i, place, ID] == cancelled_id:
                 desk.own[i, place, LEFT] -= fill.qty
+                log_cancel(desk, i, place, cancelled_id, fill.qty, max(desk.own[i, place, LEFT], 0), _SELF_TRADE)
                 if desk.own[i, place, LEFT] <= 0:
                     desk.own[i, place, ID] = 0
                     desk.counts[at.CANCELLED] += 1
@@ -362,6 +392,7 @@ def forget(desk: Desk, i: int, order_id: int, why: int) -> int:
             end_client_order(desk, row, ORDER_EXPIRED if why == _SESSION_END else ORDER_CANCELLED, why)
             known = 1
     elif desk.own[i, place, ID] == order_id:
+        log_cancel(desk, i, place, order_id, desk.own[i, place, LEFT], 0, why)
         desk.own[i, place, ID] = 0
         desk.counts[at.CANCELLED] += 1
         known = 1
@@ -423,6 +454,19 @@ def may_send(desk: Desk, i: int, place: int, side: int, ticks: int, lots: int, t
     return pass_gates(desk, i, side, ticks, lots, strategy, HOUSE, intent, t_ns, age_ns)
 
 
+@inline_kernel
+def log_house_order(
+    desk: Desk, t_ns: int, order_id: int, what: int, i: int, place: int, action: int, side: int, ticks: int, lots: int,
+    reason: int,
+) -> None:  # fmt: skip
+    """Log what became of an order of the house when it was sent."""
+    log_order(
+        desk.order_events, desk.order_events_written, t_ns, order_id, what, i, side, ticks, lots,
+        lots if what == ACCEPTED else 0, OF_IOC if action == CROSS else OF_POST_ONLY,
+        PARENTS if place == CHILD else MAKER, HOUSE, reason, desk.parents[i, P_COUNT] - 1 if place == CHILD else 0,
+    )  # fmt: skip
+
+
 @kernel
 def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, age_ns: int) -> int:
     """Carry out the first `requests` requests in order: cancels at once, orders through the gates.
@@ -446,6 +490,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
         else:
             reason = may_send(desk, i, place, side, ticks, lots, t_ns, age_ns)
             if reason != _ACCEPTED:
+                log_house_order(desk, t_ns, 0, REJECTED, i, place, action, side, ticks, lots, reason)
                 desk.own[i, place, SENT_NS] = t_ns  # a refused strategy waits as long as one that was accepted
                 continue
             desk.clockwork[LAST_ID] += 1
@@ -462,12 +507,20 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             desk.counts[at.REJECTED_FOR + _VENUE] += 1
             count_venue_fault(desk, count)
             desk.own[i, place, ID] = 0
+            log_house_order(desk, t_ns, order_id, REJECTED, i, place, action, side, ticks, lots, VENUE_REASON - count)
             take_back(desk.gates, i, ticks, lots, desk.account[i, acc.USD])
             continue
         desk.counts[at.ACKED] += 1
+        log_house_order(desk, t_ns, order_id, ACCEPTED, i, place, action, side, ticks, lots, 0)
+        last = desk.stages[LAST]
+        time_order(
+            desk.order_events, desk.order_events_written, latency_ns, last[at.LATENCY_MARKET_DATA],
+            last[at.LATENCY_DECISION], last[at.LATENCY_GATE],
+        )  # fmt: skip
         filled = book_fills(desk, books.fills, count, t_ns) > 0 and action == CROSS
         record_order(desk, i, order_id, latency_ns, 1 if filled else 0, t_ns)
         if action == CROSS and desk.own[i, place, ID] == order_id:  # what did not fill at once has lapsed
+            log_cancel(desk, i, place, order_id, desk.own[i, place, LEFT], 0, _LAPSED)
             desk.own[i, place, ID] = 0
             desk.counts[at.CANCELLED] += 1
     return cancelled

@@ -17,6 +17,7 @@ from engine.commands import CommandName
 from engine.counters import COUNT_SERIES, HISTOGRAMS, STAGES, SUM_SERIES
 from engine.events import Instrument
 from engine.gates import STRATEGIES
+from engine.orderboard import OrderBoard
 from engine.recorder import LONGEST, SLOWEST, SLOWEST_KEPT, STAGE_ROWS, begin_window, cost_s
 from engine.telemetry import BlockSpec, BlockWriter, TableSpec
 from metrics.catalogue import series
@@ -140,11 +141,12 @@ class Publisher:
     tokens, trading state), `states` (trading state of each instrument).
     The longest time of a
     stage is that of the running second and the one before it, so that no reader who looks once a
-    second misses one.
+    second misses one. `orders` is the block of the Orders page, beside this one.
     """
 
     def __init__(self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> None:
         self._block = BlockWriter(path, engine_block_spec(instruments, info))
+        self.orders = OrderBoard(path.with_suffix(".orders"), instruments, info)
         self._tick_usd = np.array([instrument.tick_size_usd for instrument in instruments])
         self._lot = np.array([instrument.lot_size for instrument in instruments])
         self._counts_at = np.array([position for _, position in COUNT_SERIES])

@@ -371,8 +371,14 @@ class Engine:
     # Commands: called by the server from within `_sleep` or `_housekeeping`, between two steps.
 
     def _carry_out(self, command: Command) -> dict[str, Any]:
-        self._refuse_unknown_scope(command.scope)
-        act = {CommandName.HALT: self._halt, CommandName.RESUME: self._resume, CommandName.LIMIT: self._limit}
+        if command.name is not CommandName.CANCEL:  # its scope is an order
+            self._refuse_unknown_scope(command.scope)
+        act = {
+            CommandName.HALT: self._halt,
+            CommandName.RESUME: self._resume,
+            CommandName.LIMIT: self._limit,
+            CommandName.CANCEL: self._cancel,
+        }
         carry_out = act.get(command.name)
         if carry_out is not None:
             answer = carry_out(command)
@@ -430,6 +436,16 @@ class Engine:
             "lifted": lifted,
             "durable": durable,
         }
+
+    def _cancel(self, command: Command) -> dict[str, Any]:
+        kind, _, number = command.scope.partition(":")
+        if kind != "order" or not (number.startswith("-") and number[1:].isdecimal() and len(number) <= 19):
+            raise CommandRefusedError(f"scope {command.scope!r} is not order:ID with the number of an own order")
+        if not self._desk.cancel_order(int(number)):
+            raise CommandRefusedError(f"order {number} does not work (any more)")
+        LOG.warning("CANCEL of order %s by %s: %s", number, command.who, command.reason)
+        self._publish(time.monotonic_ns())
+        return {"state": self._control.state.name, "scope": command.scope, "cancelled": 1}
 
     def _limit(self, command: Command) -> dict[str, Any]:
         change = Change(command.limit, command.scope, command.value, command.who, command.reason, time.time_ns())

@@ -70,6 +70,11 @@ class RuntimePaths:
         return self.block_dir / "engine.block"
 
     @property
+    def orders_block(self) -> Path:
+        """The Orders page's block, written by the engine beside its own."""
+        return self.block_dir / "engine.orders"
+
+    @property
     def risk_block(self) -> Path:
         return self.block_dir / "risk.block"
 

@@ -33,6 +33,10 @@ def desk_router(services: Services) -> APIRouter:
     async def resume(request: Request) -> Response:
         return await act(request, lambda who, said: services.resume(who, *_order(said)))
 
+    @router.post("/cancel")
+    async def cancel(request: Request) -> Response:
+        return await act(request, lambda who, said: services.cancel(who, *_order(said)))
+
     @router.post("/alerts/{alert_id}/acknowledge")
     async def acknowledge(alert_id: str, request: Request) -> Response:
         def note(who: str, said: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import { AlertList } from "./alerts.js";
 import { Chart, forgetColours, gpuWords } from "./charts.js";
 import { attribute, byId, hidden, text } from "./dom.js";
 import { Model } from "./model.js";
+import { Orders } from "./orders.js";
 import { LiveSocket } from "./socket.js";
 import { Status } from "./status.js";
 import { Fills, RowTable } from "./tables.js";
@@ -46,7 +47,7 @@ class Live {
     this.slowDue = 0;
     this.alertsSeen = null;
     this.actions = new Actions();
-    this.socket = new LiveSocket((message) => this.take(message), (isUp) => isUp && this.askHistory());
+    this.socket = new LiveSocket((message) => this.take(message), (isUp) => isUp && this.connected());
     this.status = new Status(this.socket, this.actions);
     this.bindBar();
     new MutationObserver(() => this.bind()).observe(byId("content"), { childList: true });
@@ -63,6 +64,7 @@ class Live {
 
   take(message) {
     this.model.take(message);
+    if (message.k === "orders" && this.orders) this.orders.take(message);
     if (message.k === "alerts" || message.k === "snapshot") this.alertsChanged();
   }
 
@@ -75,6 +77,9 @@ class Live {
     this.charts = all(".chart", (element) => new Chart(element));
     this.tables = [...all("[data-rows]", (element) => new RowTable(element)), ...all("[data-fills]", (element) => new Fills(element))];
     this.lists = all(".alerts-panel", (element) => new AlertList(element, this.actions));
+    if (this.orders) this.orders.close();
+    const orders = document.querySelector("[data-orders]");
+    this.orders = orders ? new Orders(orders, this.socket, this.actions) : null;
     this.page = page ? page.dataset.page : "";
     this.textDue = this.slowDue = 0;
     attribute(document.body, "data-at", this.page);
@@ -85,6 +90,11 @@ class Live {
     this.title = page ? `${page.dataset.title} · Deskvigil` : "Deskvigil";
     this.askHistory();
     this.alertsChanged();
+  }
+
+  connected() {
+    this.askHistory();
+    if (this.orders) this.orders.ask();
   }
 
   bindBar() {
@@ -164,6 +174,7 @@ class Live {
   slow() {
     for (const table of this.tables) table.update(this.model);
     for (const chart of this.charts) chart.describe(this.model);
+    if (this.orders) this.orders.update();
     this.gpu();
     const waiting = this.model.alerts.active.filter((alert) => alert.state === "firing" && !alert.acked_by).length;
     const title = waiting ? `(${waiting}) ${this.title}` : this.title;

@@ -1,0 +1,408 @@
+/* Orders: puts the page's question to the hub and writes what it answers.
+
+Only what stands in the blotter's window is asked for and in the document: its table is as high as all
+orders, and padded above and below. Rows are reused; text is written only where it changes. */
+
+import { attribute, byId, hidden, make, text } from "./dom.js";
+import { age, brief, number, span } from "./format.js";
+
+const ROW_PX = 27;
+const ROWS_AHEAD = 8;
+const STALE_S = 3;
+const LOUD = { rejected: "warning", unseen: "warning" };
+
+export class Orders {
+  constructor(root, socket, actions) {
+    this.root = root;
+    this.socket = socket;
+    this.actions = actions;
+    this.part = (name) => root.querySelector(`[data-o="${name}"]`);
+    this.question = { k: "orders", symbol: "", instrument: "", strategy: "", state: "", first: 0, count: 30, order: 0 };
+    this.selects = {};
+    this.answer = null;
+    this.heard = 0;
+    this.opener = null;
+    this.filters();
+    this.window = byId("o-window");
+    this.window.addEventListener("scroll", () => this.scrolled());
+    this.dialogs();
+    this.scrolled();
+    this.ask();
+  }
+
+  /* --- asking --- */
+
+  ask() {
+    this.socket.ask(this.question);
+  }
+
+  close() {
+    this.socket.ask({ k: "orders", off: true });
+  }
+
+  scrolled() {
+    const first = Math.max(Math.floor(this.window.scrollTop / ROW_PX) - ROWS_AHEAD, 0);
+    const count = Math.min(Math.ceil(this.window.clientHeight / ROW_PX) + 2 * ROWS_AHEAD, 100);
+    if (first === this.question.first && count === this.question.count) return;
+    Object.assign(this.question, { first, count });
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask(), 40);
+  }
+
+  filters() {
+    for (const [name, word] of [["instrument", "Symbol"], ["strategy", "Strategy"], ["state", "State"]]) {
+      this.selects[name] = this.select(byId("o-filters"), word, "all", (value) => {
+        this.question[name] = value;
+        this.window.scrollTop = 0;
+        this.question.first = 0;
+        this.ask();
+      });
+    }
+    this.selects.symbol = this.select(byId("o-symbol"), "Symbol", null, (value) => {
+      this.question.symbol = value;
+      this.ask();
+    });
+  }
+
+  select(place, word, all, changed) {
+    const select = make("select");
+    if (all) select.append(new Option(all, ""));
+    select.addEventListener("change", () => changed(select.value));
+    place.append(make("label", word, select));
+    return select;
+  }
+
+  fillSelect(select, values, all) {
+    const key = values.join(" ");
+    if (select.dataset.key === key) return;
+    select.dataset.key = key;
+    const chosen = select.value;
+    select.replaceChildren(...(all ? [new Option("all", "")] : []), ...values.map((value) => new Option(value, value)));
+    if (values.includes(chosen)) select.value = chosen;
+  }
+
+  /* --- dialogs --- */
+
+  dialogs() {
+    const timeline = byId("o-timeline");
+    byId("o-timeline-close").addEventListener("click", () => timeline.close());
+    timeline.addEventListener("close", () => {
+      this.question.order = 0;
+      this.ask();
+      if (this.opener && this.opener.isConnected) this.opener.focus();
+    });
+    const input = make("input");
+    input.type = "text";
+    input.maxLength = 200;
+    input.autocomplete = "off";
+    byId("o-cancel-reason").append(input);
+    const dialog = byId("o-cancel-dialog");
+    byId("o-cancel-keep").addEventListener("click", () => dialog.close());
+    const confirm = byId("o-cancel-confirm");
+    confirm.addEventListener("click", async () => {
+      if (confirm.disabled) return;
+      confirm.disabled = true; // a slow answer must not be asked for twice
+      try {
+        await this.actions.send("/api/desk/cancel", { scope: `order:${this.cancelling.id}`, reason: input.value.trim() });
+        dialog.close();
+      } finally {
+        confirm.disabled = false;
+      }
+    });
+  }
+
+  askCancel(order) {
+    this.cancelling = { ...order };
+    const again = order.strategy === "clients" ? "" : ` The strategy may send another in its place; to stop it, halt strategy:${order.strategy}.`;
+    text(byId("o-cancel-words"), `${order.side} ${brief(order.left)} ${order.symbol} at ${price(order.price, order.tick)}, order ${order.id}.${again}`);
+    byId("o-cancel-reason").querySelector("input").value = "";
+    byId("o-cancel-dialog").showModal();
+    byId("o-cancel-keep").focus();
+  }
+
+  open(order, opener) {
+    this.opener = opener;
+    this.question.order = order.n;
+    text(byId("o-timeline-title"), `${order.side} ${order.symbol}`);
+    this.part("timeline").replaceChildren();
+    text(this.part("timeline-words"), "");
+    byId("o-timeline").showModal();
+    this.ask();
+  }
+
+  /* --- answers --- */
+
+  take(message) {
+    if (message.error) {
+      text(this.part("stale"), message.error);
+      hidden(this.part("stale"), false);
+      return;
+    }
+    this.answer = message;
+    this.heard = performance.now();
+    this.show();
+  }
+
+  show() {
+    const said = this.answer;
+    if (!said.symbols) return;
+    this.fillSelect(this.selects.instrument, said.symbols, true);
+    this.fillSelect(this.selects.strategy, said.strategies, true);
+    this.fillSelect(this.selects.state, said.states, true);
+    this.fillSelect(this.selects.symbol, said.symbols, false);
+    this.checks(said.checks);
+    this.blotter(said.blotter, said.missed);
+    this.working(said.working, said.working_total);
+    this.depth(said.depth);
+    this.parents(said.parents);
+    this.positions(said.positions);
+    this.timeline(said.timeline);
+    this.update();
+  }
+
+  /* Ages, a few times a second, also where no answer comes. */
+  update() {
+    const said = this.answer;
+    if (!said) return;
+    const seconds = said.age === null ? Infinity : said.age + (performance.now() - this.heard) / 1000;
+    const stale = !said.alive || seconds > STALE_S;
+    const place = this.part("stale");
+    hidden(place, !stale);
+    attribute(this.root, "data-stale", stale ? "" : null);
+    if (stale) text(place, `${said.why || "nothing new has come"}${Number.isFinite(seconds) ? `; what is shown is ${age(seconds)} old` : ""}`);
+  }
+
+  checks(checks) {
+    const words = this.part("checks");
+    const open = checks.open_breaks ?? checks.breaks.length;
+    attribute(byId("o-checks"), "data-open", open ? "" : null);
+    const when = checks.age === null ? "" : `, checked ${age(checks.age)} ago`;
+    if (checks.why) said(words, "warning", `The breaks cannot be read: ${checks.why}`);
+    else if (checks.age === null) said(words, null, "The reconciliation has not compared anything yet.");
+    else if (open) said(words, "critical", `${number(open)} open reconciliation ${open === 1 ? "break" : "breaks"}; ${number(checks.executions_equal_total)} fills equal to the drop copy${when}`);
+    else if (checks.age > 10) said(words, "warning", `The reconciliation is behind${when}; ${number(checks.executions_equal_total)} fills were equal to the drop copy`);
+    else if (!checks.executions_equal_total) said(words, "resolved", `No fill to compare with the drop copy yet${when}`);
+    else said(words, "resolved", `All ${number(checks.executions_equal_total)} fills equal to the drop copy${when}`);
+    keyed(this.part("breaks"), checks.breaks, (row) => row.id, "li.alert", (element, row) => {
+      if (element.childElementCount) return;
+      element.append(make("span.mark.mark-critical"), make("div.words", make("strong", `${row.kind.replace("_", " ")} ${row.symbol}`), make("span.detail", `break ${row.id}, ${stamp(row.t)} UTC · ${JSON.stringify(row.detail)}`)));
+    });
+  }
+
+  blotter(blotter, missed) {
+    const { rows, first, matching, total } = blotter;
+    hidden(this.part("blotter-absence"), matching > 0);
+    hidden(this.window, matching === 0);
+    text(this.part("blotter-absence"), total ? "No order matches these filters." : "No own order has been seen yet.");
+    const kept = matching === total ? `${number(total)} kept` : `${number(matching)} of ${number(total)}`;
+    text(this.part("o-blotter-note"), `newest first, ${kept}${missed ? ` · ${number(missed)} events missed` : ""}`);
+    const body = this.part("blotter");
+    const table = body.parentElement;
+    table.style.marginTop = `${first * ROW_PX}px`;
+    table.style.marginBottom = `${Math.max(matching - first - rows.length, 0) * ROW_PX}px`;
+    while (body.children.length > rows.length) body.lastElementChild.remove();
+    while (body.children.length < rows.length) body.append(this.blotterRow());
+    rows.forEach((row, i) => this.fillBlotter(body.children[i], row));
+  }
+
+  blotterRow() {
+    const button = make("button.link");
+    button.type = "button";
+    const element = make("tr", make("td", button), ...Array.from({ length: 9 }, () => make("td")));
+    element.addEventListener("click", () => this.open(element.order, button));
+    return element;
+  }
+
+  fillBlotter(element, row) {
+    element.order = row;
+    attribute(element, "data-severity", LOUD[row.state] || null);
+    attribute(element, "data-ended", row.state === "cancelled" || row.state === "filled" ? "" : null);
+    const [time, symbol, side, type, strategy, at, qty, filled, state, reason] = element.children;
+    text(time.firstChild, stamp(row.t));
+    attribute(time.firstChild, "aria-label", `Timeline of ${row.side} ${row.symbol}, ${stamp(row.t)}`);
+    text(symbol, row.symbol);
+    text(side, row.side);
+    text(type, row.type);
+    text(strategy, row.client || row.strategy);
+    text(at, price(row.price, row.tick));
+    text(qty, row.qty === null ? "–" : brief(row.qty));
+    text(filled, row.filled ? brief(row.filled) : "–");
+    text(state, row.state);
+    text(reason, row.reason.replaceAll("_", " "));
+    attribute(reason, "title", row.reason || null);
+  }
+
+  working(rows, total) {
+    hidden(this.part("working-absence"), rows.length > 0);
+    text(this.part("working-absence"), "No own order rests.");
+    text(this.part("o-working-note"), total > rows.length ? `${rows.length} of ${number(total)}` : `${number(total)}`);
+    hidden(this.part("working").closest(".scroll"), rows.length === 0);
+    keyed(this.part("working"), rows, (row) => row.id, "tr", (element, row) => {
+      if (!element.childElementCount) this.workingRow(element);
+      element.order = row;
+      const [symbol, side, type, strategy, at, left, away, old, act] = element.children;
+      text(symbol, row.symbol);
+      text(side, row.side);
+      text(type, row.type);
+      text(strategy, row.client || row.strategy);
+      text(at, price(row.price, row.tick));
+      text(left, brief(row.left));
+      text(away, row.away === null ? "–" : row.away < 0.005 ? "at touch" : `${number(row.away, row.away < 10 ? 1 : 0)} bps`);
+      text(old, age(row.age));
+      attribute(act.firstChild, "aria-label", `Cancel ${row.side} ${row.symbol} at ${price(row.price, row.tick)}`);
+    });
+  }
+
+  workingRow(element) {
+    const button = make("button", "Cancel");
+    button.type = "button";
+    button.addEventListener("click", () => this.askCancel(element.order));
+    element.append(...Array.from({ length: 8 }, () => make("td")), make("td", button));
+  }
+
+  depth(depth) {
+    const empty = !depth || (!depth.bids.length && !depth.asks.length);
+    const body = this.part("depth");
+    hidden(this.part("depth-absence"), !empty);
+    hidden(body.parentElement, empty);
+    text(this.part("depth-absence"), "The book is empty.");
+    text(this.part("o-depth-note"), depth ? spreadWords(depth) : "");
+    if (empty) return;
+    const levels = [...depth.asks.map((level) => ["ask", ...level]).reverse(), ...depth.bids.map((level) => ["bid", ...level])];
+    const most = Math.max(...levels.map(([, , lots]) => lots));
+    while (body.children.length > levels.length) body.lastElementChild.remove();
+    while (body.children.length < levels.length) body.append(make("tr", make("td"), make("td"), make("td"), make("td.bar-cell", make("i"))));
+    levels.forEach(([side, at, lots, own], i) => {
+      const [ours, size, cost, bar] = (body.children[i].className = side, body.children[i].children);
+      attribute(body.children[i], "data-touch", i === depth.asks.length ? "" : null);
+      text(ours, own ? brief(own) : "");
+      attribute(ours, "class", own ? "own" : null);
+      attribute(ours, "aria-label", own ? `${brief(own)} of our own` : null);
+      text(size, brief(lots));
+      text(cost, price(at, depth.tick));
+      bar.firstChild.style.width = `${(lots / most) * 100}%`;
+    });
+  }
+
+  parents(rows) {
+    hidden(this.part("parents-absence"), rows.length > 0);
+    text(this.part("parents-absence"), "No parent order is at work.");
+    text(this.part("o-parents-note"), rows.length ? "filled · the mark is the time that is over" : "");
+    keyed(this.part("parents"), rows, (row) => `${row.symbol} ${row.number}`, "li", (element, row) => {
+      if (!element.childElementCount) {
+        element.append(make("div.line", make("strong"), make("span.note")), make("div.bullet", make("i.fill"), make("i.goal")), make("p.aim"));
+      }
+      const [line, bullet, aim] = element.children;
+      text(line.children[0], `${row.side} ${brief(row.target)} ${row.symbol}`);
+      text(line.children[1], `${row.algo}${row.control ? ", control" : ""} · ${span(row.left_s)} left`);
+      bullet.children[0].style.width = `${Math.min(row.done, 1) * 100}%`;
+      bullet.children[1].style.left = `${row.due * 100}%`;
+      const cost = row.slippage === null ? "nothing filled" : `${number(row.slippage, 1, true)} bps from arrival`;
+      text(aim, `${number(row.done * 100, 0)} % filled at ${number(row.due * 100, 0)} % of its time · ${cost} · ${row.orders} children`);
+    });
+  }
+
+  positions(rows) {
+    hidden(this.part("positions-absence"), rows.length > 0);
+    hidden(this.part("positions").closest(".scroll"), rows.length === 0);
+    const pnl = rows.reduce((sum, row) => sum + (row.pnl ?? 0), 0);
+    text(this.part("o-positions-note"), rows.length ? `P&L after fees ${number(pnl, 0, true)} USD this session` : "");
+    keyed(this.part("positions"), rows, (row) => row.symbol, "tr", (element, row) => {
+      if (!element.childElementCount) element.append(...Array.from({ length: 9 }, () => make("td")));
+      const values = [
+        row.symbol, number(row.qty, Number.isInteger(row.qty) ? 0 : 4, true), price(row.avg, row.tick), price(row.mark, row.tick), number(row.realised, 0, true), number(row.unrealised, 0, true), number(row.fees, 0), number(row.pnl, 0, true), row.state === "ACTIVE" ? "" : row.state,
+      ];
+      values.forEach((value, i) => text(element.children[i], value));
+      attribute(element, "data-severity", { HALTED: "critical", REDUCING: "warning" }[row.state] || null);
+    });
+  }
+
+  timeline(timeline) {
+    if (!byId("o-timeline").open) return;
+    const words = this.part("timeline-words");
+    if (!timeline) {
+      text(words, "This order is not kept any more.");
+      return;
+    }
+    const { order, events } = timeline;
+    text(byId("o-timeline-title"), `${order.side} ${order.qty === null ? "" : brief(order.qty)} ${order.symbol} at ${price(order.price, order.tick)}`);
+    const parent = order.strategy === "parents" ? ` · child of parent ${timeline.parent}` : "";
+    text(words, `${order.type} · ${order.client || order.strategy}${parent} · ${order.state}${order.id ? ` · order ${order.id}` : ""}${order.qty === null ? " · its beginning was not seen" : ""}`);
+    const first = events[0].t;
+    const steps = events.flatMap((event) => this.steps(event, order, first));
+    if (timeline.dropped) steps.push(["", `${timeline.dropped} more events`, ""]);
+    const list = this.part("timeline");
+    while (list.children.length > steps.length) list.lastElementChild.remove();
+    while (list.children.length < steps.length) list.append(make("li", make("time"), make("strong"), make("span.detail")));
+    steps.forEach((step, i) => step.forEach((value, k) => text(list.children[i].children[k], value)));
+  }
+
+  /* One event as steps [when, what, detail]; an accepted order brings its way to the book along. */
+  steps(event, order, first) {
+    const when = event.t === first ? stamp(event.t) : `+${duration((event.t - first) * 1e6)}`;
+    const at = `${brief(event.qty)} at ${price(event.price, order.tick)}`;
+    const reason = event.reason.replaceAll("_", " ");
+    if (event.what === "accepted") {
+      const { stages } = event;
+      const way = [];
+      if (stages && (stages.market_data || stages.decision)) {
+        way.push(["", "event into the book", duration(stages.market_data)], ["", "decision", duration(stages.decision)]);
+      }
+      if (stages) way.push(["", "gates", duration(stages.gate)]);
+      const took = stages ? ` · ${duration(stages.total)} from the intended time` : "";
+      return [...way, [when, "accepted by the book", at + took]];
+    }
+    if (event.what === "rejected") return [[when, "rejected", `${reason} · ${at}`]];
+    if (event.what === "fill") return [[when, `fill, ${reason}`, `${at} · ${brief(event.left)} left`]];
+    if (event.what === "cancelled") return [[when, "cancelled", `${reason} · ${brief(event.qty)}${event.left ? `, ${brief(event.left)} left` : ""}`]];
+    return [[when, "changed", at]];
+  }
+}
+
+function said(place, mark, words) {
+  if (place.dataset.mark !== String(mark)) {
+    place.dataset.mark = String(mark);
+    place.replaceChildren(mark ? make(`span.mark.mark-${mark}`) : "", make("span"));
+  }
+  text(place.lastElementChild, words);
+}
+
+/* Children by key, in the rows' order, so that focus and hover survive updates. */
+function keyed(place, rows, keyOf, tag, fill) {
+  const known = new Map([...place.children].map((element) => [element.dataset.row, element]));
+  rows.forEach((row, i) => {
+    const key = String(keyOf(row));
+    let element = known.get(key);
+    known.delete(key);
+    if (!element) {
+      element = make(tag);
+      element.dataset.row = key;
+    }
+    if (place.children[i] !== element) place.insertBefore(element, place.children[i] || null);
+    fill(element, row);
+  });
+  for (const element of known.values()) element.remove();
+}
+
+function spreadWords(depth) {
+  if (!depth.bids.length || !depth.asks.length) return "one side is empty";
+  const [bid, ask] = [depth.bids[0][0], depth.asks[0][0]];
+  return `spread ${number(((ask - bid) / ((ask + bid) / 2)) * 1e4, 1)} bps`;
+}
+
+/* As many decimals as the tick has. */
+function price(value, tick) {
+  if (value === null || value === undefined) return "–";
+  return number(value, Math.min(Math.max(Math.ceil(-Math.log10(tick) - 1e-9), 0), 8));
+}
+
+function stamp(ms) {
+  return new Date(ms).toISOString().slice(11, 23);
+}
+
+function duration(ns) {
+  if (ns < 1e3) return `${Math.round(ns)} ns`;
+  if (ns < 1e6) return `${number(ns / 1e3, 1)} µs`;
+  if (ns < 1e9) return `${number(ns / 1e6, 1)} ms`;
+  return age(ns / 1e9);
+}
