@@ -16,6 +16,7 @@ from fastapi import APIRouter
 
 from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
+from dashboard.room.engineroom import EngineRoom
 from metrics.clock import Clock
 from metrics.frame import FloatArray, Frame, IntArray
 from metrics.series import Schema, Series
@@ -231,6 +232,10 @@ def _no_remote() -> RemoteState | None:
     return None
 
 
+def _no_room() -> EngineRoom:
+    return EngineRoom(absence="this console reads no engine")
+
+
 def _healthy() -> Health:
     return Health(True)
 
@@ -244,6 +249,7 @@ class Services:
     Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are. views keeps the
     History page's named questions. raw_days: how long samples are kept (0: not told).
     described: what scraped programs say of their metrics, family -> (type, help, unit).
+    room: the engine's record tables, asked from a worker thread.
     """
 
     options: WebOptions
@@ -266,3 +272,4 @@ class Services:
     raw_days: int = 0
     described: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]] = dict
     risk_device: str = "CPU"
+    room: Callable[[], EngineRoom] = _no_room
