@@ -82,7 +82,7 @@ def _summary(readings: Readings, room: EngineRoom, info: EngineInfo) -> dict[str
     feed_s = readings.value(_E + "feed_age_seconds")
     causes = len(room.causes or ())
     rows = [
-        _row("Trading", info.state, _plural(causes, "restriction"), severity=_CRITICAL_BY_STATE.get(info.state, "")),
+        _row("Trading", info.state, _plural(causes, "restriction") if room.causes is not None else "", severity=_CRITICAL_BY_STATE.get(info.state, "")),
         _row(
             "Mode", _state_word(MODES, degraded), "under pressure of CPU or memory" if degraded > 0 else "",
             severity="warning" if degraded > 0 else "",
@@ -222,7 +222,7 @@ def _feed(readings: Readings, info: EngineInfo) -> dict[str, Any]:
 
     rows = [
         _row("source", info.source or NONE),
-        marked("newest event", f"{seconds(readings.value(_E + 'feed_age_seconds'))} ago", "feed_age_seconds"),
+        marked("newest event", _ago(readings.value(_E + "feed_age_seconds"), NONE), "feed_age_seconds"),
         marked("book behind the market", seconds(readings.value(_E + "event_lag_seconds")), "event_lag_seconds"),
         _row("events", number(readings.grew("events"), 0, "/s")),
         marked("late events, 5 min", count(readings.grew("late")), "late_events_total"),
@@ -235,6 +235,7 @@ def _feed(readings: Readings, info: EngineInfo) -> dict[str, Any]:
 def _journal(readings: Readings, room: EngineRoom) -> dict[str, Any]:
     width = room.journal_record_bytes
     rate = readings.grew("journal")
+    recovered = readings.value(_E + "recovered_records")
     undurable = readings.value(_E + "journal_undurable_records")
     full = readings.value(_E + "journal_full")
     lost = readings.value(_E + "journal_lost_records_total")
@@ -242,14 +243,14 @@ def _journal(readings: Readings, room: EngineRoom) -> dict[str, Any]:
     poison = readings.value(_E + "recovered_poison_record")
     rows = [
         _row("writing", "no: full" if full > 0 else "yes" if full == 0 else NONE, severity="critical" if full > 0 else ""),
-        _row("not durable yet", f"{count(undurable)} records, {size(undurable * width)}",
+        _row("not durable yet", _amount(f"{count(undurable)} records", size(undurable * width)),
              severity=readings.severity(_E + "journal_undurable_records")),
-        _row("written", f"{number(rate, 0, 'records/s')}, {size(rate * width)}/s"),
+        _row("written", _amount(number(rate, 0, "records/s"), f"{size(rate * width)}/s")),
         _row("last record", count(readings.value(_E + "journal_records_total"))),
-        _row("last snapshot", _ago(readings.value(_E + "journal_snapshot_age_seconds")),
+        _row("last snapshot", NONE if readings.is_silent else _ago(readings.value(_E + "journal_snapshot_age_seconds")),
              severity=readings.severity(_E + "journal_snapshot_age_seconds")),
         _row("lost to a full disk", count(lost), severity="critical" if lost > 0 else ""),
-        _row("recovered at the start", f"{count(readings.value(_E + 'recovered_records'))} records"),
+        _row("recovered at the start", _amount(f"{count(recovered)} records", size(recovered * width))),
         _row("put aside as damaged", count(damaged), severity="warning" if damaged > 0 else ""),
         _row("left out as poison", f"record {count(poison)}" if poison > 0 else count(poison),
              severity="warning" if poison > 0 else ""),
@@ -257,8 +258,13 @@ def _journal(readings: Readings, room: EngineRoom) -> dict[str, Any]:
     return _panel(rows)
 
 
-def _ago(value: float) -> str:
-    return f"{span(value)} ago" if math.isfinite(value) else "none yet"
+def _ago(value: float, never: str = "none yet") -> str:
+    return f"{seconds(value)} ago" if math.isfinite(value) else never
+
+
+def _amount(records: str, in_bytes: str) -> str:
+    """Records and their bytes, or one "no data" for both."""
+    return NONE if NONE in records else f"{records}, {in_bytes}"
 
 
 def _algos(room: EngineRoom) -> dict[str, Any]:
