@@ -114,7 +114,7 @@ def _causes(room: EngineRoom, now_ms: int) -> dict[str, Any]:
     if room.causes is None:
         return _panel([], nothing=f"{NONE}: the engine has told nothing yet")
     rows = [_cause_row(cause, now_ms) for cause in room.causes]
-    return _panel(rows, _plural(len(rows), "in force", "in force"), "Nothing restricts trading, in any scope.")
+    return _panel(rows, f"{len(rows)} in force" if rows else "", "Nothing restricts trading, in any scope.")
 
 
 def _cause_row(cause: Cause, now_ms: int) -> Row:

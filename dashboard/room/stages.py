@@ -10,7 +10,7 @@ from typing import Any
 from dashboard.room.engineroom import PARTS, EngineRoom
 from dashboard.room.panels import silence
 from dashboard.room.readings import Readings
-from dashboard.room.words import NONE, seconds
+from dashboard.room.words import seconds
 from dashboard.services import Alerts
 from dashboard.timerange import show_time
 from metrics.kpi import KPIS
@@ -63,8 +63,8 @@ def _stage(name: str, readings: Readings, bounds: Mapping[str, tuple[float, str]
     title, words = STAGES[name]
     values = [readings.value("deskvigil_kpi_latency_seconds", stage=name, quantile=q) for q in QUANTILES]
     values.append(readings.value(_E + "latency_max_seconds", stage=name))
-    if not math.isfinite(values[0]):
-        values[-1] = math.nan  # a longest time of 0 says that nothing was recorded
+    if values[-1] == 0.0:
+        values[-1] = math.nan  # nothing was recorded in these two seconds
     bound, said = bounds.get(name, (math.nan, ""))
     over = math.isfinite(bound) and values[2] > bound
     return {
@@ -72,11 +72,15 @@ def _stage(name: str, readings: Readings, bounds: Mapping[str, tuple[float, str]
         "title": title,
         "words": words,
         "values": [_or_none(value) for value in values],
-        "texts": [seconds(value) if math.isfinite(value) else NONE for value in values],
+        "texts": [*(seconds(value) for value in values[:-1]), _longest(values)],
         "limit": _or_none(bound),
         "limit_words": said,
         "severity": readings.severity(f"{_E}{name}_seconds") or ("warning" if over else ""),
     }
+
+
+def _longest(values: list[float]) -> str:
+    return "none" if math.isfinite(values[0]) and not math.isfinite(values[-1]) else seconds(values[-1])
 
 
 def _slowest(room: EngineRoom) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from dashboard.room.engineroom import Cause, EngineRoom
 from dashboard.room.heatmap import heatmap
 from dashboard.room.panels import engine_panels
 from dashboard.room.readings import Readings, read
-from dashboard.room.stages import limits
+from dashboard.room.stages import QUANTILES, latency_now, limits
 from dashboard.services import EngineInfo, ProcessInfo
 from engine.algos.choice import Algo
 from engine.algos.finished import FINISHED
@@ -164,3 +164,14 @@ def test_the_api_answers_and_names_what_is_wrong_with_a_question(url: str) -> No
     answer = httpx2.get(f"{url}/api/desk/latency/heatmap?range=2y")
     assert answer.status_code == 400
     assert "range '2y' is not one of" in answer.json()["error"]
+
+
+def test_a_stage_without_records_in_the_last_seconds_has_no_longest_time() -> None:
+    known = {
+        Series("deskvigil_kpi_latency_seconds", make_labels({"stage": "gate", "quantile": q})): 2e-6 for q in QUANTILES
+    }
+    readings = Readings({**known, series("latency_max_seconds", stage="gate"): 0.0}, is_silent=False)
+    gate = next(row for row in latency_now(readings, EngineRoom(), {})["stages"] if row["name"] == "gate")
+    assert (gate["texts"][0], gate["texts"][-1], gate["values"][-1]) == ("2.00 µs", "none", None)
+    over = latency_now(readings, EngineRoom(), {"gate": (1e-6, "limit")})["stages"]
+    assert {row["name"] for row in over if row["severity"]} == {"gate"}

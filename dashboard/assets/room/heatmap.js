@@ -81,7 +81,7 @@ export class Heatmap {
 
   async draw() {
     const { answer } = this;
-    text(byId("heat-note"), `${answer.words} · columns of ${answer.step_s} s`);
+    text(byId("heat-note"), `${answer.words} · columns of ${answer.step_s} s; lines: p50 and p99 of the minute before`);
     if (!(answer.recorded > 0)) {
       this.say(`${answer.title}: nothing was recorded in the last ${answer.range}.`);
       return;

@@ -56,7 +56,7 @@ function track(stage) {
   const [p50, , p99, p999, longest] = stage.values;
   const element = make("div.track", ...DECADES.map((one) => placed("i.decade", one)));
   if (p50 !== null) {
-    const bar = placed("i.bar", p50);
+    const bar = placed("i.extent", p50);
     bar.style.width = `calc(${at(p999)} - ${at(p50)})`;
     element.append(bar, placed("i.p99", p99));
     if (longest !== null) element.append(placed("i.longest", longest));
