@@ -269,7 +269,7 @@ def _amount(records: str, in_bytes: str) -> str:
 
 def _algos(room: EngineRoom) -> dict[str, Any]:
     rows = [_algo_row(one, room.baseline) for one in room.algos]
-    note = f"{room.parents} youngest finished parents, each alike; ± 95 %" if room.parents else ""
+    note = f"youngest finished parents ({room.parents}), each alike; ± 95 %" if room.parents else ""
     panel = _panel(rows, note, "No parent order has finished yet.")
     if rows and not any(one.name == room.baseline for one in room.algos):
         panel["note"] += f"; no parent of the baseline ({room.baseline}) among them"

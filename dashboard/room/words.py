@@ -30,6 +30,8 @@ def seconds(value: float) -> str:
     """A short duration with three significant digits and its unit: "812 ns", "4.21 µs", "12.0 ms", "3.40 s"."""
     if not math.isfinite(value):
         return NONE
+    if value == 0.0:
+        return "0 s"
     for below, scale, unit in _UNITS:
         if abs(value) < below:
             return f"{_three(value * scale)} {unit}"

@@ -124,9 +124,14 @@ function layout(answer, colour, isNarrow) {
     shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: answer.limit, y1: answer.limit, line: { color: colour.text, width: 1, dash: "dash" } });
     annotations.push({ xref: "paper", x: 0.004, y: Math.log10(answer.limit), text: escaped(answer.limit_words), showarrow: false, xanchor: "left", yanchor: "bottom", font: { size: 11, color: colour.text }, bgcolor: colour.panel });
   }
-  for (const line of answer.lines) {
+  const [low, high] = extent(answer);
+  let before = null; // labels that would touch are pushed apart
+  for (const line of [...answer.lines].sort((a, b) => a.name.localeCompare(b.name))) {
     const last = line.values.filter((value) => value !== null).pop();
-    if (last) annotations.push({ xref: "paper", x: 1, y: Math.log10(last), text: line.name, showarrow: false, xanchor: "left", xshift: 3, font: { size: 11, color: colour.info } });
+    if (!last) continue;
+    const touches = before !== null && Math.abs(Math.log10(last) - before) < (high - low) * 0.05;
+    before = Math.log10(last);
+    annotations.push({ xref: "paper", x: 1, y: before, yshift: touches ? -12 : 0, text: line.name, showarrow: false, xanchor: "left", xshift: 3, font: { size: 11, color: colour.info } });
   }
   return {
     autosize: true,
@@ -139,7 +144,7 @@ function layout(answer, colour, isNarrow) {
     shapes,
     annotations,
     xaxis: { type: "date", range: [answer.t[0], answer.t[answer.t.length - 1]], fixedrange: true, showgrid: false, zeroline: false, nticks: isNarrow ? 4 : 9, tickformat: answer.range === "7d" ? "%d.%m. %H:%M" : "%H:%M", linecolor: colour.line },
-    yaxis: { type: "log", range: extent(answer), fixedrange: true, gridcolor: colour.line, zeroline: false, tickvals: WORDS.map((_, i) => 10 ** (i - 7)), ticktext: WORDS },
+    yaxis: { type: "log", range: [low, high], fixedrange: true, gridcolor: colour.line, zeroline: false, tickvals: WORDS.map((_, i) => 10 ** (i - 7)), ticktext: WORDS },
   };
 }
 
