@@ -101,6 +101,14 @@ class EngineCollector:
             return np.zeros(0)
         return snapshot.tables["fills"]
 
+    def table(self, name: str) -> npt.NDArray[Any]:
+        """The records of one of the block's tables, oldest first; empty where there is none (yet).
+
+        May be called from any thread, as `last_fills`.
+        """
+        snapshot = self._snapshot
+        return np.zeros(0) if snapshot is None else snapshot.tables.get(name, np.zeros(0))
+
     def slowest_orders(self) -> npt.NDArray[Any]:
         """The slowest orders of this minute and the one before, the slowest first (see `engine.recorder.SLOWEST`)."""
         snapshot = self._snapshot

@@ -18,6 +18,7 @@ from collectors.gpu import GpuCollector
 from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
+from console.engineroom import engine_room
 from console.orderboard import OrderBoardCollector
 from console.orders import CommandCopier, order
 from console.reconciliation import Reconciliation
@@ -126,6 +127,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             query=asked,
             alerts=alerts,
             engine=lambda: engine_info(engine, store),
+            room=lambda: engine_room(engine),
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),

@@ -16,6 +16,7 @@ from fastapi import APIRouter
 
 from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
+from dashboard.room.engineroom import EngineRoom
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray, Frame, IntArray
@@ -240,6 +241,10 @@ def _no_remote() -> RemoteState | None:
     return None
 
 
+def _no_room() -> EngineRoom:
+    return EngineRoom(absence="this console reads no engine")
+
+
 def _healthy() -> Health:
     return Health(True)
 
@@ -255,6 +260,7 @@ class Services:
     cancel takes the scope order:ID. orders answers the Orders page (see console.orderboard), asked from a
     worker thread a few times a second; {} where there is none.
     described: what scraped programs say of their metrics, family -> (type, help, unit).
+    room: the engine's record tables, asked from a worker thread.
     """
 
     options: WebOptions
@@ -279,3 +285,4 @@ class Services:
     raw_days: int = 0
     described: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]] = dict
     risk_device: str = "CPU"
+    room: Callable[[], EngineRoom] = _no_room

@@ -14,6 +14,7 @@ from engine.algos.finished import FINISHED
 from engine.algos.finished import KEPT as PARENTS_KEPT
 from engine.breaker import BREAKERS
 from engine.commands import CommandName
+from engine.control import MAX_WORDS, Cause
 from engine.counters import COUNT_SERIES, HISTOGRAMS, STAGES, SUM_SERIES
 from engine.events import Instrument
 from engine.gates import STRATEGIES
@@ -43,6 +44,18 @@ FILLS = np.dtype(
 )
 # One instrument's position: index, signed units, mid in USD (NaN before the first), average price in USD.
 POSITIONS = np.dtype([("instrument", np.int32), ("qty", np.float64), ("mark_usd", np.float64), ("avg_usd", np.float64)])
+
+# One cause that restricts trading (see `engine.control`): key, state, since when (wall clock), who and why, in UTF-8.
+CAUSES_KEPT = 32
+CAUSES = np.dtype(
+    [
+        ("since_ns", np.int64),
+        ("state", np.int64),
+        ("key", f"S{MAX_WORDS}"),
+        ("who", f"S{MAX_WORDS}"),
+        ("reason", f"S{MAX_WORDS}"),
+    ]
+)
 
 
 class Gauges(NamedTuple):
@@ -125,6 +138,7 @@ def engine_block_spec(instruments: tuple[Instrument, ...], info: Mapping[str, An
             "positions": TableSpec(POSITIONS.descr, len(instruments)),
             "slowest": TableSpec(SLOWEST.descr, 2 * SLOWEST_KEPT),
             "parents": TableSpec(FINISHED.descr, PARENTS_KEPT),
+            "causes": TableSpec(CAUSES.descr, CAUSES_KEPT),
         },
         {"instruments": [instrument.symbol for instrument in instruments], **info},
     )
@@ -177,6 +191,22 @@ class Publisher:
         begin_window(self.slowest, self.stages)
         self.parents: npt.NDArray[Any] = self._block.tables["parents"].view(FINISHED)
         self.parents_written: IntArray = self._block.written[3:4]
+        self._causes: npt.NDArray[Any] = self._block.tables["causes"].view(CAUSES)
+        self._causes_written: IntArray = self._block.written[4:5]
+        self._causes_shown: Mapping[str, Cause] = {}
+
+    def show_causes(self, causes: Mapping[str, Cause]) -> None:
+        """Put the causes in force into the block with the next `publish`: the strictest, up to CAUSES_KEPT."""
+        if causes == self._causes_shown:
+            return
+        self._causes_shown = dict(causes)
+        strictest = sorted(causes.items(), key=lambda item: (-item[1].state, item[1].since_ns))[:CAUSES_KEPT]
+        self._causes[:] = 0
+        for row, (key, cause) in zip(self._causes, strictest, strict=False):
+            words = (_cut(word) for word in (key, cause.who, cause.reason))
+            row["since_ns"], row["state"] = cause.since_ns, cause.state
+            row["key"], row["who"], row["reason"] = words
+        self._causes_written[0] = len(strictest)
 
     def publish(
         self,
@@ -224,3 +254,8 @@ class Publisher:
             if self._window:
                 begin_window(self.slowest, self.stages)
             self._window = window
+
+
+def _cut(words: str) -> bytes:
+    """UTF-8 of at most MAX_WORDS bytes, cut between characters."""
+    return words.encode()[:MAX_WORDS].decode(errors="ignore").encode()

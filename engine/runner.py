@@ -366,6 +366,7 @@ class Engine:
         )
         self._publisher.breakers[:] = self._fuses.rows(now_ns)
         commands = tuple(self._commands[name] for name in CommandName)
+        self._publisher.show_causes(self._control.causes)
         desk.publish(self._publisher, time.time_ns(), gauges, commands)
 
     # Commands: called by the server from within `_sleep` or `_housekeeping`, between two steps.

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from dashboard.pages import alerts, desk, history, host, orders
+from dashboard.pages import alerts, desk, engine, history, host, latency, orders
 from dashboard.pages.page import Page
 
-PAGES: tuple[Page, ...] = (desk.PAGE, orders.PAGE, host.PAGE, history.PAGE, alerts.PAGE)
+PAGES: tuple[Page, ...] = (
+    desk.PAGE,
+    orders.PAGE,
+    latency.PAGE,
+    engine.PAGE,
+    host.PAGE,
+    history.PAGE,
+    alerts.PAGE,
+)

@@ -1,0 +1,1 @@
+"""What the Latency and the Engine page say, without any web in it."""
