@@ -78,7 +78,9 @@ def _rows(result: QueryResult) -> tuple[FloatArray, FloatArray]:
 
 
 def _lines(services: Services, stage: str, start_ms: int, end_ms: int, step_ms: int) -> list[dict[str, Any]]:
-    question = f'deskvigil_kpi_latency_seconds{{stage="{stage}",quantile=~"0.5|0.99"}}'
+    # Only samples of the column itself: PromQL's lookback would draw a line on while the engine is dead.
+    chosen = f'deskvigil_kpi_latency_seconds{{stage="{stage}",quantile=~"0.5|0.99"}}'
+    question = f"last_over_time({chosen}[{step_ms // 1000}s])"
     result = services.query.range(question, start_ms, end_ms, step_ms)
     names = dict(LINES)
     return [
