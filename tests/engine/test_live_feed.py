@@ -343,7 +343,11 @@ async def binance(marketdata: Path) -> AsyncIterator[RecordedBinance]:
 
 def binance_options(venue: RecordedVenue, **more: Any) -> LiveOptions:
     return LiveOptions(
-        venue="binance", symbols=("BTC/USDT",), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more}
+        venue="binance",
+        symbols=("BTC/USDT",),
+        url=venue.url,
+        rest_url=venue.rest_url,
+        **{**QUICK, "repair_after_s": 0.3, **more},
     )
 
 
