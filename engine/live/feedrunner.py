@@ -61,7 +61,7 @@ class FeedRunner:
         self._answered = 0
         self._is_due = True  # a handover
         self._cause = 0
-        self._is_missed = False  # the log has named a symbol that nobody knows
+        self._missed: set[str] = set()  # symbols that nobody knows, named in the log
         self._events = self._handovers = 0
 
     async def run(self) -> None:
@@ -137,9 +137,10 @@ class FeedRunner:
         steps: list[tuple[int, int]] = []
         for of_feeds in told:
             known = [one for one in of_feeds if one is not None]
-            if not known and late and not self._is_missed:
-                self._is_missed = True
-                LOG.error("no feed knows %s: nothing is traded before one does", self._options.symbols[len(steps)])
+            symbol = self._options.symbols[len(steps)]
+            if not known and late and symbol not in self._missed:
+                self._missed.add(symbol)
+                LOG.error("no feed knows %s: nothing is traded before one does", symbol)
             if not known or (len(known) < len(of_feeds) and not late):
                 return
             steps.append((math.gcd(*(one.tick for one in known)), math.gcd(*(one.lot for one in known))))

@@ -28,7 +28,7 @@ from metrics.paths import RuntimePaths
 from tests.engine.recordedvenue import RecordedBinance, RecordedCoinbase, RecordedKraken, RecordedVenue, messages_of
 
 QUICK: dict[str, Any] = {
-    "backoff_least_s": 0.01, "backoff_most_s": 0.05, "repair_after_s": 0.2, "switch_after_s": 0.1, "return_after_s": 0.3,
+    "backoff_least_s": 0.01, "backoff_most_s": 0.05, "repair_after_s": 30.0, "switch_after_s": 0.1, "return_after_s": 0.3,
     "stale_after_s": 60.0, "reconnect_after_s": 120.0,
 }  # fmt: skip
 KRAKEN_LISTING = "kraken_l2/KRAKEN.0.xz"
@@ -43,6 +43,12 @@ async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> Non
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         await asyncio.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def one_loop_is_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feed and engine share this test's loop: where the machine is busy a pause of both is no death of one."""
+    monkeypatch.setattr("engine.livemarket.DEAD_AFTER_NS", 60 * 10**9)
 
 
 @pytest.fixture
@@ -168,7 +174,7 @@ def test_a_lost_message_is_a_bad_checksum_and_the_book_is_void_until_a_new_subsc
     marketdata: Path, paths: RuntimePaths
 ) -> None:
     async def scenario() -> None:
-        async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue)) as desk:
+        async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue, repair_after_s=0.3)) as desk:
             await until(lambda: desk.is_open(0) and desk.is_open(1))
             before = venue.subscriptions
             lost = [0]
@@ -217,7 +223,7 @@ def test_a_lost_connection_voids_every_book_and_comes_back(marketdata: Path, pat
 
 def test_silence_is_stale_halts_and_any_message_ends_it(marketdata: Path, paths: RuntimePaths) -> None:
     async def scenario() -> None:
-        async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue, stale_after_s=0.3)) as desk:
+        async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue, stale_after_s=1.5)) as desk:
             await until(lambda: desk.is_open(0) and desk.is_open(1))
             await until(lambda: not desk.is_open(0))
             assert desk.changes()[-1] == "stale"
@@ -284,12 +290,12 @@ def test_an_engine_that_stands_still_loses_events_and_then_gets_whole_books(
     async def scenario() -> None:
         async with kraken(marketdata) as venue, desk_on(paths, kraken_options(venue)) as desk:
             await until(lambda: desk.is_open(0) and desk.is_open(1))
-            while desk.value("events_lost_total") == 0 and venue.at < len(venue.messages):
-                await venue.play(200)  # nobody drains
-                if venue.at >= len(venue.messages):
-                    venue.at = len(venue.messages) - 200
-                await asyncio.sleep(0.01)
-            assert desk.value("events_lost_total") > 0
+            price = max(venue.books["ADA/XBT"][0], key=float)
+            trade = [price, "1.00000000", "1618678132.100000", "b", "m", ""]
+            for _ in range(20):  # nobody takes these
+                await venue.send(json.dumps([0, [trade] * 500, "trade", "ADA/XBT"]))
+            await until(lambda: desk.value("events_lost_total") > 0)
+            await venue.play(100)
             await until(lambda: desk.shows(venue, "ADA/XBT", 0) and desk.shows(venue, "XMR/USD", 1))
             assert desk.value("handovers_total") >= 2
 
@@ -337,7 +343,11 @@ async def binance(marketdata: Path) -> AsyncIterator[RecordedBinance]:
 
 def binance_options(venue: RecordedVenue, **more: Any) -> LiveOptions:
     return LiveOptions(
-        venue="binance", symbols=("BTC/USDT",), url=venue.url, rest_url=venue.rest_url, **{**QUICK, **more}
+        venue="binance",
+        symbols=("BTC/USDT",),
+        url=venue.url,
+        rest_url=venue.rest_url,
+        **{**QUICK, "repair_after_s": 0.3, **more},
     )
 
 
@@ -427,7 +437,10 @@ def test_the_backup_takes_over_and_gives_back_and_no_book_is_open_in_between(
                 await second.play(300)  # the two books differ, so it is seen which one is shown
                 await until(lambda: desk.shows(first, "ADA/XBT", 0))
                 assert first.best("ADA/XBT") != second.best("ADA/XBT")
-                assert desk.value("active", feed="kraken") == 1.0
+                await until(lambda: desk.value("active", feed="kraken") == 1.0)
+                assert desk.market is not None
+                desk.market.news()
+                switches = desk.value("switches_total")
                 desk.opened.clear()
                 first.refuses = True
                 await first.disconnect()
@@ -435,11 +448,10 @@ def test_the_backup_takes_over_and_gives_back_and_no_book_is_open_in_between(
                 assert desk.opened[0] is False  # closed before anything of the backup was there
                 assert desk.opened[-1] is True
                 assert desk.value("active", feed="kraken-backup") == 1.0
-                assert desk.market is not None
                 (words, detail), *more = desk.market.news()
                 assert "kraken-backup" in words
                 assert "disconnected" in words
-                assert detail["switches"] == 1
+                assert detail["switches"] == switches + 1
                 assert not more
                 assert desk.market.news() == []
                 desk.opened.clear()
@@ -447,7 +459,7 @@ def test_the_backup_takes_over_and_gives_back_and_no_book_is_open_in_between(
                 await until(lambda: desk.value("active", feed="kraken") == 1.0)
                 await until(lambda: desk.shows(first, "ADA/XBT", 0) and desk.shows(first, "XMR/USD", 1))
                 assert desk.opened == [False, True]
-                assert desk.value("switches_total") == 2
+                assert desk.value("switches_total") == switches + 2
 
     run(scenario())
 
@@ -458,12 +470,15 @@ def test_a_backup_that_is_not_live_either_leaves_the_book_closed(marketdata: Pat
             backup = FeedOptions(venue="kraken", url=second.url, rest_url=second.rest_url)
             async with desk_on(paths, kraken_options(first, backup=backup)) as desk:
                 await until(lambda: desk.is_open(0) and desk.is_open(1))
+                switches = desk.value("switches_total")
                 for venue in (first, second):
                     venue.refuses = True
                     await venue.disconnect()
                 await until(lambda: not desk.is_open(0) and not desk.is_open(1))
                 await until(lambda: desk.value("failures_total", feed="kraken-backup") >= 5)
-                assert desk.value("switches_total") <= 1  # in the instant in which the backup was still there
+                assert (
+                    desk.value("switches_total") <= switches + 1
+                )  # in the instant in which the backup was still there
                 assert not desk.is_open(0)
                 first.refuses = False
                 await until(lambda: desk.shows(first, "ADA/XBT", 0))
