@@ -2,7 +2,7 @@
 
 Starts `app.py run` on a scratch data folder, fills its own series up to `--series` with samples sent by
 remote write once a second, and asks over HTTP what an open History page asks. Memory is the console
-process's resident set; the slope is Theil-Sen's (median of all pairs) and least squares' over the lowest reading of
+process's own (anonymous) resident set: pages of files come and go as the system needs room. The slope is Theil-Sen's (median of all pairs) and least squares' over the lowest reading of
 each minute, after a warm-up. A commit's stall is the program's own figure, read each second, and beside it how late
 commits became known to a witness outside. Rings are set to 10 minutes and an hour of samples is sent beforehand, so that what has to fill is full
 when the warm-up of 25 minutes (half of a shorter run) ends: afterwards nothing may grow.
@@ -313,8 +313,9 @@ def _look(program: _Program, readings: Readings) -> None:
 
 
 def _read(program: _Program, readings: Readings, started: float) -> None:
-    pages = int(Path(f"/proc/{program.console_pid()}/statm").read_text().split()[1])
-    readings.rss.append((time.monotonic() - started, float(pages * os.sysconf("SC_PAGE_SIZE"))))
+    resident, shared = Path(f"/proc/{program.console_pid()}/statm").read_text().split()[1:3]
+    own = (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    readings.rss.append((time.monotonic() - started, float(own)))
     result = program.query("query", query="deskvigil_storage_last_commit_seconds")
     if result:
         readings.commit_ms.append(float(result[0]["value"][1]) * 1e3)
