@@ -16,6 +16,7 @@ from collectors.kpi import QUANTILES, Window
 from engine import counters as at
 from engine.account import COLUMNS, MARK
 from engine.buckets import bucket_of
+from engine.commands import CommandName
 from engine.events import Instrument
 from engine.publisher import FILLS, FILLS_KEPT, Gauges, Publisher
 from engine.recorder import note_order
@@ -51,7 +52,7 @@ class Desk:
             self.counts,
             self.sums,
             gauges,
-            (1, 2, 3, 4),
+            tuple(range(1, len(CommandName) + 1)),
             self.rows,
             np.full(2, 2.0),
             np.ones((2, 2)),
