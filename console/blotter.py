@@ -65,6 +65,11 @@ class Blotter:
     def __len__(self) -> int:
         return len(self._orders)
 
+    @property
+    def newest(self) -> int:
+        """Number of the newest order, 0 before the first."""
+        return self._last
+
     def get(self, number: int) -> Order | None:
         return self._orders.get(number)
 
@@ -86,7 +91,9 @@ class Blotter:
     def _take_one(self, event: dict[str, int]) -> None:
         what = event["what"]
         order = self._by_id.get(event["order_id"]) if event["order_id"] else None
-        if order is None:
+        if order is None or what == Happened.ACCEPTED:  # a fresh engine gives out its ids from the beginning
+            if order is not None and order.state in LIVE:
+                order.state, order.left = UNSEEN, 0
             order = self._begin(event)
         if len(order.events) < EVENTS_OF_ORDER:
             order.events.append(event)

@@ -107,7 +107,8 @@ class OrderBoardCollector:
         """Everything on the Orders page for one question of its.
 
         symbol: whose depth; instrument, strategy, state: what the blotter is filtered by ("" for all);
-        first, count: the window of the blotter; order: number of the order whose timeline is open, or 0.
+        first, count: the window of the blotter; upto: number of the newest order to list, 0 for the newest
+        there is; order: number of the order whose timeline is open, or 0.
         """
         checks = self._checks()
         with self._lock:
@@ -117,7 +118,7 @@ class OrderBoardCollector:
             said: dict[str, Any] = {"alive": alive, "why": self._absence, "age": age_s, "missed": self._missed,
                                     "checks": checks, "states": STATES, "strategies": STRATEGIES}  # fmt: skip
             if snapshot is None:
-                return {**said, "symbols": [], "blotter": {"total": 0, "matching": 0, "first": 0, "rows": []},
+                return {**said, "symbols": [], "blotter": {"total": 0, "matching": 0, "newest": 0, "newer": 0, "first": 0, "rows": []},
                         "working": [], "working_total": 0, "positions": [], "parents": [], "depth": None, "timeline": None}  # fmt: skip
             board = _Words(snapshot)
             return {
@@ -133,11 +134,14 @@ class OrderBoardCollector:
             }
 
     def _window(self, board: _Words, question: Mapping[str, Any]) -> dict[str, Any]:
+        newest = self._blotter.newest
+        upto = _whole(question.get("upto")) or newest
         wanted = {name: str(question.get(name) or "") for name in ("instrument", "strategy", "state")}
 
         def matches(order: Order) -> bool:
             return (
-                wanted["instrument"] in ("", board.symbol(order.instrument))
+                order.number <= upto
+                and wanted["instrument"] in ("", board.symbol(order.instrument))
                 and wanted["strategy"] in ("", STRATEGIES[order.strategy])
                 and wanted["state"] in ("", order.state)
             )
@@ -148,6 +152,8 @@ class OrderBoardCollector:
         return {
             "total": len(self._blotter),
             "matching": len(found),
+            "newest": newest,
+            "newer": max(newest - upto, 0),
             "first": first,
             "rows": [board.order(order) for order in found[first : first + count]],
         }

@@ -27,7 +27,7 @@ from engine.orderlog import EVENTS_KEPT, OF_FOK, OF_IOC, OF_LIMIT, OF_POST_ONLY,
 from engine.pool import side_at
 from engine.telemetry import BlockSpec, BlockWriter, TableSpec
 from metrics.catalogue import series
-from metrics.frame import IntArray
+from metrics.frame import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from engine.orders import Desk
@@ -37,7 +37,6 @@ WORKING_KEPT: Final = 512
 LEVELS_SHOWN: Final = 10
 NAME_BYTES: Final = 64
 _ID, _SIDE, _PRICE, _LEFT, _SENT_NS = range(5)  # columns of `Desk.own` (engine.orders)
-_LATEST_NS: Final = 2  # of `Desk.clockwork`
 # One own order that rests; age_s: since it was sent, on the engine's clock for the house, on the machine's for clients.
 WORKING: Final = np.dtype(
     [
@@ -108,6 +107,73 @@ def look_at_depth(books: Books, out: IntArray, n: int, levels: int) -> None:
                 row += 1
 
 
+@kernel
+def look_at_orders(
+    own: IntArray, w: IntArray, engine_ns: int, now_ns: int, out: IntArray, ages_s: FloatArray
+) -> int:  # fmt: skip
+    """Write the own orders that rest, the house's first, then clients' with each instrument's youngest first.
+
+    own, w: as in `Desk` (w: the blotter). out int64, ages_s float64 (room, columns of WORKING): two views
+    of the same table. Returns how many rows were written.
+    """
+    count = 0
+    for i in range(own.shape[0]):
+        for place in range(own.shape[1]):
+            if own[i, place, _ID] == 0 or count == len(out):
+                continue
+            row = out[count]
+            row[0], row[1], row[2], row[3] = own[i, place, _ID], i, own[i, place, _SIDE], own[i, place, _PRICE]
+            row[4], row[5], row[6] = own[i, place, _LEFT], 0, OF_POST_ONLY
+            row[7], row[8] = PARENTS if place == 2 else MAKER, 0  # the third place is a parent's child
+            ages_s[count, 9] = max(engine_ns - own[i, place, _SENT_NS], 0) / 1e9
+            count += 1
+    for i in range(own.shape[0]):
+        at = w[w[blot.CHAINS] + i]
+        while at != 0 and count < len(out):
+            row, flags = out[count], w[at + blot.FLAGS] & 0xFFFF
+            row[0], row[1], row[2], row[3] = w[at + blot.ID], i, w[at + blot.SIDE], w[at + blot.PRICE]
+            row[4], row[5], row[7], row[8] = w[at + blot.LEFT], w[at + blot.QTY], CLIENTS, w[at + blot.FLAGS] >> 16
+            row[6] = OF_POST_ONLY if flags & ask.POST_ONLY else OF_LIMIT
+            if w[at + blot.KIND] == ask.IOC:
+                row[6] = OF_FOK if flags & ask.FOK else OF_IOC
+            ages_s[count, 9] = max(now_ns - w[at + blot.SENT_NS], 0) / 1e9
+            count += 1
+            at = w[at + blot.NEXT]
+    return count
+
+
+@kernel
+def look_at_parents(parents: IntArray, arrival: FloatArray, engine_ns: int, out: IntArray, parts: FloatArray) -> int:
+    """Write the parents at work; out int64, parts float64 (n, columns of PARENT): two views of one table."""
+    count = 0
+    for i in range(len(parents)):
+        parent, row, part = parents[i], out[count], parts[count]
+        if parent[plan.P_STATE] == plan.IDLE:
+            continue
+        start_ns, end_ns = parent[plan.P_START_NS], parent[plan.P_END_NS]
+        row[0], row[1], row[2], row[3] = i, parent[plan.P_COUNT] - 1, parent[plan.P_ALGO], parent[plan.P_SIDE]
+        row[4], row[5], row[6] = parent[plan.P_TARGET], parent[plan.P_FILLED], parent[plan.P_NOTIONAL]
+        row[7], row[8], row[9] = parent[plan.P_CONTROL], parent[plan.P_LIMIT], parent[plan.P_ORDERS]
+        part[10] = min(max(engine_ns - start_ns, 0) / max(end_ns - start_ns, 1), 1.0)
+        part[11] = max(end_ns - engine_ns, 0) / 1e9
+        part[12] = arrival[i]
+        count += 1
+    return count
+
+
+@kernel
+def look_at_positions(account: FloatArray, units: FloatArray, status: IntArray, out: IntArray, usd: FloatArray) -> None:
+    """Write every instrument's position; out int64, usd float64 (n, columns of POSITION): two views of one table."""
+    for i in range(len(account)):
+        held, mark, average = account[i, acc.POSITION], account[i, acc.MARK], account[i, acc.AVERAGE]
+        row = usd[i]
+        row[0], row[2], row[3] = held * units[i, 1], mark * units[i, 0], account[i, acc.REALISED]
+        row[1] = average * units[i, 0] if held != 0.0 else np.nan
+        row[4] = held * (mark - average) * account[i, acc.USD] if held != 0.0 else 0.0
+        row[5] = account[i, acc.FEES]
+        out[i, 6] = status[i, 0]
+
+
 class OrderBoard:
     """Owns the block. Kernels write `events` (int64 (EVENTS_KEPT, WORDS)) and `events_written` directly."""
 
@@ -117,90 +183,36 @@ class OrderBoard:
         n = len(instruments)
         self.events: IntArray = tables["events"].view(np.int64).reshape(EVENTS_KEPT, WORDS)
         self.events_written: IntArray = written[:1]
-        self._tables = {name: tables[name].view(dtype) for name, dtype in (
-            ("working", WORKING), ("parents", PARENT), ("positions", POSITION), ("clients", CLIENT),
-        )}  # fmt: skip
+        self._views: dict[str, tuple[IntArray, FloatArray]] = {
+            name: (_as(np.int64, tables[name]), _as(np.float64, tables[name]))
+            for name in ("working", "parents", "positions")
+        }
+        self._names: npt.NDArray[Any] = tables["clients"].view(CLIENT)["name"]
         self._depth: IntArray = tables["depth"].view(np.int64).reshape(-1, 3)
         self._written = written
-        self._lot = np.array([row.lot_size for row in instruments])
-        self._tick = np.array([row.tick_size_usd for row in instruments])
         self._n = n
         self._next_ns = 0
 
-    def publish(self, now_ns: int, desk: Desk, books: Books, clients: Sequence[str]) -> None:
-        """Make the state of now (wall clock) visible, not more often than every EVERY_NS."""
+    def publish(self, now_ns: int, engine_ns: int, desk: Desk, books: Books, clients: Sequence[str]) -> None:
+        """Make the state of now (wall clock, and the engine's) visible, not more often than every EVERY_NS."""
         if self._next_ns - EVERY_NS <= now_ns < self._next_ns:
             return
         started = time.perf_counter()
         self._next_ns = now_ns + EVERY_NS
-        engine_ns = int(desk.clockwork[_LATEST_NS])
-        working = self._working(desk, engine_ns)
-        shown = min(len(working), WORKING_KEPT)
-        self._tables["working"][:shown] = working[:shown]
-        parents = self._parents(desk, engine_ns)
-        self._tables["parents"][: len(parents)] = parents
-        self._positions(desk)
+        orders, ages = self._views["working"]
+        shown = look_at_orders(desk.own, desk.blotter, engine_ns, time.monotonic_ns(), orders, ages)
+        at_work = look_at_parents(desk.parents, desk.arrival, engine_ns, *self._views["parents"])
+        look_at_positions(desk.account, desk.units, desk.status, *self._views["positions"])
         look_at_depth(books, self._depth, self._n, LEVELS_SHOWN)
-        self._tables["clients"]["name"][: len(clients)] = [name.encode()[:NAME_BYTES] for name in clients]
-        self._written[1:] = shown, len(parents), self._n, len(self._depth), len(clients)
-        self._block.scalars[0] = len(working)
+        if len(clients) != self._written[5]:
+            self._names[: len(clients)] = [name.encode()[:NAME_BYTES] for name in clients]
+        self._written[1:] = shown, at_work, self._n, len(self._depth), len(clients)
+        house = int(np.count_nonzero(desk.own[:, :, _ID]))
+        self._block.scalars[0] = house + int(desk.blotter[blot.LIVE])
         self._block.publish(now_ns)
         self._block.scalars[1] = time.perf_counter() - started  # seen with the next one
 
-    def _working(self, desk: Desk, engine_ns: int) -> npt.NDArray[Any]:
-        """The own orders that rest, the house's first, then clients' with the youngest first."""
-        i, place = np.nonzero(desk.own[:, :, _ID])
-        house = np.zeros(len(i), dtype=WORKING)
-        own = desk.own[i, place]
-        for name, column in (("order_id", _ID), ("side", _SIDE), ("price", _PRICE), ("left", _LEFT)):
-            house[name] = own[:, column]
-        house["instrument"], house["kind"] = i, OF_POST_ONLY
-        house["strategy"] = np.where(place == 2, PARENTS, MAKER)  # the third place is a parent's child
-        house["age_s"] = np.maximum(engine_ns - own[:, _SENT_NS], 0) / 1e9
-        if not int(desk.blotter[blot.LIVE]):
-            return house
-        rows = blot.rows_of(desk.blotter)
-        rows = rows[(rows[:, blot.STATE] >= blot.PENDING) & (rows[:, blot.STATE] <= blot.PARTIAL)]
-        rows = rows[np.argsort(rows[:, blot.ID])]  # ids fall: the youngest first
-        theirs = np.zeros(len(rows), dtype=WORKING)
-        same = (("order_id", blot.ID), ("instrument", blot.INSTRUMENT), ("side", blot.SIDE), ("price", blot.PRICE),
-                ("left", blot.LEFT), ("qty", blot.QTY))  # fmt: skip
-        for name, column in same:
-            theirs[name] = rows[:, column]
-        flags = rows[:, blot.FLAGS] & 0xFFFF
-        aggressive = rows[:, blot.KIND] == ask.IOC
-        theirs["kind"] = np.where(
-            aggressive,
-            np.where(flags & ask.FOK, OF_FOK, OF_IOC),
-            np.where(flags & ask.POST_ONLY, OF_POST_ONLY, OF_LIMIT),
-        )
-        theirs["strategy"], theirs["client"] = CLIENTS, rows[:, blot.FLAGS] >> 16
-        theirs["age_s"] = np.maximum(time.monotonic_ns() - rows[:, blot.SENT_NS], 0) / 1e9
-        return np.concatenate([house, theirs])
 
-    @staticmethod
-    def _parents(desk: Desk, engine_ns: int) -> npt.NDArray[Any]:
-        at_work = np.flatnonzero(desk.parents[:, plan.P_STATE] != plan.IDLE)
-        rows = desk.parents[at_work]
-        out = np.zeros(len(rows), dtype=PARENT)
-        columns = (("algo", plan.P_ALGO), ("side", plan.P_SIDE), ("target", plan.P_TARGET), ("filled", plan.P_FILLED),
-                   ("notional", plan.P_NOTIONAL), ("control", plan.P_CONTROL), ("limit", plan.P_LIMIT),
-                   ("orders", plan.P_ORDERS))  # fmt: skip
-        for name, column in columns:
-            out[name] = rows[:, column]
-        start, end = rows[:, plan.P_START_NS], rows[:, plan.P_END_NS]
-        out["instrument"], out["number"] = at_work, rows[:, plan.P_COUNT] - 1
-        out["due"] = np.clip((engine_ns - start) / np.maximum(end - start, 1), 0.0, 1.0)
-        out["left_s"] = np.maximum(end - engine_ns, 0) / 1e9
-        out["arrival"] = desk.arrival[at_work]
-        return out
-
-    def _positions(self, desk: Desk) -> None:
-        rows, out = desk.account, self._tables["positions"]
-        held, mark, average, usd = (rows[:, k] for k in (acc.POSITION, acc.MARK, acc.AVERAGE, acc.USD))
-        out["qty"] = held * self._lot
-        out["avg_usd"] = np.where(held == 0.0, np.nan, average * self._tick)
-        out["mark_usd"] = mark * self._tick
-        out["realised_usd"], out["fees_usd"] = rows[:, acc.REALISED], rows[:, acc.FEES]
-        out["unrealised_usd"] = np.where(held == 0.0, 0.0, held * (mark - average) * usd)
-        out["state"] = desk.status[:, 0]
+def _as(word: type, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A table whose columns are all of eight bytes, as plain words: (rows, columns)."""
+    return table.view(word).reshape(len(table), -1)

@@ -8,8 +8,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from engine import gateway, montecarlo, step, synthetic
 from engine.desk import TradingDesk
 from engine.feeds.tape import load_tape, recognise
@@ -20,7 +18,6 @@ from engine.journalkeeper import JournalKeeper
 from engine.live import feedrunner
 from engine.market import SyntheticFeed, TapeMarket
 from engine.options import EngineOptions, JournalOptions
-from engine.orderboard import look_at_depth
 from engine.publisher import Publisher
 from engine.replay import replay
 from engine.synthetic import SyntheticMarket
@@ -54,13 +51,14 @@ def _desk() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = EngineOptions()
         market = SyntheticFeed(SyntheticMarket(load_market(), seed=0))
-        desk = TradingDesk(options, market, Publisher(Path(folder) / "warm.block", market.instruments, {}))
+        publisher = Publisher(Path(folder) / "warm.block", market.instruments, {})
+        desk = TradingDesk(options, market, publisher)
         desk.start_session(0, 0)
         desk.step(1_000_000)
         desk.set_states([TradingState.ACTIVE] * len(market.instruments))
         desk.gauges(1_000_000)
         desk.serve_clients(1_000_000)
-        look_at_depth(desk.arrays[1], np.zeros((2, 3), dtype=np.int64), 1, 1)
+        publisher.orders.publish(0, 0, *desk.arrays, ("house",))
         desk.forget_client(0, False, 0)
         desk.end_session()
         for number in range(2):  # a journal's first start, and one that recovers what the first has written

@@ -70,7 +70,7 @@ def _checks() -> Component:
     """Says in one line that all agrees; the breaks stand under it, and only then does it take room."""
     return html.Section(
         [
-            html.P(["waiting for the reconciliation"], role="status", **{"data-o": "checks", "aria-live": "polite"}),
+            html.P(["waiting for the reconciliation"], **{"data-o": "checks"}),
             html.Ul(className="alerts", **{"data-o": "breaks"}),
         ],
         id="o-checks",

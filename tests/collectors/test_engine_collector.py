@@ -190,7 +190,14 @@ def test_a_block_with_other_series_brings_a_new_schema(desk: Desk) -> None:
     desk.clock.advance(1)
     gauges = Gauges(*range(len(Gauges._fields)))
     desk.publisher.publish(
-        desk.clock.now_ns(), desk.counts, desk.sums, gauges, (0, 0, 0, 0), desk.rows, np.ones(1), np.ones((2, 1))
+        desk.clock.now_ns(),
+        desk.counts,
+        desk.sums,
+        gauges,
+        (0,) * len(CommandName),
+        desk.rows,
+        np.ones(1),
+        np.ones((2, 1)),
     )
     desk.read()
     assert len(desk.collector.describe()) < len(schema)

@@ -4,11 +4,12 @@ Only what stands in the blotter's window is asked for and in the document: its t
 orders, and padded above and below. Rows are reused; text is written only where it changes. */
 
 import { attribute, byId, hidden, make, text } from "./dom.js";
-import { age, brief, number, span } from "./format.js";
+import { age, number, span } from "./format.js";
 
 const ROW_PX = 27;
 const ROWS_AHEAD = 8;
 const STALE_S = 3;
+const LEVELS = 10;
 const LOUD = { rejected: "warning", unseen: "warning" };
 
 export class Orders {
@@ -17,7 +18,7 @@ export class Orders {
     this.socket = socket;
     this.actions = actions;
     this.part = (name) => root.querySelector(`[data-o="${name}"]`);
-    this.question = { k: "orders", symbol: "", instrument: "", strategy: "", state: "", first: 0, count: 30, order: 0 };
+    this.question = { k: "orders", symbol: "", instrument: "", strategy: "", state: "", first: 0, count: 30, order: 0, upto: 0 };
     this.selects = {};
     this.answer = null;
     this.heard = 0;
@@ -25,6 +26,10 @@ export class Orders {
     this.filters();
     this.window = byId("o-window");
     this.window.addEventListener("scroll", () => this.scrolled());
+    // Rows that move under the pointer cannot be hit: the list stands still while it is looked into.
+    for (const [event, held] of [["pointerenter", true], ["pointerleave", false], ["focusin", true], ["focusout", false]]) {
+      this.window.addEventListener(event, () => this.hold(held || this.window.scrollTop > 0));
+    }
     this.dialogs();
     this.scrolled();
     this.ask();
@@ -40,7 +45,14 @@ export class Orders {
     this.socket.ask({ k: "orders", off: true });
   }
 
+  hold(held) {
+    if (held === Boolean(this.question.upto) || !this.answer) return;
+    this.question.upto = held ? this.answer.blotter.newest : 0;
+    this.ask();
+  }
+
   scrolled() {
+    if (this.window.scrollTop > 0) this.hold(true);
     const first = Math.max(Math.floor(this.window.scrollTop / ROW_PX) - ROWS_AHEAD, 0);
     const count = Math.min(Math.ceil(this.window.clientHeight / ROW_PX) + 2 * ROWS_AHEAD, 100);
     if (first === this.question.first && count === this.question.count) return;
@@ -114,7 +126,7 @@ export class Orders {
   askCancel(order) {
     this.cancelling = { ...order };
     const again = order.strategy === "clients" ? "" : ` The strategy may send another in its place; to stop it, halt strategy:${order.strategy}.`;
-    text(byId("o-cancel-words"), `${order.side} ${brief(order.left)} ${order.symbol} at ${price(order.price, order.tick)}, order ${order.id}.${again}`);
+    text(byId("o-cancel-words"), `${order.side} ${units(order.left)} ${order.symbol} at ${price(order.price, order.tick)}, order ${order.id}.${again}`);
     byId("o-cancel-reason").querySelector("input").value = "";
     byId("o-cancel-dialog").showModal();
     byId("o-cancel-keep").focus();
@@ -190,12 +202,12 @@ export class Orders {
   }
 
   blotter(blotter, missed) {
-    const { rows, first, matching, total } = blotter;
+    const { rows, first, matching, total, newer } = blotter;
     hidden(this.part("blotter-absence"), matching > 0);
     hidden(this.window, matching === 0);
     text(this.part("blotter-absence"), total ? "No order matches these filters." : "No own order has been seen yet.");
     const kept = matching === total ? `${number(total)} kept` : `${number(matching)} of ${number(total)}`;
-    text(this.part("o-blotter-note"), `newest first, ${kept}${missed ? ` · ${number(missed)} events missed` : ""}`);
+    text(this.part("o-blotter-note"), `newest first, ${kept}${newer ? ` · held, ${number(newer)} newer` : ""}${missed ? ` · ${number(missed)} events missed` : ""}`);
     const body = this.part("blotter");
     const table = body.parentElement;
     table.style.marginTop = `${first * ROW_PX}px`;
@@ -225,8 +237,8 @@ export class Orders {
     text(type, row.type);
     text(strategy, row.client || row.strategy);
     text(at, price(row.price, row.tick));
-    text(qty, row.qty === null ? "–" : brief(row.qty));
-    text(filled, row.filled ? brief(row.filled) : "–");
+    text(qty, row.qty === null ? "–" : units(row.qty));
+    text(filled, row.filled ? units(row.filled) : "–");
     text(state, row.state);
     text(reason, row.reason.replaceAll("_", " "));
     attribute(reason, "title", row.reason || null);
@@ -246,7 +258,7 @@ export class Orders {
       text(type, row.type);
       text(strategy, row.client || row.strategy);
       text(at, price(row.price, row.tick));
-      text(left, brief(row.left));
+      text(left, units(row.left));
       text(away, row.away === null ? "–" : row.away < 0.005 ? "at touch" : `${number(row.away, row.away < 10 ? 1 : 0)} bps`);
       text(old, age(row.age));
       attribute(act.firstChild, "aria-label", `Cancel ${row.side} ${row.symbol} at ${price(row.price, row.tick)}`);
@@ -268,19 +280,21 @@ export class Orders {
     text(this.part("depth-absence"), "The book is empty.");
     text(this.part("o-depth-note"), depth ? spreadWords(depth) : "");
     if (empty) return;
-    const levels = [...depth.asks.map((level) => ["ask", ...level]).reverse(), ...depth.bids.map((level) => ["bid", ...level])];
-    const most = Math.max(...levels.map(([, , lots]) => lots));
+    // Always as many rows, so that the touch stays where it is.
+    const side = (name, found) => Array.from({ length: LEVELS }, (_, k) => [name, ...(found[k] || [null, null, 0])]);
+    const levels = [...side("ask", depth.asks).reverse(), ...side("bid", depth.bids)];
+    const most = Math.max(...levels.map(([, , lots]) => lots || 0));
     while (body.children.length > levels.length) body.lastElementChild.remove();
     while (body.children.length < levels.length) body.append(make("tr", make("td"), make("td"), make("td"), make("td.bar-cell", make("i"))));
     levels.forEach(([side, at, lots, own], i) => {
       const [ours, size, cost, bar] = (body.children[i].className = side, body.children[i].children);
-      attribute(body.children[i], "data-touch", i === depth.asks.length ? "" : null);
-      text(ours, own ? brief(own) : "");
+      attribute(body.children[i], "data-touch", i === LEVELS ? "" : null);
+      text(ours, own ? units(own) : "");
       attribute(ours, "class", own ? "own" : null);
-      attribute(ours, "aria-label", own ? `${brief(own)} of our own` : null);
-      text(size, brief(lots));
-      text(cost, price(at, depth.tick));
-      bar.firstChild.style.width = `${(lots / most) * 100}%`;
+      attribute(ours, "aria-label", own ? `${units(own)} of our own` : null);
+      text(size, lots === null ? "" : units(lots));
+      text(cost, at === null ? "" : price(at, depth.tick));
+      bar.firstChild.style.width = `${((lots || 0) / most) * 100}%`;
     });
   }
 
@@ -293,7 +307,7 @@ export class Orders {
         element.append(make("div.line", make("strong"), make("span.note")), make("div.bullet", make("i.fill"), make("i.goal")), make("p.aim"));
       }
       const [line, bullet, aim] = element.children;
-      text(line.children[0], `${row.side} ${brief(row.target)} ${row.symbol}`);
+      text(line.children[0], `${row.side} ${units(row.target)} ${row.symbol}`);
       text(line.children[1], `${row.algo}${row.control ? ", control" : ""} · ${span(row.left_s)} left`);
       bullet.children[0].style.width = `${Math.min(row.done, 1) * 100}%`;
       bullet.children[1].style.left = `${row.due * 100}%`;
@@ -310,7 +324,7 @@ export class Orders {
     keyed(this.part("positions"), rows, (row) => row.symbol, "tr", (element, row) => {
       if (!element.childElementCount) element.append(...Array.from({ length: 9 }, () => make("td")));
       const values = [
-        row.symbol, number(row.qty, Number.isInteger(row.qty) ? 0 : 4, true), price(row.avg, row.tick), price(row.mark, row.tick), number(row.realised, 0, true), number(row.unrealised, 0, true), number(row.fees, 0), number(row.pnl, 0, true), row.state === "ACTIVE" ? "" : row.state,
+        row.symbol, row.qty > 0 ? `+${units(row.qty)}` : units(row.qty), price(row.avg, row.tick), price(row.mark, row.tick), number(row.realised, 0, true), number(row.unrealised, 0, true), number(row.fees, 0), number(row.pnl, 0, true), row.state === "ACTIVE" ? "" : row.state,
       ];
       values.forEach((value, i) => text(element.children[i], value));
       attribute(element, "data-severity", { HALTED: "critical", REDUCING: "warning" }[row.state] || null);
@@ -325,7 +339,7 @@ export class Orders {
       return;
     }
     const { order, events } = timeline;
-    text(byId("o-timeline-title"), `${order.side} ${order.qty === null ? "" : brief(order.qty)} ${order.symbol} at ${price(order.price, order.tick)}`);
+    text(byId("o-timeline-title"), `${order.side} ${order.qty === null ? "" : units(order.qty)} ${order.symbol} at ${price(order.price, order.tick)}`);
     const parent = order.strategy === "parents" ? ` · child of parent ${timeline.parent}` : "";
     text(words, `${order.type} · ${order.client || order.strategy}${parent} · ${order.state}${order.id ? ` · order ${order.id}` : ""}${order.qty === null ? " · its beginning was not seen" : ""}`);
     const first = events[0].t;
@@ -340,7 +354,7 @@ export class Orders {
   /* One event as steps [when, what, detail]; an accepted order brings its way to the book along. */
   steps(event, order, first) {
     const when = event.t === first ? stamp(event.t) : `+${duration((event.t - first) * 1e6)}`;
-    const at = `${brief(event.qty)} at ${price(event.price, order.tick)}`;
+    const at = `${units(event.qty)} at ${price(event.price, order.tick)}`;
     const reason = event.reason.replaceAll("_", " ");
     if (event.what === "accepted") {
       const { stages } = event;
@@ -353,8 +367,8 @@ export class Orders {
       return [...way, [when, "accepted by the book", at + took]];
     }
     if (event.what === "rejected") return [[when, "rejected", `${reason} · ${at}`]];
-    if (event.what === "fill") return [[when, `fill, ${reason}`, `${at} · ${brief(event.left)} left`]];
-    if (event.what === "cancelled") return [[when, "cancelled", `${reason} · ${brief(event.qty)}${event.left ? `, ${brief(event.left)} left` : ""}`]];
+    if (event.what === "fill") return [[when, `fill, ${reason}`, `${at} · ${units(event.left)} left`]];
+    if (event.what === "cancelled") return [[when, "cancelled", `${reason} · ${units(event.qty)}${event.left ? `, ${units(event.left)} left` : ""}`]];
     return [[when, "changed", at]];
   }
 }
@@ -382,6 +396,12 @@ function keyed(place, rows, keyOf, tag, fill) {
     fill(element, row);
   });
   for (const element of known.values()) element.remove();
+}
+
+/* Whole units as they are, parts with four significant digits. */
+function units(value) {
+  if (value === null || !Number.isFinite(value)) return "–";
+  return Number.isInteger(value) ? number(value) : number(value, Math.abs(value) >= 100 ? 1 : Math.abs(value) >= 1 ? 3 : 5);
 }
 
 function spreadWords(depth) {
