@@ -31,7 +31,7 @@ MAX_LOTS = 50
 LOT_USD = 100.0  # the mid stays at 100 USD: nothing steps the desk
 BURST = 600
 MANY, WIDE = 10**12, 1e15
-FREE = {"max_identical": MANY, "max_repeats": MANY, "max_period_lots": MANY, "max_period_usd": WIDE}
+FREE = {"max_identical": MANY, "max_repeats": MANY, "max_period_qty": MANY, "max_period_usd": WIDE}
 
 
 class Mix(NamedTuple):
@@ -249,7 +249,7 @@ def _against_each_limit(folder: Path, seed: int) -> None:
     assert race("all-working", max_working_total_usd=60 * LOT_USD).working_total_usd == 60 * LOT_USD
     assert race("gross", max_gross_usd=60 * LOT_USD).gross_usd == 60 * LOT_USD
     # Engine time stands still: no period ends, no bucket is filled again.
-    assert race("lots", max_period_lots=300).sent(usd=False) == 300
+    assert race("lots", max_period_qty=300).sent(usd=False) == 300
     assert 29_690.0 <= race("value", max_period_usd=30_000.0).sent(usd=True) <= 30_000.0
     by_rate = race("rate", message_burst=BURST, max_messages_per_s=1.0)
     counts = by_rate.house.desk.counts

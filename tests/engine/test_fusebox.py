@@ -330,13 +330,13 @@ def test_no_parent_of_the_control_group_begins_while_that_is_held(tmp_path: Path
 # What raises in Python or in a kernel.
 
 
-def raising(monkeypatch: pytest.MonkeyPatch, stage: int, is_event: bool) -> list[tuple[int, int]]:
+def raising(monkeypatch: pytest.MonkeyPatch, rig: Rig, stage: int, is_event: bool) -> list[tuple[int, int]]:
     """Let the step kernel raise at a stage, at each event or timer of instrument 0 from now on; returns where it did."""
     real, raised = step_module.step, []
 
-    def broken(desk, books, events, cursor, timeline, speed, late_ns, until_ns):
-        before = cursor
-        cursor = real(desk, books, events, cursor, timeline, speed, late_ns, until_ns)
+    def broken(table, events, cursor, timeline, speed, late_ns, until_ns):
+        before, desk = cursor, rig.desk.arrays[0]
+        cursor = real(table, events, cursor, timeline, speed, late_ns, until_ns)
         if (cursor > before) if is_event else True:
             desk.clockwork[orders.STAGE] = stage
             desk.clockwork[orders.AT_EVENT], desk.clockwork[orders.AT_INSTRUMENT] = cursor - 1 if is_event else -1, 0
@@ -358,7 +358,7 @@ def until_it_raises(rig: Rig) -> Exception:
 
 
 def test_a_decision_that_raises_is_left_out_and_the_next_event_is_the_next(rig: Rig, monkeypatch) -> None:
-    raised = raising(monkeypatch, orders.DECIDING, is_event=True)
+    raised = raising(monkeypatch, rig, orders.DECIDING, is_event=True)
     words = rig.desk.stumbled(until_it_raises(rig))
     assert "decision on event" in words
     assert rig.desk._cursor == raised[0][0]
@@ -372,7 +372,7 @@ def test_a_timer_that_raises_twice_ends_its_parent(rig: Rig, monkeypatch) -> Non
     while desk.parents[0, P_STATE] == IDLE:
         rig.play(0.02)
     number, finished = int(desk.parents[0, P_COUNT]), rig.count(at.PARENTS_FINISHED)
-    raising(monkeypatch, orders.DECIDING, is_event=False)
+    raising(monkeypatch, rig, orders.DECIDING, is_event=False)
     for turn in range(2):
         rig.now_s += 0.001
         with pytest.raises(ZeroDivisionError) as found:
