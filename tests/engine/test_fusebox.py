@@ -388,7 +388,7 @@ def test_a_timer_that_raises_twice_ends_its_parent(rig: Rig, monkeypatch) -> Non
 
 @pytest.mark.parametrize("stage", [orders.APPLYING, orders.ACTING])
 def test_books_that_were_being_changed_are_not_gone_on_with(rig: Rig, monkeypatch, stage: int) -> None:
-    raising(monkeypatch, stage, is_event=True)
+    raising(monkeypatch, rig, stage, is_event=True)
     error = until_it_raises(rig)
     with pytest.raises(ZeroDivisionError):
         rig.desk.stumbled(error)
