@@ -198,10 +198,11 @@ def test_the_backup_takes_over_and_the_engine_goes_on_and_the_audit_has_it(stree
         return [] if found is None else [entry.reason for entry in found.entries if entry.command == "feed"]
 
     wait_for(lambda: len(noted()) >= 2 and "live again" in noted()[-1])
-    assert noted()[-2:] == [
-        "market data now from kraken-backup: kraken is disconnected",
-        "market data now from kraken: it is live again",
-    ]
+    there, back = noted()[-2:]
+    # A venue that lets one in and closes at once is either, by the instant.
+    assert there.startswith("market data now from kraken-backup: kraken is ")
+    assert there.endswith(("disconnected", "syncing"))
+    assert back == "market data now from kraken: it is live again"
 
 
 def test_a_dead_feed_process_is_a_blind_engine_and_either_may_begin_anew(street: Street) -> None:

@@ -450,7 +450,8 @@ def test_the_backup_takes_over_and_gives_back_and_no_book_is_open_in_between(
                 assert desk.value("active", feed="kraken-backup") == 1.0
                 (words, detail), *more = desk.market.news()
                 assert "kraken-backup" in words
-                assert "disconnected" in words
+                # A venue that lets one in and closes at once is either, by the instant.
+                assert words.endswith(("kraken is disconnected", "kraken is syncing"))
                 assert detail["switches"] == switches + 1
                 assert not more
                 assert desk.market.news() == []
