@@ -16,6 +16,7 @@ from collectors.kpi import QUANTILES, Window
 from engine import counters as at
 from engine.account import COLUMNS, MARK
 from engine.buckets import bucket_of
+from engine.commands import CommandName
 from engine.events import Instrument
 from engine.publisher import FILLS, FILLS_KEPT, Gauges, Publisher
 from engine.recorder import note_order
@@ -51,7 +52,7 @@ class Desk:
             self.counts,
             self.sums,
             gauges,
-            (1, 2, 3, 4),
+            tuple(range(1, len(CommandName) + 1)),
             self.rows,
             np.full(2, 2.0),
             np.ones((2, 2)),
@@ -189,7 +190,14 @@ def test_a_block_with_other_series_brings_a_new_schema(desk: Desk) -> None:
     desk.clock.advance(1)
     gauges = Gauges(*range(len(Gauges._fields)))
     desk.publisher.publish(
-        desk.clock.now_ns(), desk.counts, desk.sums, gauges, (0, 0, 0, 0), desk.rows, np.ones(1), np.ones((2, 1))
+        desk.clock.now_ns(),
+        desk.counts,
+        desk.sums,
+        gauges,
+        (0,) * len(CommandName),
+        desk.rows,
+        np.ones(1),
+        np.ones((2, 1)),
     )
     desk.read()
     assert len(desk.collector.describe()) < len(schema)
