@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from metrics.frame import Frame
 from metrics.series import Schema, Series
 
+RESTARTS = "deskvigil_process_restarts_total"
 WATCHED = (
-    "deskvigil_process_restarts_total",
+    RESTARTS,
     "deskvigil_engine_session_total",
     "deskvigil_engine_trading_state",
     "deskvigil_engine_degraded",
@@ -22,6 +23,7 @@ WATCHED = (
 TRADING_STATES = ("ACTIVE", "REDUCING", "HALTED")
 MODES = ("NORMAL", "DEGRADED", "SHEDDING")
 BREAKER_STATES = ("CLOSED", "HALF OPEN", "OPEN")
+_CONSOLE = Series(RESTARTS, (("process", "console"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,14 @@ class EventWatcher:
         watches = self._watches.get(frame.schema)
         if watches is None:
             watches = self._find(frame.schema)
-        for column, series in watches:
-            value = float(frame.values[column])
+        values = {series: float(frame.values[column]) for column, series in watches}
+        for series, value in values.items():
             if math.isnan(value):
                 continue
-            before = self._last.get(series)
+            # A console that was not restarted itself has seen the program's start: what restarted before its
+            # first look did so since then.
+            unseen = series.name == RESTARTS and values.get(_CONSOLE) == 0.0
+            before = self._last.get(series, 0.0 if unseen else None)
             self._last[series] = value
             if before is not None and value != before:
                 event = self._tell(series, before, value, frame.t_ms)
@@ -71,7 +76,7 @@ class EventWatcher:
         return found
 
     def _tell(self, series: Series, before: float, value: float, t_ms: int) -> Event | None:
-        if series.name == "deskvigil_process_restarts_total" and value > before:
+        if series.name == RESTARTS and value > before:
             process = series.label("process")
             reason = self._reason(process)
             return Event(t_ms, "restart", f"{process} restarted" + (f" ({reason})" if reason else ""))

@@ -15,18 +15,17 @@ events, and its acknowledgement is sent after it did.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from engine.sockets import address, listen
 from metrics.errors import DeskvigilError, TransientError
 
 MAX_LINE = 4096
@@ -113,19 +112,6 @@ def _number(raw: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-@contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """An address for a Unix socket: the path, or through its folder's descriptor where it is too long (108 bytes)."""
-    if len(os.fsencode(path)) < 100:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
 class _Client:
     def __init__(self, connection: socket.socket, now_s: float) -> None:
         self.connection = connection
@@ -157,18 +143,7 @@ class CommandServer:
         """Listen; takes the place of a socket that a killed engine left behind."""
         if self._listener is not None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        before = os.umask(0o177)  # the socket must never be open to others, not even for a moment
-        try:
-            with _address(self._path) as address:
-                listener.bind(address)
-        finally:
-            os.umask(before)
-        listener.listen(MAX_CLIENTS)
-        self._listener = listener
+        self._listener = listen(self._path, socket.SOCK_STREAM, MAX_CLIENTS)
 
     def stop(self) -> None:
         """Disconnect everybody and remove the socket."""
@@ -245,8 +220,8 @@ class CommandClient:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(self._timeout_s)
             try:
-                with _address(self._path) as address:
-                    connection.connect(address)
+                with address(self._path) as at:
+                    connection.connect(at)
                 connection.sendall(json.dumps(dict(command)).encode() + b"\n")
                 line = self._receive(connection, deadline_s)
             except TimeoutError:

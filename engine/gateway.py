@@ -27,7 +27,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine import mailbox, ring
-from engine.commands import _address
 from engine.events import Instrument
 from engine.mailbox import (
     ANSWERS,
@@ -42,6 +41,7 @@ from engine.mailbox import (
     SESSION_WORDS,
 )
 from engine.ring import PORT_WORDS, RingMemory, shared_memory
+from engine.sockets import listen
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
@@ -118,17 +118,7 @@ class Gateway:
         """Open the door; takes the place of a socket that a killed engine left behind. Linux only."""
         if self._listener is not None or not self._enabled:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listener.setblocking(False)
-        before = os.umask(0o177)  # the socket must never be open to others, not even for a moment
-        try:
-            with _address(self._path) as address:
-                listener.bind(address)
-        finally:
-            os.umask(before)
-        listener.listen(MAX_SESSIONS)
+        listener = listen(self._path, socket.SOCK_SEQPACKET, MAX_SESSIONS)
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)

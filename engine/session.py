@@ -25,7 +25,6 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 
 from engine import ring
-from engine.commands import _address
 from engine.events import MAX_PRICE_TICKS, MAX_QTY_LOTS, Instrument
 from engine.mailbox import (
     A_ID,
@@ -46,6 +45,7 @@ from engine.mailbox import (
     reason_name,
 )
 from engine.ring import FULL, RECORD_WORDS, WAKE, RingError, RingMemory
+from engine.sockets import address
 from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import IntArray
 from metrics.paths import RuntimePaths
@@ -142,8 +142,8 @@ class OrderSession:
         descriptors: list[int] = []
         try:
             try:
-                with _address(paths.order_socket) as address:
-                    connection.connect(address)
+                with address(paths.order_socket) as at:
+                    connection.connect(at)
                 connection.send(hello)
                 said, descriptors, _flags, _from = socket.recv_fds(connection, MAX_REPLY, 3)
             except TimeoutError:

@@ -16,6 +16,7 @@ Prices and quantities are whole numbers in units of 1e-18 (`engine.feeds.decimal
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
@@ -178,8 +179,8 @@ class Levels:
     asks: list[tuple[int, int, str, str]] = field(default_factory=list)
 
 
-class MessageDecoder:
-    """What all decoders of JSON messages share; a venue's own adds `_take`.
+class MessageDecoder(ABC):
+    """What all decoders of JSON messages share; a venue's own adds `_take` and `_increments_in`.
 
     level_book: updates are price levels and prints rather than orders. snapshot_by: how the venue gives a
     snapshot. stale_after_ns: silence after which `look` goes STALE.
@@ -222,9 +223,9 @@ class MessageDecoder:
         """A message taken apart; one of DAMAGED where that cannot be."""
         return orjson.loads(line)
 
+    @abstractmethod
     def _take(self, message: Any, t_ns: int) -> bool:
         """Carry out one message, all of it or (by one of DAMAGED) nothing; False where it is of no known kind."""
-        raise NotImplementedError
 
     def learn(self, body: bytes) -> None:
         """Take tick and lot sizes from the venue's list of instruments; what is none is left alone."""
@@ -233,9 +234,9 @@ class MessageDecoder:
         except DAMAGED:
             return
 
+    @abstractmethod
     def _increments_in(self, listing: Any) -> dict[str, Increments]:
         """Symbols and their increments in the venue's list of instruments."""
-        raise NotImplementedError
 
     def increments(self, symbol: str) -> Increments | None:
         """Tick and lot: the venue's where learnt, else by the decimals of the snapshot; None before either."""
@@ -326,6 +327,7 @@ class MessageDecoder:
         self._forget(track)
         self._move(track, state, reason, t_ns)
 
+    @abstractmethod
     def _forget(self, track: Track) -> None:
         """Drop what the decoder itself remembers of a book."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from collectors.events import Event, EventWatcher
 from metrics.frame import Frame
@@ -48,6 +49,16 @@ def test_modes_breakers_and_poison_are_told_in_words() -> None:
 
 def test_the_first_frame_is_no_event() -> None:
     assert _watch((3, 0, 7)) == []
+
+
+@pytest.mark.parametrize(("console", "told"), [(0, ["engine restarted"]), (1, []), (np.nan, [])])
+def test_a_restart_before_the_first_look_is_told_by_a_console_that_was_there_from_the_start(console, told) -> None:
+    seen: list[Event] = []
+    watcher = EventWatcher(seen.append)
+    schema = Schema("process", (RESTARTS, Series(RESTARTS.name, (("process", "console"),))))
+    for second in range(2):
+        watcher.observe(Frame(schema, second * 1_000_000_000, np.array([1.0, console])))
+    assert [event.title for event in seen] == told
 
 
 def test_a_restart_is_told_with_its_reason() -> None:
