@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from dashboard.options import WebOptions
 from dashboard.pages import PAGES
@@ -62,7 +62,11 @@ class Tab:
         page.set_default_timeout(SLOW_MS)
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"{error.message}\n{error.stack}"))
-        page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._failed)
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # a page that is left gives up the question it was asking
+            self.complaints.append(f"failed: {request.url}: {request.failure}")
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
