@@ -2,8 +2,9 @@
 
 Starts `app.py run` on a scratch data folder, fills its own series up to `--series` with samples sent by
 remote write once a second, and asks over HTTP what an open History page asks. Memory is the console
-process's own (anonymous) resident set: pages of files come and go as the system needs room. The slope is Theil-Sen's (median of all pairs) and least squares' over the lowest reading of
-each minute, after a warm-up. A commit's stall is the program's own figure, read each second, and beside it how late
+process's own (anonymous) resident set: pages of files come and go as the system needs room. Frames that are not sealed yet are kept in memory and given back each hour (29 MB for 1,000
+series): a saw whose teeth are no growth, so what is judged is the seasonal slope (the median of all pairs of minutes that are whole hours apart; Theil-Sen's median of all pairs
+where less than an hour follows the warm-up). Both, and least squares', are over the lowest reading of each minute, after a warm-up. A commit's stall is the program's own figure, read each second, and beside it how late
 commits became known to a witness outside. Rings are set to 10 minutes and an hour of samples is sent beforehand, so that what has to fill is full
 when the warm-up of 25 minutes (half of a shorter run) ends: afterwards nothing may grow.
 """
@@ -59,8 +60,9 @@ PAST_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Growth of memory in MB (10^6 bytes) per hour over `hours`, two estimates."""
+    """Growth of memory in MB (10^6 bytes) per hour over `hours`, three estimates; seasonal is NaN for an hour or less."""
 
+    seasonal_mb_h: float
     theil_sen_mb_h: float
     least_squares_mb_h: float
     hours: float
@@ -90,11 +92,14 @@ def slope(readings: Sequence[tuple[float, float]]) -> Slope:
     hours = np.array(sorted(lowest)) / 60.0
     megabytes = np.array([lowest[minute] for minute in sorted(lowest)]) / 1e6
     if len(hours) < 3:
-        return Slope(float("nan"), float("nan"), 0.0)
+        return Slope(float("nan"), float("nan"), float("nan"), 0.0)
     first, second = np.triu_indices(len(hours), 1)
-    pairs = (megabytes[second] - megabytes[first]) / (hours[second] - hours[first])
+    apart = hours[second] - hours[first]
+    pairs = (megabytes[second] - megabytes[first]) / apart
+    same_minute = pairs[np.abs(apart - np.maximum(np.round(apart), 1.0)) < 0.5 / 60.0]
+    seasonal = float(np.median(same_minute)) if len(same_minute) else float("nan")
     line = np.polyfit(hours, megabytes, 1)
-    return Slope(float(np.median(pairs)), float(line[0]), float(hours[-1] - hours[0]))
+    return Slope(seasonal, float(np.median(pairs)), float(line[0]), float(hours[-1] - hours[0]))
 
 
 def soak(
@@ -144,13 +149,7 @@ def _figures(readings: Readings, warm_up_s: float, series: int) -> list[Figure]:
     span = f"{found.hours * 60:.0f} min after {warm_up_s / 60:.0f} min of warm-up"
     return [
         Figure(benchmark=name, what="series at 1 Hz", value=series, unit="series", decimals=0),
-        Figure(
-            benchmark=name,
-            what=f"memory slope, Theil-Sen, {span}",
-            value=found.theil_sen_mb_h,
-            unit="MB/h",
-            limit=SLOPE_LIMIT_MB_H,
-        ),
+        *_slopes(found, span),
         Figure(benchmark=name, what="memory slope, least squares", value=found.least_squares_mb_h, unit="MB/h"),
         Figure(benchmark=name, what="memory of the console at the end", value=last_mb, unit="MB", decimals=0),
         Figure(
@@ -171,6 +170,22 @@ def _figures(readings: Readings, warm_up_s: float, series: int) -> list[Figure]:
             decimals=0,
             limit=0,
         ),
+    ]
+
+
+def _slopes(found: Slope, span: str) -> list[Figure]:
+    """The limit is for the slope from hour to hour, or for Theil-Sen's where the run is too short for that one."""
+    estimates = [(found.seasonal_mb_h, "from hour to hour"), (found.theil_sen_mb_h, "Theil-Sen")]
+    seen = [(value, how) for value, how in estimates if np.isfinite(value)] or estimates[1:]
+    return [
+        Figure(
+            benchmark="soak",
+            what=f"memory slope, {how}, {span}",
+            value=value,
+            unit="MB/h",
+            limit=SLOPE_LIMIT_MB_H if place == 0 else None,
+        )
+        for place, (value, how) in enumerate(seen)
     ]
 
 
