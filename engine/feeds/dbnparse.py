@@ -79,8 +79,9 @@ COUNTS: Final = 32  # records by type
 SKIPS: Final = COUNTS + 256  # position and reason of the first skipped records
 SKIPS_KEPT: Final = 64
 INSTRUMENTS: Final = SKIPS + 2 * SKIPS_KEPT
-# An instrument: its tick in 1e-9, phase, whether it has traded since, living orders, and the levels last seen: price and size.
-TICK, PHASE, TRADED, LIVING, SEEN = range(5)
+# An instrument: its tick in 1e-9, phase, whether it has traded since, living orders, whether the venue tells its phases, and
+# the levels last seen: price and size.
+TICK, PHASE, TRADED, LIVING, TOLD, SEEN = range(6)
 INSTRUMENT_WORDS: Final = SEEN + 4 * MAX_LEVELS
 UNTOLD, PRE_OPEN, OPEN = 0, 1, 2  # phases
 
@@ -224,6 +225,8 @@ def _turn(w: IntArray, out: EventArray, written: int, t_ns: int, i: int, phase: 
 def _status(data: ByteArray, at: int, w: IntArray, out: EventArray, written: int, t_ns: int, i: int) -> int:
     """What the venue says of its phase; returns how many events are written then."""
     action = _le2(data, at + 24)
+    if action == TRADING_STATUS or action in STATUS_STOPS:
+        w[INSTRUMENTS + i * INSTRUMENT_WORDS + TOLD] = 1
     if action == TRADING_STATUS:
         return _turn(w, out, written, t_ns, i, OPEN)
     if action in STATUS_STOPS:
@@ -239,7 +242,7 @@ def parse_orders(
 
     instrument: of each row, -1 for those not wanted. marks: int64 (len(out), MARK_COLUMNS). Returns as
     `itchparse.parse` does. Before the first trade after a snapshot or a cleared book the venue is taken to be in its
-    pre-open, in which books may cross; a status record says so itself. One long function, as there.
+    pre-open, in which books may cross; where the venue tells its status, that alone counts. One long function, as there.
     """
     written, marked, row, t_ns = 0, 0, w[AT], w[LATEST_NS]
     room, limit, status = len(out) - ORDER_EVENTS, w[CAPACITY] // 2, DONE
@@ -267,7 +270,7 @@ def parse_orders(
         action, letter = data[at + 38], data[at + 39]
         side = I64(1) if letter == B else I64(-1)
         # Before the first trade after a snapshot there is no telling whether the venue matches.
-        if flags & F_SNAPSHOT != 0 and w[here + PHASE] != PRE_OPEN:
+        if flags & F_SNAPSHOT != 0 and w[here + PHASE] != PRE_OPEN and w[here + TOLD] == 0:
             written = _turn(w, out, written, t_ns, i, PRE_OPEN)
         if action == T:
             w[TRADES] += 1
@@ -276,7 +279,9 @@ def parse_orders(
         elif action == R:
             _forget(w, i)
             _write(out, written, t_ns, 0, 0, 0, i, CLEAR, 0, 0)
-            written = _turn(w, out, written + 1, t_ns, i, PRE_OPEN)
+            written += 1
+            if w[here + TOLD] == 0:
+                written = _turn(w, out, written, t_ns, i, PRE_OPEN)
         elif action in (A, C, F, M):
             ticks = price // tick
             priced = (action in (C, F)) or (0 < price < UNDEFINED and ticks * tick == price and letter in (A, B))
@@ -335,7 +340,7 @@ def parse_orders(
                     _write(out, written, t_ns, ref, ticks, new, i, LIMIT, side, REST_ONLY)
                     written += 1
         if flags & F_LAST != 0:
-            if w[here + TRADED] != 0 and w[here + PHASE] != OPEN:
+            if w[here + TRADED] != 0 and w[here + PHASE] != OPEN and w[here + TOLD] == 0:
                 written = _turn(w, out, written, t_ns, i, OPEN)
             marks[marked, MARK_EVENTS], marks[marked, MARK_INSTRUMENT] = written, i
             marks[marked, MARK_PHASE] = w[here + PHASE]

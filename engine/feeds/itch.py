@@ -183,10 +183,12 @@ class ItchReader:
     """
 
     def __init__(self, file: ItchFile, instruments: int, block: int = BLOCK_EVENTS) -> None:
-        if instruments < 1 or block < 2:
-            raise ValueError("a reader needs at least one instrument and room for two events")
         self._file = file
         self._chosen = min(instruments, len(file.locates))
+        if instruments < 1 or block < max(2, self._chosen):
+            raise ValueError(
+                "a reader needs at least one instrument, and room for two events and for one of each instrument"
+            )
         self._words = p.make_words(file.locates[: self._chosen], file.ticks[: self._chosen])
         self._out = empty_events(block)
         self.seconds = 0.0

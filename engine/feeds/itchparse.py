@@ -29,6 +29,7 @@ for _kind, _layout in MESSAGES.items():
 
 A, B, C, D, E, F, H, P, Q, R, S, U, X = (ord(letter) for letter in "ABCDEFHPQRSUX")
 OPERATIONAL: Final = ord("h")
+START_OF_MESSAGES, MARKET_OPENS = ord("O"), ord("Q")  # system events
 TRADING, NO = ord("T"), ord("N")
 LOCATES: Final = 1 << 16
 NON_PRINTABLE: Final = 128  # flag of an EXECUTE: the print comes with a cross, so volume must not count it
@@ -56,7 +57,7 @@ SKIPS: Final = PLACES + LOCATES  # position and reason of the first skipped mess
 SKIPS_KEPT: Final = 64
 INSTRUMENTS: Final = SKIPS + 2 * SKIPS_KEPT
 INSTRUMENT_WORDS: Final = 2  # tick in 1e-4 dollars, why it is halted
-HALTED_BY_STATE, HALTED_BY_MARKET = 1, 2
+HALTED_BY_STATE, HALTED_BY_MARKET, HALTED_BY_HOURS = 1, 2, 4
 
 DONE, OUT_FULL, TABLE_FULL = 0, 1, 2
 
@@ -172,6 +173,22 @@ def _rarely(data: ByteArray, w: IntArray, start: int, kind: int, i: int) -> int:
 
 
 @kernel
+def _system(w: IntArray, out: EventArray, written: int, t_ns: int, code: int) -> int:
+    """A system event: orders are sent in market hours (Q) only. With the start of messages (O) every stock is halted until its
+    first trading action, as the specification wants it. Returns how many events are written then."""
+    for i in range((w[ORDERS] - INSTRUMENTS) // INSTRUMENT_WORDS):
+        at = INSTRUMENTS + i * INSTRUMENT_WORDS + 1
+        before = w[at]
+        w[at] = before & ~HALTED_BY_HOURS if code == MARKET_OPENS else before | HALTED_BY_HOURS
+        if code == START_OF_MESSAGES:
+            w[at] |= HALTED_BY_STATE
+        if (before == 0) != (w[at] == 0):
+            _write(out, written, t_ns, 0, 0, 0, i, RESUME if w[at] == 0 else HALT, 0, 0)
+            written += 1
+    return written
+
+
+@kernel
 def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
     """Write the events of the chosen stocks to `out` (dtype EVENT), w[WRITTEN] of them, from w[AT] on.
 
@@ -179,7 +196,8 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
     table of orders. A replacement is a CANCEL and a LIMIT under the new number. One long function, because a
     helper that takes arrays and branches costs more here than what it does.
     """
-    end, at, written, room, t_ns = len(data), w[AT], 0, len(out) - 2, w[LATEST_NS]
+    end, at, written, t_ns = len(data), w[AT], 0, w[LATEST_NS]
+    room = len(out) - max(2, (w[ORDERS] - INSTRUMENTS) // INSTRUMENT_WORDS)  # what one message gives at most
     limit = w[CAPACITY] // 2
     status = DONE
     while at + 2 <= end:
@@ -202,6 +220,9 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
         here, at = at, start + length
         i = w[PLACES + _be2(data, start + 1)] - 1
         if i < 0:
+            if kind == S:  # of the venue, not of a stock
+                t_ns = max(t_ns, _be6(data, start + 5))
+                written = _system(w, out, written, t_ns, I64(data[start + 11]))
             continue
         now, tick = _be6(data, start + 5), w[INSTRUMENTS + i * INSTRUMENT_WORDS]
         if now < t_ns:
@@ -262,6 +283,8 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             continue
         else:
             what = _rarely(data, w, start, kind, i)
+            if kind == S:
+                written = _system(w, out, written, t_ns, I64(data[start + 11]))
             if what != 0:
                 _write(out, written, t_ns, 0, 0, 0, i, what, 0, 0)
                 written += 1
