@@ -22,6 +22,7 @@ from engine.events import (
     Tape,
     empty_events,
 )
+from engine.feeds.parsewords import write_event
 from engine.jit import inline_kernel, kernel
 from metrics.errors import DeskvigilError
 
@@ -29,14 +30,12 @@ MAX_ORDERS: Final = 1 << 20
 
 
 @inline_kernel
-def _write(
+def _tell(
     out: EventArray, at: int, t_ns: int, order_id: int, price: int, qty: int, i: int, kind: int, side: int, flags: int
 ) -> int:
     """Write one event where there is room for it; returns how many there are then."""
     if at < len(out):
-        event = out[at]
-        event.t_ns, event.order_id, event.price, event.qty = t_ns, order_id, price, qty
-        event.instrument, event.kind, event.side, event.flags = i, kind, side, flags
+        write_event(out, at, t_ns, order_id, price, qty, i, kind, side, flags)
     return at + 1
 
 
@@ -53,15 +52,15 @@ def _publish(books: Books, events: EventArray, out: EventArray) -> int:
             continue
         if kind in (CANCEL, REDUCE, EXECUTE, HIDDEN, HALT, RESUME):
             qty = before if kind == CANCEL else event.qty
-            written = _write(out, written, t_ns, order_id, event.price, qty, i, kind, side, event.flags)
+            written = _tell(out, written, t_ns, order_id, event.price, qty, i, kind, side, event.flags)
             if kind in (EXECUTE, HIDDEN):
                 continue
         for j in range(count):
             fill = books.fills[j]
-            written = _write(out, written, t_ns, fill.maker_id, fill.price, fill.qty, i, EXECUTE, -fill.side, 0)
+            written = _tell(out, written, t_ns, fill.maker_id, fill.price, fill.qty, i, EXECUTE, -fill.side, 0)
         left = order_qty(books, i, order_id) if kind == LIMIT else 0
         if left > 0:
-            written = _write(out, written, t_ns, order_id, event.price, left, i, LIMIT, side, REST_ONLY)
+            written = _tell(out, written, t_ns, order_id, event.price, left, i, LIMIT, side, REST_ONLY)
     return written
 
 

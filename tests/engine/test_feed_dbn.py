@@ -28,8 +28,8 @@ from engine.events import (
     empty_events,
     empty_fills,
 )
-from engine.feeds import dbnparse as p
 from engine.feeds.dbn import DbnReader, dbn_tape, read_dbn, records_of, replay_dbn
+from engine.feeds.dbnwords import MBO_UNITS
 from engine.feeds.tape import recognise
 from metrics.errors import DeskvigilError
 
@@ -484,4 +484,4 @@ def test_hostile_bytes_neither_crash_nor_hang(rows, flips, cut, noise) -> None:
     read_any(bytes(raw[: len(raw) - cut]))
     read_any(start + noise)
     read_any(bytes(raw) + noise)
-    assert ORDER.itemsize == p.MBO_UNITS * 4
+    assert ORDER.itemsize == MBO_UNITS * 4
