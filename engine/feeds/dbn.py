@@ -1,7 +1,7 @@
 """DBN: Databento's binary encoding, market-by-order (MBO) and market-by-price (MBP-1, MBP-10), as a tape and as a replay.
 
 The header is read by Databento's own package; the records are laid out alike in all its versions and go
-through `engine.feeds.dbnparse`. Plain or .zst. What is malformed is counted and skipped with its position.
+through `engine.feeds.dbnwalk`, and then `dbnorders` or `dbnlevels`. Plain or .zst. What is malformed is counted and skipped with its position.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ import numpy as np
 
 from engine.book import Books, apply, best_price, best_qty, counters, make_books
 from engine.events import EventArray, Instrument, Tape, empty_events
-from engine.feeds import dbnparse as p
+from engine.feeds import dbnwords as p
+from engine.feeds import parsewords
+from engine.feeds.dbnlevels import LEVEL_EVENTS, parse_levels
+from engine.feeds.dbnorders import parse_orders
+from engine.feeds.dbnphase import OPEN
+from engine.feeds.dbnwalk import find_steps, walk
 from engine.feeds.files import MAX_BYTES, Opening, read_start, read_unpacked
 from engine.feeds.ordertable import renew
 from engine.feeds.result import Result
@@ -47,7 +52,7 @@ BLANK: Final = b"\x00"
 @dataclass(frozen=True, eq=False, slots=True)
 class DbnFile:
     """A file's records. data: uint8 (n,); where int64 (records, 2) and instrument int64 (records,), -1 for an instrument that is
-    not among the chosen ones: see `dbnparse.walk`; symbols and ticks (1e-9): of the chosen, the most active first; left_out:
+    not among the chosen ones: see `dbnwalk.walk`; symbols and ticks (1e-9): of the chosen, the most active first; left_out:
     how many others there are; by_order: market-by-order or price levels; counts: records by type; skipped, skips: malformed ones."""
 
     name: str
@@ -129,14 +134,14 @@ def records_of(name: str, data: ByteArray, instruments: int = INSTRUMENTS) -> Db
     metadata, start = _header(name, data)
     w = p.make_words(np.zeros(0, dtype=np.int64))
     where = np.empty(((len(data) - start) // 16 + 1, 2), dtype=np.int64)
-    where = where[: p.walk(data, start, w, where)]
+    where = where[: walk(data, start, w, where)]
     kinds = data[where[:, p.OFFSET] + 1]
     mapped = where[kinds == p.SYMBOL_MAPPING]
     by_order = bool((kinds == p.MBO).any())
     used = (kinds == p.MBO) if by_order else (kinds == p.MBP_1) | (kinds == p.MBP_10)
     if not used.any():
         raise DeskvigilError(
-            f"{name}: expected MBO, MBP-1 or MBP-10 records, found none among {int(w[p.COUNTS : p.SKIPS].sum())}"
+            f"{name}: expected MBO, MBP-1 or MBP-10 records, found none among {int(w[parsewords.COUNTS : parsewords.SKIPS].sum())}"
         )
     where = where[used | (kinds == p.STATUS)]
     used = used[used | (kinds == p.STATUS)]
@@ -147,11 +152,11 @@ def records_of(name: str, data: ByteArray, instruments: int = INSTRUMENTS) -> Db
     place[order] = np.arange(len(order))
     instrument = place[index]
     steps = np.zeros(len(order), dtype=np.int64)
-    p.find_steps(data, where, instrument, steps)
+    find_steps(data, where, instrument, steps)
     return DbnFile(
         name, metadata.dataset, data, where, instrument, _names(metadata, data, mapped, keys[order]),
         np.maximum(steps, 1), int(np.count_nonzero(activity)) - len(order), by_order,
-        {int(kind): int(w[p.COUNTS + kind]) for kind in np.flatnonzero(w[p.COUNTS : p.SKIPS])},
+        {int(kind): int(w[parsewords.COUNTS + kind]) for kind in np.flatnonzero(w[parsewords.COUNTS : parsewords.SKIPS])},
         sum(int(w[k]) for k in p.SKIP_NAMES), _skips(w),
     )  # fmt: skip
 
@@ -177,8 +182,7 @@ def _header(name: str, data: ByteArray) -> tuple[Any, int]:
 
 
 def _skips(w: IntArray) -> tuple[str, ...]:
-    rows = w[p.SKIPS : p.SKIPS + 2 * int(w[p.SKIPPED_AT])].reshape(-1, 2)
-    return tuple(f"byte {int(at)}: {p.SKIP_NAMES[int(why)]}" for at, why in rows)
+    return parsewords.skipped(w, p.SKIP_NAMES, lambda at: f"byte {at}")
 
 
 def _names(metadata: Any, data: ByteArray, mapped: IntArray, keys: IntArray) -> tuple[str, ...]:
@@ -205,8 +209,8 @@ class DbnReader:
     """Reads the events of a file block by block. seconds: time spent in the parser so far."""
 
     def __init__(self, file: DbnFile, block: int = BLOCK_EVENTS) -> None:
-        if block < p.LEVEL_EVENTS:
-            raise ValueError(f"a reader needs room for {p.LEVEL_EVENTS} events")
+        if block < LEVEL_EVENTS:
+            raise ValueError(f"a reader needs room for {LEVEL_EVENTS} events")
         self._file = file
         self._words = p.make_words(file.ticks)
         self._out = empty_events(block)
@@ -214,18 +218,18 @@ class DbnReader:
         self.seconds = 0.0
 
     def blocks(self) -> Iterator[tuple[EventArray, IntArray]]:
-        """Events in order, and the marks among them (see `dbnparse.MARK_COLUMNS`); overwritten by the next block."""
+        """Events in order, and the marks among them (see `dbnwords.MARK_COLUMNS`); overwritten by the next block."""
         file = self._file
-        parse = p.parse_orders if file.by_order else p.parse_levels
-        status = p.OUT_FULL
-        while status != p.DONE:
+        parse = parse_orders if file.by_order else parse_levels
+        status = parsewords.OUT_FULL
+        while status != parsewords.DONE:
             began = time.perf_counter()
             status = parse(file.data, file.where, file.instrument, self._words, self._out, self._marks)
-            written, marked = int(self._words[p.WRITTEN]), int(self._words[p.MARKED])
+            written, marked = int(self._words[parsewords.WRITTEN]), int(self._words[p.MARKED])
             self.seconds += time.perf_counter() - began
             if written or marked:
                 yield self._out[:written], self._marks[:marked]
-            if status == p.TABLE_FULL:
+            if status == parsewords.TABLE_FULL:
                 self._words = renew(self._words)
 
     def parsed(self) -> Parsed:
@@ -234,7 +238,7 @@ class DbnReader:
         return Parsed(
             self._file.skipped + sum(int(w[k]) for k in p.SKIP_NAMES),
             {name: int(w[k]) for k, name in p.CONTRADICTION_NAMES.items() if w[k]},
-            int(w[p.TRADES]), int(w[p.SIDELESS]), int(w[p.UNSEEN_FILLS]), int(w[p.UNSEEN_LOTS]), int(w[p.LATE]), self._file.skips + _skips(w),
+            int(w[p.TRADES]), int(w[p.SIDELESS]), int(w[p.UNSEEN_FILLS]), int(w[p.UNSEEN_LOTS]), int(w[parsewords.LATE]), self._file.skips + _skips(w),
         )  # fmt: skip
 
 
@@ -320,7 +324,7 @@ def check(
             found[WRONG] += not same
             continue
         crosses = bid > 0 and ask > 0 and bid >= ask
-        is_open = marks[k, p.MARK_PHASE] == p.OPEN
+        is_open = marks[k, p.MARK_PHASE] == OPEN
         if crosses:
             found[WRONG] += is_open
             if crossed[i] == 0 or (is_open and crossed[i] == 1):
@@ -334,7 +338,7 @@ def replay_dbn(path: Path) -> DbnReplay:
     """Parse a file, apply its events to books and look at these at the end of each of the venue's events."""
     file = read_dbn(path)
     reader = DbnReader(file)
-    for warm in DbnReader(file, p.LEVEL_EVENTS).blocks():  # compiles, unmeasured
+    for warm in DbnReader(file, LEVEL_EVENTS).blocks():  # compiles, unmeasured
         del warm
         break
     n = len(file.symbols)

@@ -21,6 +21,7 @@ import numpy as np
 from engine.book import apply_all, counters, make_books
 from engine.events import EventArray, Instrument, Tape, empty_events, empty_fills
 from engine.feeds import itchparse as p
+from engine.feeds import parsewords
 from engine.feeds.files import MAX_BYTES, Opening, read_limited, read_start, read_unpacked
 from engine.feeds.itchpackets import Unwrapped, is_pcap, unwrap_pcap
 from engine.feeds.itchtable import MESSAGES
@@ -172,7 +173,7 @@ def survey_itch(name: str, data: ByteArray, packets: tuple[tuple[int, Unwrapped]
         name, data, packets, locates,
         tuple(symbol or f"locate {k}" for symbol, k in zip(names, locates, strict=True)),
         np.maximum(steps[locates], 1), busy[locates],
-        {kind: int(w[p.COUNTS + ord(kind)]) for kind in MESSAGES}, int(w[p.MESSAGES_READ]),
+        {kind: int(w[parsewords.COUNTS + ord(kind)]) for kind in MESSAGES}, int(w[p.MESSAGES_READ]),
     )  # fmt: skip
 
 
@@ -183,10 +184,12 @@ class ItchReader:
     """
 
     def __init__(self, file: ItchFile, instruments: int, block: int = BLOCK_EVENTS) -> None:
-        if instruments < 1 or block < 2:
-            raise ValueError("a reader needs at least one instrument and room for two events")
         self._file = file
         self._chosen = min(instruments, len(file.locates))
+        if instruments < 1 or block < max(2, self._chosen):
+            raise ValueError(
+                "a reader needs at least one instrument, and room for two events and for one of each instrument"
+            )
         self._words = p.make_words(file.locates[: self._chosen], file.ticks[: self._chosen])
         self._out = empty_events(block)
         self.seconds = 0.0
@@ -199,15 +202,15 @@ class ItchReader:
 
     def blocks(self) -> Iterator[EventArray]:
         """The events in order; each block is overwritten by the next."""
-        status = p.OUT_FULL
-        while status != p.DONE:
+        status = parsewords.OUT_FULL
+        while status != parsewords.DONE:
             began = time.perf_counter()
             status = p.parse(self._file.data, self._words, self._out)
             self.seconds += time.perf_counter() - began
-            written = int(self._words[p.WRITTEN])
+            written = int(self._words[parsewords.WRITTEN])
             if written:
                 yield self._out[:written]
-            if status == p.TABLE_FULL:
+            if status == parsewords.TABLE_FULL:
                 began = time.perf_counter()
                 self._words = renew(self._words)
                 self.seconds += time.perf_counter() - began
@@ -215,12 +218,11 @@ class ItchReader:
     def parsed(self) -> Parsed:
         """What has been found on the way."""
         w = self._words
-        skips = w[p.SKIPS : p.SKIPS + 2 * int(w[p.SKIPPED_AT])].reshape(-1, 2)
         return Parsed(
             sum(int(w[k]) for k in p.SKIP_NAMES),
             {name: int(w[k]) for k, name in p.CONTRADICTION_NAMES.items() if w[k]},
-            int(w[p.LATE]), int(w[p.CROSSES]), int(w[p.BROKEN]),
-            tuple(f"{self._file.position(int(at))}: {p.SKIP_NAMES[int(why)]}" for at, why in skips),
+            int(w[parsewords.LATE]), int(w[p.CROSSES]), int(w[p.BROKEN]),
+            parsewords.skipped(w, p.SKIP_NAMES, self._file.position),
         )  # fmt: skip
 
 

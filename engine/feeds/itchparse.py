@@ -5,9 +5,9 @@ the step of its prices. `parse` makes the events of the chosen stocks. Execution
 nothing but an order, so the orders of the chosen stocks are kept in a hash table: that gives each event its
 side, and finds messages about orders that nobody has seen.
 
-Everything but the bytes and the events lies in one int64 array, `w`, as in `engine.layout` and for its reason:
+Their words, `w` (see `engine.feeds.parsewords`), have of their own:
 
-    header | counts of messages by type | places | skips | ticks, halts of each instrument | table of orders
+    ... | places | ticks, halts of each instrument | table of orders
 """
 
 from __future__ import annotations
@@ -19,6 +19,19 @@ import numpy as np
 from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, MAX_VENUE_ID, REDUCE, REST_ONLY, RESUME, EventArray
 from engine.feeds.itchtable import MESSAGES
 from engine.feeds.ordertable import CAPACITY, I64, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, USED, find_order
+from engine.feeds.parsewords import (
+    AT,
+    COUNTS,
+    DONE,
+    LATE,
+    LATEST_NS,
+    OUT_FULL,
+    PARSER,
+    TABLE_FULL,
+    WRITTEN,
+    skip,
+    write_event,
+)
 from engine.feeds.scan import ByteArray
 from engine.jit import inline_kernel, kernel
 from metrics.frame import IntArray
@@ -29,18 +42,15 @@ for _kind, _layout in MESSAGES.items():
 
 A, B, C, D, E, F, H, P, Q, R, S, U, X = (ord(letter) for letter in "ABCDEFHPQRSUX")
 OPERATIONAL: Final = ord("h")
+START_OF_MESSAGES, MARKET_OPENS = ord("O"), ord("Q")  # system events
 TRADING, NO = ord("T"), ord("N")
 LOCATES: Final = 1 << 16
 NON_PRINTABLE: Final = 128  # flag of an EXECUTE: the print comes with a cross, so volume must not count it
 
-# Header.
-AT: Final = 3  # position of the next message; the words before are the order table's
-LATEST_NS: Final = 4  # time of the last event
-WRITTEN: Final = 5  # events of the last call
+# The header's words beside those that all parsers have.
 MESSAGES_READ: Final = 6
-LATE: Final = 7  # messages with a time before the one above
 ENDS: Final = 8  # marks of a session's end
-CROSSES, BROKEN, SKIPPED_AT = 10, 11, 12  # cross trades with shares, broken trades, rows of `skips` in use
+CROSSES, BROKEN = 10, 11  # cross trades with shares, broken trades
 UNKNOWN_TYPE, WRONG_LENGTH, TRUNCATED, BAD_VALUE = range(16, 20)  # why a message was skipped
 UNKNOWN_ORDER, DUPLICATE_ORDER, TOO_MUCH = range(20, 23)  # what contradicts the messages before
 SKIP_NAMES: Final = {
@@ -50,15 +60,10 @@ CONTRADICTION_NAMES: Final = {
     UNKNOWN_ORDER: "unknown order", DUPLICATE_ORDER: "order number used twice", TOO_MUCH: "more shares than the order has",
 }  # fmt: skip
 
-COUNTS: Final = 32
-PLACES: Final = COUNTS + 256  # of each stock locate: its instrument plus one, 0 where it is not chosen
-SKIPS: Final = PLACES + LOCATES  # position and reason of the first skipped messages
-SKIPS_KEPT: Final = 64
-INSTRUMENTS: Final = SKIPS + 2 * SKIPS_KEPT
+PLACES: Final = PARSER  # of each stock locate: its instrument plus one, 0 where it is not chosen
+INSTRUMENTS: Final = PLACES + LOCATES
 INSTRUMENT_WORDS: Final = 2  # tick in 1e-4 dollars, why it is halted
-HALTED_BY_STATE, HALTED_BY_MARKET = 1, 2
-
-DONE, OUT_FULL, TABLE_FULL = 0, 1, 2
+HALTED_BY_STATE, HALTED_BY_MARKET, HALTED_BY_HOURS = 1, 2, 4
 
 
 def make_words(locates: IntArray, ticks: IntArray, capacity: int = 1 << 12) -> IntArray:
@@ -89,16 +94,6 @@ def _be6(data: ByteArray, at: int) -> int:
 @inline_kernel
 def _be8(data: ByteArray, at: int) -> int:
     return (_be4(data, at) << 32) | _be4(data, at + 4)
-
-
-@kernel
-def _skip(w: IntArray, at: int, reason: int) -> None:
-    """Count a skipped message and keep its position; rare, so a call."""
-    w[reason] += 1
-    if w[SKIPPED_AT] < SKIPS_KEPT:
-        to = SKIPS + 2 * w[SKIPPED_AT]
-        w[to], w[to + 1] = at, reason
-        w[SKIPPED_AT] += 1
 
 
 @kernel
@@ -138,15 +133,6 @@ def survey(data: ByteArray, w: IntArray, busy: IntArray, steps: IntArray, symbol
 
 
 @inline_kernel
-def _write(
-    out: EventArray, at: int, t_ns: int, order_id: int, price: int, qty: int, i: int, kind: int, side: int, flags: int
-) -> None:
-    event = out[at]
-    event.t_ns, event.order_id, event.price, event.qty = t_ns, order_id, price, qty
-    event.instrument, event.kind, event.side, event.flags = i, kind, side, flags
-
-
-@inline_kernel
 def _is_order(ref: int, qty: int, price: int) -> bool:
     """Whether an order could have these; the number must also be one that a book takes."""
     return (ref > 0) & (ref <= MAX_VENUE_ID) & (qty > 0) & (price > 0)
@@ -172,6 +158,22 @@ def _rarely(data: ByteArray, w: IntArray, start: int, kind: int, i: int) -> int:
 
 
 @kernel
+def _system(w: IntArray, out: EventArray, written: int, t_ns: int, code: int) -> int:
+    """A system event: orders are sent in market hours (Q) only. With the start of messages (O) every stock is halted until its
+    first trading action, as the specification wants it. Returns how many events are written then."""
+    for i in range((w[ORDERS] - INSTRUMENTS) // INSTRUMENT_WORDS):
+        at = INSTRUMENTS + i * INSTRUMENT_WORDS + 1
+        before = w[at]
+        w[at] = before & ~HALTED_BY_HOURS if code == MARKET_OPENS else before | HALTED_BY_HOURS
+        if code == START_OF_MESSAGES:
+            w[at] |= HALTED_BY_STATE
+        if (before == 0) != (w[at] == 0):
+            write_event(out, written, t_ns, 0, 0, 0, i, RESUME if w[at] == 0 else HALT, 0, 0)
+            written += 1
+    return written
+
+
+@kernel
 def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
     """Write the events of the chosen stocks to `out` (dtype EVENT), w[WRITTEN] of them, from w[AT] on.
 
@@ -179,7 +181,8 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
     table of orders. A replacement is a CANCEL and a LIMIT under the new number. One long function, because a
     helper that takes arrays and branches costs more here than what it does.
     """
-    end, at, written, room, t_ns = len(data), w[AT], 0, len(out) - 2, w[LATEST_NS]
+    end, at, written, t_ns = len(data), w[AT], 0, w[LATEST_NS]
+    room = len(out) - max(2, (w[ORDERS] - INSTRUMENTS) // INSTRUMENT_WORDS)  # what one message gives at most
     limit = w[CAPACITY] // 2
     status = DONE
     while at + 2 <= end:
@@ -192,7 +195,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             continue
         kind = data[start]
         if length != LENGTHS[kind]:
-            _skip(w, at, UNKNOWN_TYPE if LENGTHS[kind] == 0 else WRONG_LENGTH)
+            skip(w, at, UNKNOWN_TYPE if LENGTHS[kind] == 0 else WRONG_LENGTH)
             at = start + length
             continue
         if written > room or w[USED] >= limit:
@@ -202,6 +205,9 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
         here, at = at, start + length
         i = w[PLACES + _be2(data, start + 1)] - 1
         if i < 0:
+            if kind == S:  # of the venue, not of a stock
+                t_ns = max(t_ns, _be6(data, start + 5))
+                written = _system(w, out, written, t_ns, I64(data[start + 11]))
             continue
         now, tick = _be6(data, start + 5), w[INSTRUMENTS + i * INSTRUMENT_WORDS]
         if now < t_ns:
@@ -221,7 +227,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
                 price = _be4(data, start + 32) if kind == C else I64(1)
                 sound = (qty > 0) & (price > 0)
             if not (sound and _is_order(ref, 1, 1)):
-                _skip(w, here, BAD_VALUE)
+                skip(w, here, BAD_VALUE)
                 continue
             row = find_order(w, ref, i)
             if w[row + LEFT] == 0:
@@ -238,7 +244,7 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
                     flags = NON_PRINTABLE if data[start + 31] == NO else 0
             elif taken < left:
                 what = REDUCE
-            _write(out, written, t_ns, ref, at_price, taken, i, what, side, flags)
+            write_event(out, written, t_ns, ref, at_price, taken, i, what, side, flags)
             written += 1
             w[row + LEFT] = left - taken
             if kind != U:
@@ -250,20 +256,22 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             new_side = 1 - 2 * I64(letter == S)
             ticks = price // tick
             if not (_is_order(new_ref, qty, price) & (ticks * tick == price) & ((letter == B) | (letter == S))):
-                _skip(w, here, BAD_VALUE)
+                skip(w, here, BAD_VALUE)
                 continue
         elif kind == P:
             letter, qty, price = data[start + 19], _be4(data, start + 20), _be4(data, start + 32)
             if _is_order(1, qty, price) and (letter in (B, S)):
-                _write(out, written, t_ns, 0, price // tick, qty, i, HIDDEN, 1 if letter == B else -1, 0)
+                write_event(out, written, t_ns, 0, price // tick, qty, i, HIDDEN, 1 if letter == B else -1, 0)
                 written += 1
             else:
-                _skip(w, here, BAD_VALUE)
+                skip(w, here, BAD_VALUE)
             continue
         else:
             what = _rarely(data, w, start, kind, i)
+            if kind == S:
+                written = _system(w, out, written, t_ns, I64(data[start + 11]))
             if what != 0:
-                _write(out, written, t_ns, 0, 0, 0, i, what, 0, 0)
+                write_event(out, written, t_ns, 0, 0, 0, i, what, 0, 0)
                 written += 1
             continue
 
@@ -275,10 +283,10 @@ def parse(data: ByteArray, w: IntArray, out: EventArray) -> int:
             w[USED] += w[row] == 0
             w[row], w[row + TAG] = new_ref, 2 * i + ((1 - new_side) >> 1)
             w[row + LEFT], w[row + PRICE] = qty, ticks
-            _write(out, written, t_ns, new_ref, ticks, qty, i, LIMIT, new_side, REST_ONLY)
+            write_event(out, written, t_ns, new_ref, ticks, qty, i, LIMIT, new_side, REST_ONLY)
             written += 1
     if status == DONE and at < end:
-        _skip(w, at, TRUNCATED)
+        skip(w, at, TRUNCATED)
         at = end
     w[AT], w[WRITTEN], w[LATEST_NS] = at, written, t_ns
     return status

@@ -1,42 +1,28 @@
-"""ITCH write: TotalView-ITCH 5.0 messages from arrays, and whole days from LOBSTER recordings.
+"""ITCH write: TotalView-ITCH 5.0 messages from arrays, and whole days from tapes of orders, such as LOBSTER recordings.
 
-A LOBSTER file of N levels starts in the middle of the orders' lives and leaves out what happens beyond its
-levels. What ITCH needs beside its messages is *inserted*: an add at the day's start for an order that was there
-before, and a cancel before a delete whose size says that part of the order had gone unseen.
+A day has what a venue's has around its orders: system events, the directory, and each stock's trading action.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, REDUCE, RESUME, EventArray, Tape
 from engine.feeds.itchtable import MESSAGES, NUMBER
-from engine.feeds.lobster import (
-    ADD,
-    CROSS_TRADE,
-    DELETE,
-    EXECUTION,
-    HALT_MESSAGE,
-    HIDDEN_EXECUTION,
-    ID,
-    PARTIAL_CANCEL,
-    PRICE_UNIT_USD,
-    TIME,
-    TYPE,
-    LobsterDay,
-)
+from engine.feeds.published import published
 from engine.feeds.scan import ByteArray
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
+PRICE_UNIT_USD: Final = 1e-4
 MAX_SHARES: Final = (1 << 32) - 1
 MAX_PRICE: Final = (1 << 32) - 1
-MAX_DAYS: Final = (1 << 16) - 2
-HALT_STATES: Final = {-1: "H", 0: "Q", 1: "T"}  # LOBSTER's price of a halt message: halted, quoting, trading
+MAX_STOCKS: Final = (1 << 16) - 2
+OPENING_RANK, EVENT_RANK, CLOSING_RANK = 0, 1 << 20, 1 << 40  # places among the messages of one time
 
 Column = IntArray | npt.NDArray[np.bytes_] | str | int
 
@@ -47,16 +33,6 @@ class Batch(NamedTuple):
     rows: ByteArray
     t_ns: IntArray
     rank: IntArray
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Written:
-    """A file in the making. data: framed messages, uint8 (n,); ids: the recording's order id of each reference number, which
-    count from 1; inserted bool (messages,): which messages the recording does not have."""
-
-    data: ByteArray
-    ids: IntArray
-    inserted: npt.NDArray[np.bool_]
 
 
 def batch(kind: str, t_ns: IntArray, rank: IntArray, **columns: Column) -> Batch:
@@ -72,8 +48,9 @@ def batch(kind: str, t_ns: IntArray, rank: IntArray, **columns: Column) -> Batch
             numbers = np.broadcast_to(np.asarray(value), len(t_ns)).astype(">u8")
             to[:] = numbers.view(np.uint8).reshape(-1, 8)[:, 8 - size :]
         else:
-            texts = np.char.ljust(np.asarray(value, dtype=f"S{size}"), size, b" ")
-            to[:] = np.broadcast_to(texts, len(t_ns)).copy().view(np.uint8).reshape(-1, size)
+            texts = np.broadcast_to(np.asarray(value, dtype=f"S{size}"), len(t_ns))
+            raw = texts.copy().view(np.uint8).reshape(-1, size)
+            to[:] = np.where(raw == 0, ord(" "), raw)
     if columns:
         raise ValueError(f"ITCH message {kind} has no field {', '.join(columns)}")
     return Batch(rows, np.asarray(t_ns, dtype=np.int64), np.asarray(rank, dtype=np.int64))
@@ -96,100 +73,72 @@ def merge(batches: Sequence[Batch]) -> tuple[ByteArray, IntArray]:
     return data, order
 
 
-def write_itch(days: Sequence[LobsterDay]) -> Written:
-    """LOBSTER days of different stocks as one ITCH day; stock locates count from 1 in the order of `days`.
+def _references(events: EventArray) -> IntArray:
+    """A reference number for each event's order, unique over all stocks as the venue's are; from 1 on."""
+    orders = np.stack((events["instrument"].astype(np.int64), events["order_id"]), axis=1)
+    return np.asarray(np.unique(orders, axis=0, return_inverse=True)[1].reshape(-1) + 1, dtype=np.int64)
 
-    DeskvigilError where a size or a price is larger than ITCH can say.
+
+def write_itch(tape: Tape, market_hours: tuple[int, int] | None = None) -> ByteArray:
+    """A tape of orders as an ITCH day: framed messages, uint8 (n,); stock locates count from 1.
+
+    market_hours: first and last ns in which the venue's market is open, the tape's span where not given.
+    DeskvigilError where the tape is of levels, or a size or price is larger than ITCH can say.
     """
-    if not 1 <= len(days) <= MAX_DAYS:
-        raise DeskvigilError(f"{len(days)} recordings, expected 1 to {MAX_DAYS}")
-    batches, masks, ids, offset = [], [], [], 0
-    start = np.array([min(int(day.messages[0, TIME]) for day in days)])
-    for k, day in enumerate(days):
-        for part, inserted in _day_batches(day, k, offset, start):
-            batches.append(part)
-            masks.append(np.full(len(part.rows), inserted))
-        known = _orders(day)[0]
-        ids.append(known)
-        offset += len(known)
-    data, order = merge(batches)
-    return Written(data, np.concatenate(ids), np.concatenate(masks)[order])
+    events = published(tape)
+    if len(tape.instruments) > MAX_STOCKS or not len(events):
+        raise DeskvigilError(
+            f"{tape.source}: {len(tape.instruments)} instruments and {len(events)} events are no ITCH day"
+        )
+    scale = np.array([round(row.tick_size_usd / PRICE_UNIT_USD) for row in tape.instruments], dtype=np.int64)
+    stock, locate = events["instrument"], events["instrument"].astype(np.int64) + 1
+    price = events["price"] * scale[stock]
+    too_large = (events["qty"] > MAX_SHARES) | (price > MAX_PRICE) | (scale[stock] < 1)
+    if too_large.any():
+        row = int(np.argmax(too_large))
+        raise DeskvigilError(
+            f"{tape.source} {tape.instruments[stock[row]].symbol}, event {row}: {events['qty'][row]} shares at {price[row]} x 1e-4 "
+            f"dollars, expected whole numbers of four bytes"
+        )
+    names = np.array([row.symbol[:8] for row in tape.instruments], dtype="S8")
+    reference, rank = _references(events), EVENT_RANK + np.arange(len(events))
+    sides = np.where(events["side"] > 0, b"B", b"S")
 
-
-def _orders(day: LobsterDay) -> tuple[IntArray, IntArray, IntArray]:
-    """Distinct order ids by first appearance, the rows about an order, and each one's index among the ids."""
-    kind = day.messages[:, TYPE]
-    rows = np.flatnonzero((kind >= ADD) & (kind <= EXECUTION))
-    distinct, first, index = np.unique(day.messages[rows, ID], return_index=True, return_inverse=True)
-    by_appearance = np.argsort(first, kind="stable")
-    rank = np.empty(len(distinct), dtype=np.int64)
-    rank[by_appearance] = np.arange(len(distinct))
-    return distinct[by_appearance], rows, rank[index]
-
-
-def _day_batches(day: LobsterDay, k: int, offset: int, start: IntArray) -> list[tuple[Batch, bool]]:
-    """A day's messages by type, and whether they are inserted."""
-    tick = round(day.instrument.tick_size_usd / PRICE_UNIT_USD)
-    time, kind, _, size, price, side = day.messages.T
-    if size.max(initial=0) > MAX_SHARES or price.max(initial=0) * tick > MAX_PRICE:
-        raise DeskvigilError(f"{day.source}: a size or a price is above what four bytes hold")
-    ids, rows, index = _orders(day)
-    ref = np.zeros(len(kind), dtype=np.int64)
-    ref[rows] = index + 1 + offset
-    sides = np.where(side > 0, b"B", b"S")
-    stock: dict[str, Column] = {"stock_locate": k + 1, "stock": day.instrument.symbol[:8]}
-    locate: dict[str, Column] = {"stock_locate": k + 1}
-    rank = 4 * np.arange(len(kind), dtype=np.int64) + 3 + (1 << 40)
-
-    def of(letter: str, chosen: npt.NDArray[np.bool_], **columns: Column) -> tuple[Batch, bool]:
+    def of(letter: str, kind: int, **columns: Column) -> Batch:
+        chosen = events["kind"] == kind
         picked = {name: value[chosen] if isinstance(value, np.ndarray) else value for name, value in columns.items()}
-        return batch(letter, time[chosen], rank[chosen], **picked), False
+        return batch(letter, events["t_ns"][chosen], rank[chosen], stock_locate=locate[chosen], **picked)
 
-    def before(letter: str, order: int, **columns: Column) -> tuple[Batch, bool]:
-        return batch(letter, start, np.array([order]), **columns), True
+    shares = events["qty"]
+    terms: dict[str, Column] = {"side": sides, "shares": shares, "price": price, "stock": names[stock]}
+    return merge([
+        *_frame(tape, events, names, market_hours or (tape.start_ns, tape.end_ns)),
+        of("A", LIMIT, order_reference=reference, **terms),
+        of("X", REDUCE, order_reference=reference, shares=shares),
+        of("D", CANCEL, order_reference=reference),
+        of("E", EXECUTE, order_reference=reference, shares=shares, match_number=rank),
+        of("P", HIDDEN, match_number=rank, **terms),
+        of("H", HALT, stock=names[stock], trading_state="H"),
+        of("H", RESUME, stock=names[stock], trading_state="T"),
+    ])[0]  # fmt: skip
 
-    adds: dict[str, Column] = {"order_reference": ref, "side": sides, "shares": size, "price": price * tick}
-    takes: dict[str, Column] = {"order_reference": ref, "shares": size}
-    result = [
-        before("S", 0, event_code="O"), before("R", k + 1, round_lot_size=100, round_lots_only="N", authenticity="P", **stock),
-        before("H", (1 << 20) + k, trading_state="T", **stock), before("S", 1 << 30, event_code="Q"),
-    ] if k == 0 else [
-        before("R", k + 1, round_lot_size=100, round_lots_only="N", authenticity="P", **stock),
-        before("H", (1 << 20) + k, trading_state="T", **stock),
+
+def _frame(tape: Tape, events: EventArray, names: npt.NDArray[np.bytes_], market_hours: tuple[int, int]) -> list[Batch]:
+    """What a venue says around its orders: its day's phases, its stocks, and that each may be traded."""
+    opens_ns, closes_ns = market_hours
+    first_ns = min(tape.start_ns, opens_ns, int(events["t_ns"][0]))
+    last_ns = max(tape.end_ns, closes_ns, int(events["t_ns"][-1]))
+    n = len(names)
+    stocks = np.arange(n, dtype=np.int64)
+
+    def system(code: str, t_ns: int, rank: int) -> Batch:
+        return batch("S", np.array([t_ns]), np.array([rank]), event_code=code)
+
+    def each(letter: str, rank: int, **columns: Column) -> Batch:
+        return batch(letter, np.full(n, first_ns), rank + stocks, stock_locate=stocks + 1, stock=names, **columns)
+
+    return [
+        system("O", first_ns, OPENING_RANK), each("R", 1, round_lot_size=100, round_lots_only="N", authenticity="P"),
+        each("H", 1 + n, trading_state="T"), system("S", first_ns, 1 + 2 * n), system("Q", opens_ns, 2 + 2 * n),
+        system("M", closes_ns, CLOSING_RANK), system("E", last_ns, CLOSING_RANK + 1), system("C", last_ns, CLOSING_RANK + 2),
     ]  # fmt: skip
-    result += [
-        of("A", kind == ADD, **adds, **stock),
-        of("X", kind == PARTIAL_CANCEL, **takes, **locate),
-        of("D", kind == DELETE, order_reference=ref, **locate),
-        of("E", kind == EXECUTION, match_number=np.arange(len(kind)) + 1, **takes, **locate),
-        of("P", kind == HIDDEN_EXECUTION, match_number=np.arange(len(kind)) + 1, **{**adds, "order_reference": 0}, **stock),
-        of("Q", kind == CROSS_TRADE, shares=size, cross_price=price * tick, match_number=np.arange(len(kind)) + 1, **stock),
-    ]  # fmt: skip
-    for code, state in HALT_STATES.items():
-        result.append(of("H", (kind == HALT_MESSAGE) & (price == code), trading_state=state, **stock))
-
-    n = len(ids)
-    of_order = kind[rows]
-    taken = np.where(of_order == ADD, 0, size[rows])
-    added = np.bincount(index, np.where(of_order == ADD, size[rows], 0), n).astype(np.int64)
-    gone = np.bincount(index, taken, n).astype(np.int64)
-    last = np.zeros(n, dtype=np.int64)
-    last[index] = rows  # the last row of each order: later assignments win
-    first = np.full(n, len(kind), dtype=np.int64)
-    np.minimum.at(first, index, rows)
-
-    seeds = np.flatnonzero(kind[first] != ADD)
-    # A partial cancel leaves something, so an order whose last message is one had at least one share more.
-    shares = gone[seeds] + (kind[last[seeds]] == PARTIAL_CANCEL)
-    if shares.max(initial=0) > MAX_SHARES:
-        raise DeskvigilError(f"{day.source}: an order of more shares than four bytes hold")
-    result.append((
-        batch("A", np.full(len(seeds), start[0]), (1 << 31) + offset + seeds, order_reference=seeds + 1 + offset,
-              side=sides[first[seeds]], shares=shares, price=price[first[seeds]] * tick, **stock), True,
-    ))  # fmt: skip
-    unseen = added - gone
-    cut = np.flatnonzero((kind[first] == ADD) & (kind[last] == DELETE) & (unseen > 0))
-    result.append((
-        batch("X", time[last[cut]], rank[last[cut]] - 1, order_reference=cut + 1 + offset, shares=unseen[cut], **locate), True,
-    ))  # fmt: skip
-    return result

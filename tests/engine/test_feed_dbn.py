@@ -28,8 +28,8 @@ from engine.events import (
     empty_events,
     empty_fills,
 )
-from engine.feeds import dbnparse as p
 from engine.feeds.dbn import DbnReader, dbn_tape, read_dbn, records_of, replay_dbn
+from engine.feeds.dbnwords import MBO_UNITS
 from engine.feeds.tape import recognise
 from metrics.errors import DeskvigilError
 
@@ -260,6 +260,20 @@ def test_a_status_record_says_when_there_is_trading() -> None:
     books = make_books(1)
     apply_all(books, events[:2], empty_fills(0))
     assert is_halted(books, 0)
+    # Where the venue tells its phases, neither a trade opens the market nor a snapshot closes it.
+    rows = [("T", 0, "A", 100, 1, LAST), ("R", 0, "N", 0, 0, SNAPSHOT | LAST)]
+    pre_open, trading = status[:1].tobytes(), status[1:].tobytes()
+    later = orders(rows)
+    later["ts_recv"] += 1000
+    _, _, events = parse(
+        header()
+        + orders([("A", 1, "B", 100, 5, LAST)]).tobytes()
+        + pre_open
+        + later[:1].tobytes()
+        + trading
+        + later[1:].tobytes()
+    )
+    assert [int(event["kind"]) for event in events] == [LIMIT, HALT, RESUME, CLEAR]
 
 
 def test_instruments_and_publishers_are_kept_apart_and_named() -> None:
@@ -470,4 +484,4 @@ def test_hostile_bytes_neither_crash_nor_hang(rows, flips, cut, noise) -> None:
     read_any(bytes(raw[: len(raw) - cut]))
     read_any(start + noise)
     read_any(bytes(raw) + noise)
-    assert ORDER.itemsize == p.MBO_UNITS * 4
+    assert ORDER.itemsize == MBO_UNITS * 4

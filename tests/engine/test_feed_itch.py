@@ -206,7 +206,7 @@ busy_message = st.one_of(
                            "reserved": st.just(""), "reason": st.just("")}),
     st.fixed_dictionaries({"type": st.just("h"), "stock": st.just("T"), "market_code": st.sampled_from("QBX"),
                            "halt_action": st.sampled_from("HT")}),
-    st.fixed_dictionaries({"type": st.just("S"), "event_code": st.just("O")}),
+    st.fixed_dictionaries({"type": st.just("S"), "event_code": st.sampled_from("OSQMEC")}),
     st.fixed_dictionaries({"type": st.just("Q"), "shares": shares, "stock": st.just("T"), "cross_price": price,
                            "match_number": st.just(3), "cross_type": st.just("O")}),
     st.fixed_dictionaries({"type": st.just("B"), "match_number": st.just(3)}),
@@ -234,6 +234,17 @@ def slow_events(messages, ticks: dict[int, int], place: dict[int, int]) -> tuple
 
     for m in messages:
         kind, locate = m["type"], m["stock_locate"]
+        if kind == "S":
+            latest = max(latest, m["timestamp_ns"])
+            for i in range(len(place)):
+                why = halted.setdefault(i, set())
+                before = bool(why)
+                (why.discard if m["event_code"] == "Q" else why.add)("hours")
+                if m["event_code"] == "O":
+                    why.add("H")
+                if before != bool(why):
+                    events.append((latest, 0, 0, 0, i, HALT if why else RESUME, 0, 0))
+            continue
         if locate not in place:
             continue
         i, tick = place[locate], ticks[locate]
@@ -317,7 +328,7 @@ def test_a_book_takes_every_event_of_the_parser(rows) -> None:
     for block in reader.blocks():
         apply_all(books, block, empty_fills(0))
     # A halt lifted lets crossed orders trade in the book, which a venue would have told: those may be unknown after.
-    if not any(message["type"] in "Hh" for message, _, _ in rows):
+    if not any(message["type"] in "HhS" for message, _, _ in rows):
         assert sum(count for name, count in counters(books).items() if name.startswith("refused_")) == 0
 
 
@@ -455,7 +466,7 @@ def read_any(data: bytes) -> None:
         file, reader, events = fast_events(data, 3)
     except DeskvigilError:
         return
-    assert len(events) <= 2 * file.messages
+    assert len(events) <= 3 * file.messages
     assert all(0 <= event[4] < 3 and event[3] >= 0 for event in events)
     reader.parsed()
 
