@@ -15,7 +15,7 @@ import numpy as np
 
 from engine import tallies, windows
 from engine.borrow import borrowed
-from engine.jit import inline_kernel
+from engine.jit import inline_kernel, kernel
 from engine.options import INSTRUMENT_LIMITS, GateOptions
 from engine.tallies import COUNT, entry_of, key_of
 from engine.windows import (
@@ -24,11 +24,14 @@ from engine.windows import (
     LOW,
     NO_HIGH,
     NO_LOW,
-    NOW,
+    OLDER,
+    RUNNING,
     VALUE,
     add_volume,
-    bring_up,
     empty,
+    is_running,
+    roll_prices,
+    roll_volumes,
     see_price,
     width_of,
 )
@@ -96,10 +99,11 @@ WORKING_USD, GROSS_USD = range(2)  # columns of `exposure`, and `total_exposure`
 # Where everything lies, in words of eight bytes: first what is the desk's, then ROW_WORDS for each instrument.
 FIRM = 0
 TOTALS = FIRM + len(FIRM_LIMITS)
-IDENTICAL_NS, REPEAT_NS, COLLAR_WIDTH_NS, VOLUME_WIDTH_NS = range(TOTALS + 2, TOTALS + 6)
+IDENTICAL_NS, REPEAT_NS, COLLAR_WIDTH_NS, VOLUME_WIDTH_NS, LAYOUT = range(TOTALS + 2, TOTALS + 7)
+LAYOUT_NOW = 2  # counts the layouts of this memory: what a run with another one kept is not taken over
 # What breakers and the degraded mode say (engine/fusebox.py): the reason that every order is refused with (0: none),
 # how many orders are let through all the same (a probe), and what is not to be decided now: bits of HOLD_...
-BLOCK, PROBES, HOLD = range(VOLUME_WIDTH_NS + 1, VOLUME_WIDTH_NS + 4)
+BLOCK, PROBES, HOLD = range(LAYOUT + 1, LAYOUT + 4)
 HOLD_QUOTES, HOLD_PARENTS, HOLD_CONTROL, PROBE_DECISION = 1, 2, 4, 8
 STATES = HOLD + 1
 LATCHED = STATES + 2 * MAX_CLIENTS
@@ -119,6 +123,9 @@ ROW_WORDS = -(-(VOLUMES + windows.WORDS) // 8) * 8
     _PERIOD_COLLAR, _PERIOD_VOLUME, _WORKING, _GROSS, _DUPLICATE, _REPEATED, _,
 ) = (int(reason) for reason in Reason)  # fmt: skip
 _STATE_REDUCING, _STATE_HALTED = int(TradingState.REDUCING), int(TradingState.HALTED)
+# An offset that went through this is known not to be negative: the compiler leaves out the test for a negative index
+# at each of the fifty accesses that count from it.
+_OFFSET = (1 << 40) - 1
 
 
 class Gates(NamedTuple):
@@ -126,7 +133,7 @@ class Gates(NamedTuple):
 
     Two arrays instead of many: every array that a kernel takes out of a tuple costs reference
     counting, which was a multiple of the checks themselves. The properties are for Python: views of
-    the same memory. n instruments.
+    the same memory, but for `volumes`. n instruments.
     """
 
     words: IntArray
@@ -150,7 +157,9 @@ class Gates(NamedTuple):
     @property
     def volumes(self) -> FloatArray:
         """float64 (n, 2): lots and USD sent within the volume period, as of each instrument's last order."""
-        return self.rows[:, VOLUMES + NOW : VOLUMES + NOW + 2]
+        running, older = VOLUMES + RUNNING, VOLUMES + OLDER
+        lots_usd: FloatArray = self.rows[:, older : older + 2] + self.rows[:, running : running + 2]
+        return lots_usd
 
     @property
     def firm(self) -> FloatArray:
@@ -197,6 +206,7 @@ def make_gates(options: GateOptions, instruments: int) -> Gates:
         width_of(options.collar_period_s),
         width_of(options.volume_period_s),
     )
+    words[LAYOUT] = LAYOUT_NOW
     gates.limits[:] = gates.firm[:] = gates.buckets[:] = np.nan
     begin(gates, 0)
     return gates
@@ -205,7 +215,8 @@ def make_gates(options: GateOptions, instruments: int) -> Gates:
 def begin(gates: Gates, t_ns: int) -> None:
     """Begin a session at `t_ns`: windows, tallies and exposures are of one session; limits, states and latches stay."""
     w, v = gates.words, gates.values
-    w[IDENTICAL:ROWS] = 0
+    tallies.empty(w, IDENTICAL)
+    tallies.empty(w, INTENTS)
     for row in range(ROWS, len(w), ROW_WORDS):
         empty(w, v, row + PRICES, NO_LOW, NO_HIGH)
         empty(w, v, row + VOLUMES, 0.0, 0.0)
@@ -218,7 +229,7 @@ def go_on(gates: Gates, earlier: IntArray) -> None:
     """Go on with the windows, tallies, tokens and latches of `earlier` words; what is configured stays as it is now."""
     configured, blocked = gates.words[IDENTICAL_NS:BLOCK].copy(), gates.words[BLOCK:STATES].copy()
     if (earlier[IDENTICAL_NS:BLOCK] != configured).any():
-        return  # the windows are of other widths: they begin anew
+        return  # windows of other widths, or memory laid out otherwise: they begin anew
     limits, firm, states, buckets = gates.limits.copy(), gates.firm.copy(), gates.states.copy(), gates.buckets.copy()
     gates.words[:] = earlier
     gates.words[BLOCK:STATES] = blocked
@@ -281,8 +292,10 @@ def see_market(
 ) -> None:
     """Take an instrument's new mid into its collar's period, and bring its exposure up to date (usd: of a tick and lot)."""
     w, v = borrowed(gates.words), borrowed(gates.values)
-    row = ROWS + i * ROW_WORDS
-    see_price(w, v, row + PRICES, w[COLLAR_WIDTH_NS], mid, t_ns)
+    row = (ROWS + i * ROW_WORDS) & _OFFSET
+    if not is_running(w, row + PRICES, w[COLLAR_WIDTH_NS], t_ns):
+        _roll_windows(w, v, row, t_ns)
+    see_price(v, row + PRICES, mid)
     _set_exposure(v, row, (buying + selling) * mid * usd, _gross(position, buying, selling) * mid * usd)
 
 
@@ -309,7 +322,7 @@ def worst_price(gates: Gates, i: int, side: int, mid: float) -> int:
 def take_back(gates: Gates, i: int, ticks: int, lots: int, usd_per_tick_lot: float) -> None:
     """An accepted order never came into the book: it counts in no volume. Its exposure goes with the next `check`."""
     at = ROWS + i * ROW_WORDS + VOLUMES
-    add_volume(borrowed(gates.words), borrowed(gates.values), at, -float(lots), -(lots * ticks * usd_per_tick_lot))
+    add_volume(borrowed(gates.values), at, -float(lots), -(lots * ticks * usd_per_tick_lot))
 
 
 @inline_kernel
@@ -324,8 +337,8 @@ def check(
     is outside every collar: see `worst_price`. Conditions are written so that a NaN limit refuses.
     """
     return _check(
-        borrowed(gates.words), borrowed(gates.values), i, side, ticks, lots, strategy, client, intent, mid, usd_per_tick_lot, position,
-        buying, selling, data_age_ns, state, t_ns,
+        borrowed(gates.words), borrowed(gates.values), i, side, ticks, lots, strategy & _OFFSET, client & _OFFSET, intent,
+        mid, usd_per_tick_lot, position, buying, selling, data_age_ns, state, t_ns,
     )  # fmt: skip
 
 
@@ -345,12 +358,10 @@ def _repeats_too_often(w: IntArray, v: FloatArray, strategy: int, client: int, i
 
     Every attempt counts, also one that a later gate refuses: what runs away is what is asked for.
     """
-    key = key_of(intent, strategy, client)
-    at = entry_of(w, INTENTS, key, t_ns, w[REPEAT_NS])
-    if w[at + COUNT] == 0:
-        w[BEGUN + strategy] += 1
-    w[at + COUNT] += 1
-    too_often = w[at + COUNT] > v[FIRM + FIRM_REPEATS]
+    at, count = entry_of(w, INTENTS, key_of(intent, strategy, client), t_ns, w[REPEAT_NS])
+    w[BEGUN + strategy] += 1 if count == 0 else 0
+    w[at + COUNT] = count + 1
+    too_often = count + 1 > v[FIRM + FIRM_REPEATS]
     if too_often:
         w[LATCHED + strategy if client == HOUSE else LATCHED + MAX_CLIENTS + client] = 1
     return bool(too_often)
@@ -371,13 +382,20 @@ def _set_exposure(v: FloatArray, row: int, working_usd: float, gross_usd: float)
     v[row + EXPOSURE + GROSS_USD] = gross_usd
 
 
+@kernel
+def _roll_windows(w: IntArray, v: FloatArray, row: int, t_ns: int) -> None:
+    """Let both windows of an instrument be those of `t_ns`; not inlined, as one order in a million needs it."""
+    roll_prices(w, v, row + PRICES, w[COLLAR_WIDTH_NS], t_ns)
+    roll_volumes(w, v, row + VOLUMES, w[VOLUME_WIDTH_NS], t_ns)
+
+
 @inline_kernel
 def _check(
     w: IntArray, v: FloatArray, i: int, side: int, ticks: int, lots: int, strategy: int, client: int, intent: int,
     mid: float, usd_per_tick_lot: float, position: float, buying: int, selling: int, data_age_ns: int, state: int,
     t_ns: int,
 ) -> int:  # fmt: skip
-    row = ROWS + i * ROW_WORDS
+    row = (ROWS + i * ROW_WORDS) & _OFFSET
     same_side = buying if side > 0 else selling
     after = position + side * (same_side + lots)
     lot_usd = mid * usd_per_tick_lot
@@ -407,8 +425,10 @@ def _check(
     elif not abs(after) * lot_usd <= v[row + LIMIT_POSITION] and abs(after) > abs(position):
         reason = _POSITION
     else:
-        see_price(w, v, row + PRICES, w[COLLAR_WIDTH_NS], mid, t_ns)
-        bring_up(w, v, row + VOLUMES, w[VOLUME_WIDTH_NS], t_ns)
+        prices_run = is_running(w, row + PRICES, w[COLLAR_WIDTH_NS], t_ns)
+        if not (prices_run and is_running(w, row + VOLUMES, w[VOLUME_WIDTH_NS], t_ns)):
+            _roll_windows(w, v, row, t_ns)
+        see_price(v, row + PRICES, mid)
         working, gross = (buying + selling) * lot_usd, _gross(position, buying, selling) * lot_usd
         working_after = working + lots * lot_usd
         gross_after = max(gross, abs(after) * lot_usd)
@@ -416,7 +436,7 @@ def _check(
         if reason == _ACCEPTED:
             reason = _check_flow(w, v, i, side, ticks, lots, strategy, client, t_ns)
         if reason == _ACCEPTED:
-            add_volume(w, v, row + VOLUMES, float(lots), value)
+            add_volume(v, row + VOLUMES, float(lots), value)
             w[PROBES] -= 1 if w[PROBES] > 0 else 0
             working, gross = working_after, gross_after
         _set_exposure(v, row, working, gross)
@@ -429,18 +449,18 @@ def _check_sums(
     gross_after: float,
 ) -> int:  # fmt: skip
     """The gates over a period and over all that works: exposures in USD, of the instrument with this order in it."""
-    reach = v[row + LIMIT_PERIOD_COLLAR]
-    highest = v[row + PRICES + NOW + LOW] * (1.0 + reach)
-    lowest = v[row + PRICES + NOW + HIGH] * (1.0 - reach)
+    # Buying follows the lowest price up, selling the highest one down: the same comparison, with both sides' signs.
+    low = min(v[row + PRICES + OLDER + LOW], v[row + PRICES + RUNNING + LOW])
+    high = max(v[row + PRICES + OLDER + HIGH], v[row + PRICES + RUNNING + HIGH])
+    furthest = (low if side > 0 else high) * (1.0 + side * v[row + LIMIT_PERIOD_COLLAR])
+    period_lots = v[row + VOLUMES + OLDER + LOTS] + v[row + VOLUMES + RUNNING + LOTS]
+    period_usd = v[row + VOLUMES + OLDER + VALUE] + v[row + VOLUMES + RUNNING + VALUE]
     total_working = v[TOTALS + WORKING_USD] - v[row + EXPOSURE + WORKING_USD] + working_after
     total_gross = v[TOTALS + GROSS_USD] - v[row + EXPOSURE + GROSS_USD] + gross_after
     reason = _ACCEPTED
-    if (side > 0 and not ticks <= highest) or (side < 0 and not ticks >= lowest):
+    if not side * ticks <= side * furthest:
         reason = _PERIOD_COLLAR
-    elif (
-        not v[row + VOLUMES + NOW + LOTS] + lots <= v[row + LIMIT_PERIOD_LOTS]
-        or not v[row + VOLUMES + NOW + VALUE] + value <= v[row + LIMIT_PERIOD_USD]
-    ):
+    elif not period_lots + lots <= v[row + LIMIT_PERIOD_LOTS] or not period_usd + value <= v[row + LIMIT_PERIOD_USD]:
         reason = _PERIOD_VOLUME
     elif not working_after <= v[row + LIMIT_WORKING] or not total_working <= v[FIRM + FIRM_WORKING]:
         reason = _WORKING
@@ -455,12 +475,11 @@ def _check_flow(
 ) -> int:  # fmt: skip
     """The gates over the flow of orders, asked last: only an order that would be sent uses them up."""
     key = key_of(ticks, lots, ((i * MAX_STRATEGIES + strategy) * MAX_CLIENTS + client) * 4 + side + 2)
-    at = entry_of(w, IDENTICAL, key, t_ns, w[IDENTICAL_NS])
+    at, count = entry_of(w, IDENTICAL, key, t_ns, w[IDENTICAL_NS])
     reason = _ACCEPTED
-    if not w[at + COUNT] < v[FIRM + FIRM_IDENTICAL]:
+    if not count < v[FIRM + FIRM_IDENTICAL]:
         reason = _DUPLICATE
     elif not take_token(v, strategy, t_ns):
         reason = _RATE
-    else:
-        w[at + COUNT] += 1
+    w[at + COUNT] = count + 1 if reason == _ACCEPTED else count
     return reason
