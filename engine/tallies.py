@@ -42,24 +42,34 @@ def empty(w: IntArray, table: int) -> None:
 
 
 @inline_kernel
+def _make_room(w: IntArray, first: int, t_ns: int) -> int:
+    """The oldest row of the set at `first`. Ages are unsigned: what lies in the future is older than everything."""
+    row, longest = first, np.uint64(t_ns - w[first + SINCE_NS])
+    for way in range(1, WAYS):
+        at = first + way * ROW_WORDS
+        age_ns = np.uint64(t_ns - w[at + SINCE_NS])
+        row = at if age_ns > longest else row
+        longest = age_ns if age_ns > longest else longest
+    return int(row)
+
+
+@inline_kernel
 def entry_of(w: IntArray, table: int, key: np.uint64, t_ns: int, while_ns: int) -> tuple[int, int]:
     """The offset in `w` of a key's row in the table at `table`, and its count: 0 where its while is over or it is new.
 
-    The caller stores the count. Time that goes backwards ends a while: ages are unsigned, so that what lies in the
-    future is older than everything. Known keys and new ones take the same way, as nobody could foretell which comes.
+    The caller stores the count. Time that goes backwards ends a while.
     """
     word = np.int64(key | _SOME)
     first = table + int(np.int64((key >> _TOP) & _SET_MASK)) * (WAYS * ROW_WORDS)
-    known, oldest = -1, first
-    longest = np.uint64(t_ns - w[first + SINCE_NS])
+    row, count = -1, 0
     for way in range(WAYS):
         at = first + way * ROW_WORDS
-        known = at if w[at + KEY] == word else known
-        age = np.uint64(t_ns - w[at + SINCE_NS])
-        oldest = at if age > longest else oldest
-        longest = age if age > longest else longest
-    row = oldest if known < 0 else known
-    begins = known < 0 or np.uint64(t_ns - w[row + SINCE_NS]) >= np.uint64(while_ns)
-    w[row + KEY] = word
-    w[row + SINCE_NS] = t_ns if begins else w[row + SINCE_NS]
-    return int(row), int(0 if begins else w[row + COUNT])
+        row = at if w[at + KEY] == word else row
+    if row >= 0 and np.uint64(t_ns - w[row + SINCE_NS]) < np.uint64(while_ns):
+        count = w[row + COUNT]
+    else:
+        if row < 0:
+            row = _make_room(w, first, t_ns)
+            w[row + KEY] = word
+        w[row + SINCE_NS] = t_ns
+    return int(row), int(count)
