@@ -151,7 +151,7 @@ class Gates(NamedTuple):
 
     @property
     def exposure(self) -> FloatArray:
-        """float64 (n, 2) in USD, as of each instrument's last event or order; `total_exposure` is its sum."""
+        """float64 (n, 2) in USD, at each instrument's last mid; `total_exposure` is its sum."""
         return self.rows[:, EXPOSURE:PRICES]
 
     @property
@@ -300,6 +300,15 @@ def see_market(
 
 
 @inline_kernel
+def see_orders(gates: Gates, i: int, mid: float, position: float, buying: int, selling: int, usd: float) -> None:
+    """Bring an instrument's exposure up to date where its orders or its position changed and its mid did not."""
+    row = (ROWS + i * ROW_WORDS) & _OFFSET
+    _set_exposure(
+        borrowed(gates.values), row, (buying + selling) * mid * usd, _gross(position, buying, selling) * mid * usd
+    )
+
+
+@inline_kernel
 def has_collar(gates: Gates, i: int) -> bool:
     """Whether an instrument has a price collar."""
     return bool(borrowed(gates.values)[ROWS + i * ROW_WORDS + LIMIT_COLLAR] > 0.0)
@@ -320,7 +329,7 @@ def worst_price(gates: Gates, i: int, side: int, mid: float) -> int:
 
 @inline_kernel
 def take_back(gates: Gates, i: int, ticks: int, lots: int, usd_per_tick_lot: float) -> None:
-    """An accepted order never came into the book: it counts in no volume. Its exposure goes with the next `check`."""
+    """An accepted order never came into the book: it counts in no volume. Its exposure goes with `see_orders`."""
     at = ROWS + i * ROW_WORDS + VOLUMES
     add_volume(borrowed(gates.values), at, -float(lots), -(lots * ticks * usd_per_tick_lot))
 
