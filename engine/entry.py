@@ -15,7 +15,7 @@ from engine import counters as at
 from engine import mailbox as ask
 from engine.book import Books, apply, best_price
 from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE, REPLACE
-from engine.gates import CLIENTS, Reason, has_collar, take_back, worst_price
+from engine.gates import CLIENTS, Reason, has_collar, worst_price
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append
 from engine.journal import done as written
@@ -56,6 +56,7 @@ from engine.orders import (
     pass_gates,
     record_client_order,
 )
+from engine.pretrade import take_back
 from engine.recorder import LAST
 from engine.ring import arrived, give_back, taken
 from metrics.frame import IntArray

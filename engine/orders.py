@@ -60,13 +60,9 @@ from engine.gates import (
     Reason,
     TradingState,
     blocked_for,
-    check,
     is_latched,
-    see_market,
-    see_orders,
     spend_probe,
     state_for,
-    take_back,
 )
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, digest_fill
@@ -75,6 +71,7 @@ from engine.mailbox import S_LIVE, SESSION_WORDS, VENUE_REASON, What, Why, answe
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.orderlog import ACCEPTED, FILL, OF_IOC, OF_POST_ONLY, REJECTED, log_order, time_order
 from engine.orderlog import CANCELLED as LOG_CANCELLED
+from engine.pretrade import check, see_market, see_orders, take_back
 from engine.recorder import LAST, note_order, put
 from engine.strategy import P_CONTROL, P_COUNT, note_fill
 from metrics.frame import FloatArray, IntArray

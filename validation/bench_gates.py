@@ -10,10 +10,11 @@ import numpy as np
 
 from engine.book import Books, apply, make_books, reset
 from engine.events import IOC, LIMIT
-from engine.gates import PARENTS, Gates, check, make_gates
+from engine.gates import PARENTS, Gates, make_gates
 from engine.jit import kernel
 from engine.limits import Limits
 from engine.options import GateOptions
+from engine.pretrade import check
 from metrics.frame import IntArray
 from validation.figure import Figure
 
