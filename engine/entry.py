@@ -15,7 +15,7 @@ from engine import counters as at
 from engine import mailbox as ask
 from engine.book import Books, apply, best_price
 from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE, REPLACE
-from engine.gates import CLIENTS, Reason, has_collar, take_back, worst_price
+from engine.gates import CLIENTS, Reason, has_collar, worst_price
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append
 from engine.journal import done as written
@@ -52,10 +52,11 @@ from engine.orders import (
     count_venue_fault,
     desk_of,
     end_client_order,
+    follow_orders,
     pass_gates,
     record_client_order,
-    watch_market,
 )
+from engine.pretrade import take_back
 from engine.recorder import LAST
 from engine.ring import arrived, give_back, taken
 from metrics.frame import IntArray
@@ -177,7 +178,7 @@ def may_replace(desk: Desk, session: int, row: int, price: int, lots: int, t_ns:
     reason = pass_gates(desk, i, side, price, lots, CLIENTS, owner, intent, t_ns, data_age_ns(desk, i, engine_ns))
     desk.working[i, column] += left
     if reason != 0:
-        watch_market(desk, i, t_ns)  # the gates have seen the exposure without the old order, which stays
+        follow_orders(desk, i)  # the gates have seen the exposure without the old order, which stays
         answer(
             desk.sessions, session, _REFUSED, reason, w[row + blot.CLIENT_ID], w[row + blot.ID], i, side, price, lots,
             left, 0,
@@ -268,6 +269,7 @@ def conclude(
             end_client_order(desk, row, blot.CANCELLED, _VENUE if count < 0 else _REQUESTED)
         else:
             blot.take_lots(w, desk.working, row, lots)
+            follow_orders(desk, i)
             price, left = w[row + blot.PRICE], w[row + blot.LEFT]
             log_client_order(
                 desk, t_ns, order_id, CHANGED, i, side, price, left, left, w[row + blot.KIND], w[row + blot.FLAGS] & 0xFFFF,
@@ -289,7 +291,7 @@ def conclude(
             desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
         if kind != REPLACE or not is_less(w, row, price, lots):  # the gates have counted it
             take_back(desk.gates, i, price, lots, desk.account[i, acc.USD])
-            watch_market(desk, i, t_ns)
+            follow_orders(desk, i)
         answer(desk.sessions, session, what, reason, client_id, order_id, i, side, price, lots, left, 0)
     else:
         log_client_order(
@@ -298,6 +300,7 @@ def conclude(
         )  # fmt: skip
         if kind == REPLACE:
             blot.change_order(w, desk.working, row, price, lots)
+            follow_orders(desk, i)
             answer(desk.sessions, session, _REPLACED, 0, client_id, order_id, i, side, price, lots, lots, 0)
         else:
             blot.move(w, row, blot.WORKING)

@@ -21,7 +21,7 @@ from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, done
 from engine.layout import BEST, ID, NO_KEY, OWN_ORDERS, QTY
 from engine.matching import following, leading
-from engine.orders import LATEST_NS, STATE, client_of, desk_of, forget, strategy_of
+from engine.orders import LATEST_NS, STATE, client_of, desk_of, follow_orders, forget, strategy_of
 from engine.pool import instrument_at, side_at
 from metrics.frame import IntArray
 
@@ -110,6 +110,7 @@ def cancel_own(table: IntArray, what: int, why: int, found: IntArray) -> int:
     for i in range(desk.own.shape[0]):
         held = desk.account[i, acc.POSITION]
         left = abs(held)
+        follow_orders(desk, i)  # a replay asks no gates, so they know nothing of the orders that it found
         end = find_own(books, i, found, written)
         for row in range(written, end):
             order_id, side, lots = found[row, F_ID], found[row, F_SIDE], found[row, F_LOTS]

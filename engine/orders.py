@@ -60,12 +60,9 @@ from engine.gates import (
     Reason,
     TradingState,
     blocked_for,
-    check,
     is_latched,
-    see_market,
     spend_probe,
     state_for,
-    take_back,
 )
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, digest_fill
@@ -74,6 +71,7 @@ from engine.mailbox import S_LIVE, SESSION_WORDS, VENUE_REASON, What, Why, answe
 from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
 from engine.orderlog import ACCEPTED, FILL, OF_IOC, OF_POST_ONLY, REJECTED, log_order, time_order
 from engine.orderlog import CANCELLED as LOG_CANCELLED
+from engine.pretrade import check, see_market, see_orders, take_back
 from engine.recorder import LAST, note_order, put
 from engine.strategy import P_CONTROL, P_COUNT, note_fill
 from metrics.frame import FloatArray, IntArray
@@ -196,13 +194,31 @@ def record_client_order(desk: Desk, i: int, order_id: int, total_ns: int, t_ns: 
 
 
 @inline_kernel
+def working_sides(desk: Desk, i: int) -> tuple[int, int]:
+    """Own quantity in the book of an instrument: lots that buy, lots that sell."""
+    buying, selling = int(desk.working[i, 0]), int(desk.working[i, 1])
+    for place in range(PLACES):
+        lots = desk.own[i, place, LEFT] if desk.own[i, place, ID] != 0 else 0
+        buys = desk.own[i, place, SIDE] > 0
+        buying += lots if buys else 0
+        selling += 0 if buys else lots
+    return buying, selling
+
+
+@inline_kernel
 def working_lots(desk: Desk, i: int, side: int) -> int:
     """Own quantity in the book on one side of an instrument."""
-    lots = int(desk.working[i, 0 if side > 0 else 1])
-    for place in range(PLACES):
-        if desk.own[i, place, ID] != 0 and desk.own[i, place, SIDE] == side:
-            lots += desk.own[i, place, LEFT]
-    return lots
+    buying, selling = working_sides(desk, i)
+    return buying if side > 0 else selling
+
+
+@inline_kernel
+def follow_orders(desk: Desk, i: int) -> None:
+    """Let the gates' exposures follow what has just become of an own order: a cancel frees its room at once."""
+    mid = desk.account[i, acc.MARK]
+    if mid > 0.0:
+        buying, selling = working_sides(desk, i)
+        see_orders(desk.gates, i, mid, desk.account[i, acc.POSITION], buying, selling, desk.account[i, acc.USD])
 
 
 @inline_kernel
@@ -220,6 +236,7 @@ def end_client_order(desk: Desk, row: int, state: int, why: int) -> None:
     w = desk.blotter
     session = w[row + CLIENT]
     close_order(w, desk.working, row, state)
+    follow_orders(desk, w[row + INSTRUMENT])
     desk.counts[at.CANCELLED] += 1
     log_order(
         desk.order_events, desk.order_events_written, desk.clockwork[LATEST_NS], w[row], LOG_CANCELLED,
@@ -280,6 +297,7 @@ def book_own_fill(
             desk.counts[at.FILLED] += 1
     usd = desk.account[i, acc.USD]
     acc.book_fill(desk.account, desk.ledger, desk.fees, i, side, lots, ticks, taker)
+    follow_orders(desk, i)
     desk.counts[at.FILLS_TAKER if taker else at.FILLS_MAKER] += 1
     desk.sums[at.TRADED_VALUE] += float(lots) * ticks * usd
     desk.volumes[OWN_FILLED, i] += lots
@@ -333,6 +351,7 @@ def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
                 if desk.own[i, place, LEFT] <= 0:
                     desk.own[i, place, ID] = 0
                     desk.counts[at.CANCELLED] += 1
+                follow_orders(desk, i)
         elif fill.taker_id < 0 or fill.maker_id < 0:
             taker = 1 if fill.taker_id < 0 else 0
             taken += taker
@@ -394,6 +413,7 @@ def forget(desk: Desk, i: int, order_id: int, why: int) -> int:
     elif desk.own[i, place, ID] == order_id:
         log_cancel(desk, i, place, order_id, desk.own[i, place, LEFT], 0, why)
         desk.own[i, place, ID] = 0
+        follow_orders(desk, i)
         desk.counts[at.CANCELLED] += 1
         known = 1
     desk.counts[at.CANCELS_OF + strategy_of(desk, order_id)] += 1
@@ -410,9 +430,10 @@ def state_of(desk: Desk, i: int, strategy: int) -> int:
 @inline_kernel
 def watch_market(desk: Desk, i: int, t_ns: int) -> None:
     """Let the gates see an instrument's new mid: the collar's period and the exposures follow each event."""
+    buying, selling = working_sides(desk, i)
     see_market(
-        desk.gates, i, desk.account[i, acc.MARK], desk.account[i, acc.POSITION], working_lots(desk, i, 1),
-        working_lots(desk, i, -1), desk.account[i, acc.USD], t_ns,
+        desk.gates, i, desk.account[i, acc.MARK], desk.account[i, acc.POSITION], buying, selling, desk.account[i, acc.USD],
+        t_ns,
     )  # fmt: skip
 
 
@@ -430,10 +451,10 @@ def pass_gates(
     started = clock_ns(CLOCK_MONOTONIC)
     if desk.status[i, VENUE_HALTED] == BLINDED:
         age_ns = -1
+    buying, selling = working_sides(desk, i)
     reason = check(
         desk.gates, i, side, ticks, lots, strategy, client, intent, desk.account[i, acc.MARK], desk.account[i, acc.USD],
-        desk.account[i, acc.POSITION], working_lots(desk, i, 1), working_lots(desk, i, -1),
-        age_ns, desk.status[i, STATE], t_ns,
+        desk.account[i, acc.POSITION], buying, selling, age_ns, desk.status[i, STATE], t_ns,
     )  # fmt: skip
     desk.counts[at.MESSAGES_OF + strategy] += 1
     if reason != _ACCEPTED:
@@ -509,6 +530,7 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             desk.own[i, place, ID] = 0
             log_house_order(desk, t_ns, order_id, REJECTED, i, place, action, side, ticks, lots, VENUE_REASON - count)
             take_back(desk.gates, i, ticks, lots, desk.account[i, acc.USD])
+            follow_orders(desk, i)
             continue
         desk.counts[at.ACKED] += 1
         log_house_order(desk, t_ns, order_id, ACCEPTED, i, place, action, side, ticks, lots, 0)
@@ -523,4 +545,5 @@ def act(desk: Desk, books: Books, requests: int, t_ns: int, intended_ns: int, ag
             log_cancel(desk, i, place, order_id, desk.own[i, place, LEFT], 0, _LAPSED)
             desk.own[i, place, ID] = 0
             desk.counts[at.CANCELLED] += 1
+            follow_orders(desk, i)
     return cancelled

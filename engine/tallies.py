@@ -16,7 +16,7 @@ KEY, SINCE_NS, COUNT = range(3)
 ROW_WORDS = 4  # a power of two: a set of four rows is two cache lines
 WAYS = 4
 SETS = 512
-WORDS = SETS * WAYS * ROW_WORDS  # of one table, all 0 while it is empty: key 0 is no key
+WORDS = SETS * WAYS * ROW_WORDS  # of one table; key 0 is no key
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -25,7 +25,7 @@ _SHIFT = np.uint64(29)
 _TOP = np.uint64(40)
 _SET_MASK = np.uint64(SETS - 1)
 _SOME = np.uint64(1)
-_FAR_NS = 1 << 62
+_NEVER = -(1 << 62)  # since when a free row counts: it is older than every other
 
 
 @inline_kernel
@@ -35,39 +35,41 @@ def key_of(first: int, second: int, third: int) -> np.uint64:
     return (parts ^ (parts >> _SHIFT)) * _SPREAD
 
 
+def empty(w: IntArray, table: int) -> None:
+    """Forget everything that the table at `table` counted."""
+    w[table : table + WORDS] = 0
+    w[table + SINCE_NS : table + WORDS : ROW_WORDS] = _NEVER
+
+
 @inline_kernel
 def _make_room(w: IntArray, first: int, t_ns: int) -> int:
-    """The row of a set that is free, or else the oldest."""
-    row, oldest_ns = first, -1
-    for way in range(WAYS):
+    """The oldest row of the set at `first`. Ages are unsigned: what lies in the future is older than everything."""
+    row, longest = first, np.uint64(t_ns - w[first + SINCE_NS])
+    for way in range(1, WAYS):
         at = first + way * ROW_WORDS
-        age_ns = t_ns - w[at + SINCE_NS]
-        if age_ns < 0 or w[at + KEY] == 0:
-            age_ns = _FAR_NS
-        if age_ns > oldest_ns:
-            row, oldest_ns = at, age_ns
+        age_ns = np.uint64(t_ns - w[at + SINCE_NS])
+        row = at if age_ns > longest else row
+        longest = age_ns if age_ns > longest else longest
     return int(row)
 
 
 @inline_kernel
-def entry_of(w: IntArray, table: int, key: np.uint64, t_ns: int, while_ns: int) -> int:
-    """The offset in `w` of a key's row in the table at `table`, its count 0 where its while is over or it is new.
+def entry_of(w: IntArray, table: int, key: np.uint64, t_ns: int, while_ns: int) -> tuple[int, int]:
+    """The offset in `w` of a key's row in the table at `table`, and its count: 0 where its while is over or it is new.
 
-    Time that goes backwards ends a while.
+    The caller stores the count. Time that goes backwards ends a while.
     """
     word = np.int64(key | _SOME)
     first = table + int(np.int64((key >> _TOP) & _SET_MASK)) * (WAYS * ROW_WORDS)
-    row = -1
+    row, count = -1, 0
     for way in range(WAYS):
         at = first + way * ROW_WORDS
         row = at if w[at + KEY] == word else row
-    if row < 0:
-        row = _make_room(w, first, t_ns)
-        w[row + KEY] = word
+    if row >= 0 and np.uint64(t_ns - w[row + SINCE_NS]) < np.uint64(while_ns):
+        count = w[row + COUNT]
+    else:
+        if row < 0:
+            row = _make_room(w, first, t_ns)
+            w[row + KEY] = word
         w[row + SINCE_NS] = t_ns
-        w[row + COUNT] = 0
-    age_ns = t_ns - w[row + SINCE_NS]
-    if age_ns < 0 or age_ns >= while_ns:
-        w[row + SINCE_NS] = t_ns
-        w[row + COUNT] = 0
-    return int(row)
+    return int(row), int(count)

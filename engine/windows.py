@@ -6,20 +6,21 @@ that goes backwards (a new session of a tape) drops what would lie in the future
 
 A window is WORDS words of the gates' memory, which kernels see twice: `w` as int64, `v` as float64 (two
 arrays instead of many, because every array that a kernel takes out of a tuple costs reference counting).
+What every order asks for, the running bucket and all older ones taken together, lies in its first words.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from engine.jit import inline_kernel, kernel
+from engine.jit import inline_kernel
 from metrics.frame import FloatArray, IntArray
 
 BUCKETS = 16
-# A window's words: the running bucket's span and place (int64); the window's two figures, then those of each
-# bucket (float64); which bucket of time lies in each place (int64).
-FROM_NS, UNTIL_NS, SLOT, NOW = range(4)
-FIGURES = NOW + 2
+# A window's words: when the running bucket began (int64); its two figures, and those of the older ones together
+# (float64); the two figures of each older bucket (float64), and which bucket of time lies in each place (int64).
+FROM_NS, RUNNING, OLDER = 0, 1, 3
+FIGURES = OLDER + 2
 STAMPS = FIGURES + 2 * BUCKETS
 WORDS = STAMPS + BUCKETS
 LOW, HIGH = 0, 1  # figures of a price window
@@ -35,15 +36,22 @@ def width_of(period_s: float) -> int:
 
 def empty(w: IntArray, v: FloatArray, at: int, first: float, second: float) -> None:
     """Forget everything that the window at `at` saw; first, second: the figures of an empty bucket."""
-    w[at + FROM_NS] = w[at + UNTIL_NS] = w[at + STAMPS : at + WORDS] = _NEVER
-    w[at + SLOT] = 0
-    v[at + FIGURES : at + FIGURES + BUCKETS] = v[at + NOW] = first
-    v[at + FIGURES + BUCKETS : at + STAMPS] = v[at + NOW + 1] = second
+    w[at + FROM_NS] = w[at + STAMPS : at + WORDS] = _NEVER
+    v[at + RUNNING] = v[at + OLDER] = v[at + FIGURES : at + FIGURES + BUCKETS] = first
+    v[at + RUNNING + 1] = v[at + OLDER + 1] = v[at + FIGURES + BUCKETS : at + STAMPS] = second
 
 
 @inline_kernel
-def _roll(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int, first: float, second: float) -> None:
-    """Begin the bucket of `t_ns` and empty those that no longer count."""
+def is_running(w: IntArray, at: int, width_ns: int, t_ns: int) -> bool:
+    """Whether `t_ns` lies in the running bucket: one comparison, as what lies before it wraps to a huge number."""
+    return bool(np.uint64(t_ns - w[at + FROM_NS]) < np.uint64(width_ns))
+
+
+@inline_kernel
+def _begin_bucket(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int, first: float, second: float) -> None:
+    """Put the running bucket away, empty those that no longer count, and go on with the one of `t_ns`."""
+    place = at + FIGURES + (w[at + FROM_NS] // width_ns) % BUCKETS
+    v[place], v[place + BUCKETS] = v[at + RUNNING], v[at + RUNNING + 1]
     bucket = t_ns // width_ns
     for k in range(BUCKETS):
         age = bucket - w[at + STAMPS + k]
@@ -52,59 +60,47 @@ def _roll(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int, first: 
             v[at + FIGURES + k] = first
             v[at + FIGURES + BUCKETS + k] = second
     w[at + FROM_NS] = bucket * width_ns
-    w[at + UNTIL_NS] = (bucket + 1) * width_ns
-    w[at + SLOT] = bucket % BUCKETS
     w[at + STAMPS + bucket % BUCKETS] = bucket
+    place = at + FIGURES + bucket % BUCKETS
+    v[at + RUNNING], v[at + RUNNING + 1] = v[place], v[place + BUCKETS]
+    v[place], v[place + BUCKETS] = first, second
 
 
-@kernel
-def _roll_prices(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int) -> None:
-    _roll(w, v, at, width_ns, t_ns, NO_LOW, NO_HIGH)
+@inline_kernel
+def roll_prices(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int) -> None:
+    """Let a price window be that of `t_ns`."""
+    _begin_bucket(w, v, at, width_ns, t_ns, NO_LOW, NO_HIGH)
     low, high = NO_LOW, NO_HIGH
     for k in range(BUCKETS):
         low = min(low, v[at + FIGURES + k])
         high = max(high, v[at + FIGURES + BUCKETS + k])
-    v[at + NOW + LOW] = low
-    v[at + NOW + HIGH] = high
+    v[at + OLDER + LOW] = low
+    v[at + OLDER + HIGH] = high
 
 
-@kernel
-def _roll_volumes(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int) -> None:
-    _roll(w, v, at, width_ns, t_ns, 0.0, 0.0)
+@inline_kernel
+def roll_volumes(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int) -> None:
+    """Let a volume window be that of `t_ns`."""
+    _begin_bucket(w, v, at, width_ns, t_ns, 0.0, 0.0)
     lots = value = 0.0
     for k in range(BUCKETS):
         lots += v[at + FIGURES + k]
         value += v[at + FIGURES + BUCKETS + k]
-    v[at + NOW + LOTS] = lots
-    v[at + NOW + VALUE] = value
+    v[at + OLDER + LOTS] = lots
+    v[at + OLDER + VALUE] = value
 
 
 @inline_kernel
-def see_price(w: IntArray, v: FloatArray, at: int, width_ns: int, price: float, t_ns: int) -> None:
-    """Take one price into a price window."""
-    if t_ns >= w[at + UNTIL_NS] or t_ns < w[at + FROM_NS]:
-        _roll_prices(w, v, at, width_ns, t_ns)
-    place = at + FIGURES + w[at + SLOT]
-    if price < v[place]:
-        v[place] = price
-        v[at + NOW + LOW] = min(v[at + NOW + LOW], price)
-    if price > v[place + BUCKETS]:
-        v[place + BUCKETS] = price
-        v[at + NOW + HIGH] = max(v[at + NOW + HIGH], price)
+def see_price(v: FloatArray, at: int, price: float) -> None:
+    """Take one price into the running bucket."""
+    if price < v[at + RUNNING + LOW]:
+        v[at + RUNNING + LOW] = price
+    if price > v[at + RUNNING + HIGH]:
+        v[at + RUNNING + HIGH] = price
 
 
 @inline_kernel
-def bring_up(w: IntArray, v: FloatArray, at: int, width_ns: int, t_ns: int) -> None:
-    """Let a volume window be that of `t_ns`."""
-    if t_ns >= w[at + UNTIL_NS] or t_ns < w[at + FROM_NS]:
-        _roll_volumes(w, v, at, width_ns, t_ns)
-
-
-@inline_kernel
-def add_volume(w: IntArray, v: FloatArray, at: int, lots: float, value: float) -> None:
-    """Add to the running bucket (negative: take back); `bring_up` comes first."""
-    place = at + FIGURES + w[at + SLOT]
-    v[place] += lots
-    v[place + BUCKETS] += value
-    v[at + NOW + LOTS] += lots
-    v[at + NOW + VALUE] += value
+def add_volume(v: FloatArray, at: int, lots: float, value: float) -> None:
+    """Add to the running bucket; negative: take back."""
+    v[at + RUNNING + LOTS] += lots
+    v[at + RUNNING + VALUE] += value

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.book import apply_all, make_books
-from engine.events import EVENT, FILL, IOC, LIMIT, EventArray
+from engine.events import CANCEL, EVENT, FILL, IOC, LIMIT, REDUCE, EventArray
 from engine.feeds.tape import load_tape
 from engine.figures import load_market
-from engine.histogram import BUCKETS, quantiles_ns
 from engine.mailbox import What
 from engine.options import EngineOptions, GateOptions
 from engine.runner import run_engine
@@ -26,13 +25,14 @@ from engine.synthetic import SyntheticMarket
 from engine.telemetry import BlockReader
 from metrics.catalogue import series
 from metrics.errors import TransientError
-from metrics.frame import FloatArray
+from metrics.frame import FloatArray, IntArray
 from metrics.paths import RuntimePaths
 from resources.process import sleep_exactly
 from validation.figure import Figure
 from validation.orderpath import (
     CAPACITY,
     GATED,
+    STAGED,
     TIMED,
     EngineSide,
     drive,
@@ -50,6 +50,7 @@ PEERS = (
     "matching alone, on recorded flow: liquibook 2.2, limit-order-book 1.35, lightmatchingengine 1.05, pyorderbook 0.35"
 )
 PARKED, BUSY = 10_000, 10_000
+_KINDS = {"limit orders": LIMIT, "immediate ones": IOC, "cancels": CANCEL, "reductions": REDUCE}
 SPIN_NS = 50_000
 PAUSE_NS = 1_000_000  # between two orders that find the engine asleep
 START_S = 180.0
@@ -88,48 +89,60 @@ def _words(events: EventArray) -> np.ndarray:
 def _one_process(folder: Path, events: EventArray) -> list[Figure]:
     """What one order costs the engine: the ring is full before it begins, so nothing is waited for."""
     side, words = EngineSide(folder, events), _words(events)
-    times: dict[int, list[float]] = {0: [], GATED: [], GATED | TIMED: []}
-    for round_ in range(ROUNDS + 1):
-        for what, taken in times.items():
+    seconds: dict[int, list[float]] = {STAGED: [], GATED: [], GATED | TIMED: []}
+    each: list[IntArray] = []
+    for _ in range(ROUNDS + 1):
+        for what, taken in seconds.items():
             side.prepare()
             side.memory.format()
             client = ports_of(side.memory)
             if fill_ring(client, words) != len(words):
                 raise RuntimeError("the flow does not fit into the ring")
-            seconds = side.consume(what)
+            taken.append(side.consume(what))
             if empty_ring(client) != len(words):
                 raise RuntimeError("not every request was answered")
-            if round_:
-                taken.append(seconds)
-        if not round_:
-            side.histogram[:] = 0  # the first round has cold caches everywhere
+        each.append(side.times.copy())
     gated = int(np.isin(events["kind"], (LIMIT, IOC)).sum())
-    plain, checked = (float(np.median(times[what])) for what in (0, GATED))
-    p50, p99, p999 = quantiles_ns(side.histogram, np.array([0.5, 0.99, 0.999]))
+    # The first round has cold caches everywhere.
+    plain, checked = (float(np.median(seconds[what][1:])) for what in (STAGED, GATED))
+    times = np.stack(each[1:])
+    p50, p99, p999 = np.percentile(times, [50, 99, 99.9])
     recorder = _recorder_ns()
     expected = apply_all(make_books(1), events, np.zeros(len(events), dtype=FILL))
     return [
         Figure(benchmark=NAME, what="one event: ring, gates, journal, book, answer", value=checked / len(events) * 1e9, unit="ns", decimals=0),
-        Figure(benchmark=NAME, what=f"the same in the kernel, {int(side.histogram.sum()):,} events, p50", value=p50, unit="ns", decimals=0),
+        Figure(benchmark=NAME, what=f"the same in the kernel, {times.size:,} events, p50", value=p50, unit="ns", decimals=0),
         Figure(benchmark=NAME, what="p99", value=p99, unit="ns", decimals=0, limit=500),
         Figure(benchmark=NAME, what="p99.9", value=p999, unit="ns", decimals=0),
         Figure(benchmark=NAME, what="the recorder of these times, in each of them", value=recorder, unit="ns", decimals=0),
-        Figure(benchmark=NAME, what="gates in the path, less the recorder of their own time", value=(checked - plain) / gated * 1e9 - recorder,
-               unit="ns", decimals=0, limit=30),
+        Figure(benchmark=NAME, what="p99 less that recorder", value=p99 - recorder, unit="ns", decimals=0),
+        *_tail(events, times, p99),
+        Figure(benchmark=NAME, what="gates in the path, against their recorder alone in their place", value=(checked - plain) / gated * 1e9,
+               unit="ns", decimals=1, limit=30),
         Figure(benchmark=NAME, what="fills unlike those of the book alone", value=abs(int(side.results[0]) - expected) + int(side.results[1]),
                unit="fills", decimals=0, limit=0),
     ]  # fmt: skip
 
 
+def _tail(events: EventArray, times: IntArray, p99: float) -> list[Figure]:
+    """What the slowest hundredth is made of: the share of each kind of event, and of events that are slow in every round."""
+    slow = times > p99
+    figures = [
+        Figure(benchmark=NAME, what=f"of the slowest 1 %, {name}", value=100 * float(slow[:, events["kind"] == kind].sum() / slow.sum()),
+               unit="%", decimals=0)
+        for name, kind in _KINDS.items()
+    ]  # fmt: skip
+    always = 100 * float((times.min(axis=0) > p99).mean())
+    slow_each_time = "events slower than that p99 in every round"
+    return [*figures, Figure(benchmark=NAME, what=slow_each_time, value=always, unit="%", decimals=2)]
+
+
 def _recorder_ns() -> float:
-    scratch, count = np.zeros(BUCKETS, dtype=np.int64), 1_000_000
-    record_nothing(scratch, 1000)
-    taken = []
-    for _ in range(ROUNDS):
-        began = time.thread_time()
-        record_nothing(scratch, count)
-        taken.append((time.thread_time() - began) / count * 1e9)
-    return float(np.median(taken))
+    """What the recorder takes of the time that it records; its second reading's end is not in it."""
+    times = np.zeros(100_000, dtype=np.int64)
+    record_nothing(times[:1000])
+    record_nothing(times)
+    return float(np.median(times))
 
 
 def _two_processes(folder: Path, events: EventArray, name: str) -> list[Figure]:

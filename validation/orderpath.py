@@ -15,19 +15,18 @@ from typing import Final
 import numpy as np
 
 from engine import account as acc
+from engine import counters as at
 from engine.book import apply, best_price, reset
-from engine.buckets import bucket_of
 from engine.desk import TradingDesk
 from engine.events import IOC, LIMIT, EventArray, Instrument, Tape
 from engine.gates import CLIENTS, HOUSE, LIMIT_COLLAR, LIMIT_PERIOD_COLLAR, begin
-from engine.histogram import BUCKETS
 from engine.jit import inline_kernel, kernel
 from engine.lend import lend
 from engine.market import TapeMarket
 from engine.memory import load, store
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.options import EngineOptions, GateOptions
-from engine.orders import LAST_EVENT_NS, desk_of, pass_gates
+from engine.orders import LAST_EVENT_NS, desk_of, pass_gates, record
 from engine.publisher import Publisher
 from engine.ring import PORT_WORDS, RingMemory, arrived, give_back, publish, ring_bytes, room, taken
 from engine.step import mark
@@ -36,7 +35,7 @@ from metrics.frame import IntArray
 CAPACITY: Final = 1 << 17  # a whole recorded day of orders fits into a ring
 BATCH: Final = 64
 JOURNAL_RECORDS: Final = 1 << 16
-GATED, TIMED = 1, 2  # what `consume` does beside matching
+GATED, TIMED, STAGED = 1, 2, 4  # what `consume` does beside matching; STAGED: the gates' own recorder without the gates
 _SPINS: Final = 1 << 31  # looks at an empty ring before the other end is taken for dead
 
 
@@ -45,22 +44,22 @@ def append(
     journal: IntArray, position: int, t_ns: int, order_id: int, price: int, qty: int, packed: int, count: int
 ) -> None:
     """Write one order into the journal with its checksum; the array is a mapped file and wraps."""
-    at = (position & (JOURNAL_RECORDS - 1)) * 8
+    first = (position & (JOURNAL_RECORDS - 1)) * 8
     mixed = np.uint64(t_ns)
     for value in (order_id, price, qty, packed, count):
         mixed = (mixed ^ np.uint64(value)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-    journal[at], journal[at + 1], journal[at + 2], journal[at + 3] = position, t_ns, order_id, price
-    journal[at + 4], journal[at + 5], journal[at + 6], journal[at + 7] = qty, packed, count, np.int64(mixed)
+    journal[first], journal[first + 1], journal[first + 2], journal[first + 3] = position, t_ns, order_id, price
+    journal[first + 4], journal[first + 5], journal[first + 6], journal[first + 7] = qty, packed, count, np.int64(mixed)
 
 
 @kernel
 def consume(
-    table: IntArray, ports: IntArray, journal: IntArray, histogram: IntArray, results: IntArray, count: int, what: int,
+    table: IntArray, ports: IntArray, journal: IntArray, times: IntArray, results: IntArray, count: int, what: int,
 ) -> int:  # fmt: skip
     """The engine's end: take `count` requests, gate, journal, match and answer each; returns how many were taken.
 
-    what: GATED | TIMED. histogram: int64 (BUCKETS,), of the time from seeing a request to its answer, where
+    what: GATED or STAGED, | TIMED. times: int64 (count,), ns from seeing each request to its answer, where
     TIMED. results: int64 (3,), adds fills, orders that a gate refused, and events that the book refused.
     """
     desk = desk_of(table)
@@ -82,6 +81,9 @@ def consume(
             ticks = price if price > 0 else int(desk.account[i, acc.MARK])
             age_ns = t_ns - desk.status[i, LAST_EVENT_NS]
             reason = pass_gates(desk, i, side, ticks, qty, CLIENTS, HOUSE, order_id, t_ns, age_ns)
+        elif what & STAGED and kind in (LIMIT, IOC):
+            started_ns = clock_ns(CLOCK_MONOTONIC)
+            record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started_ns)
         if reason == 0:
             append(journal, done, t_ns, order_id, price, qty, packed, done)
             fills = apply(books, t_ns, order_id, price, qty, i, kind, side, flags)
@@ -103,7 +105,7 @@ def consume(
         store(slot + 24, fills)
         publish(ports, PORT_WORDS, slot)
         if what & TIMED:
-            histogram[bucket_of(clock_ns(CLOCK_MONOTONIC) - began_ns)] += 1
+            times[done - 1] = clock_ns(CLOCK_MONOTONIC) - began_ns
     return done
 
 
@@ -157,11 +159,11 @@ def empty_ring(ports: IntArray) -> int:
 
 
 @kernel
-def record_nothing(histogram: IntArray, count: int) -> None:
-    """What recording costs: two readings of the clock and one count, `count` times."""
-    for _ in range(count):
+def record_nothing(times: IntArray) -> None:
+    """What recording costs: the time from one reading of the clock to the next, as `consume` takes it, for each place."""
+    for k in range(len(times)):
         began_ns = clock_ns(CLOCK_MONOTONIC)
-        histogram[bucket_of(clock_ns(CLOCK_MONOTONIC) - began_ns)] += 1
+        times[k] = clock_ns(CLOCK_MONOTONIC) - began_ns
 
 
 class EngineSide:
@@ -193,7 +195,7 @@ class EngineSide:
         self.memory = open_rings(folder)
         self.journal = np.memmap(folder / "path.journal", dtype=np.int64, mode="w+", shape=(JOURNAL_RECORDS * 8,))
         self.journal[:] = 0  # every page is there before the first order
-        self.histogram: IntArray = np.zeros(BUCKETS, dtype=np.int64)
+        self.times: IntArray = np.zeros(len(events), dtype=np.int64)
         self.results: IntArray = np.zeros(3, dtype=np.int64)
 
     def prepare(self) -> None:
@@ -210,7 +212,7 @@ class EngineSide:
         """Take the whole flow off the ring; returns the seconds of CPU it took (other programs' turns left out)."""
         count, plain = len(self._events), self.journal.view(np.ndarray)
         began = time.thread_time()
-        done = consume(self.table, self.ports, plain, self.histogram, self.results, count, what)
+        done = consume(self.table, self.ports, plain, self.times, self.results, count, what)
         seconds = time.thread_time() - began
         if done != count:
             raise RuntimeError(f"only {done} of {count} requests came")
@@ -239,4 +241,4 @@ def engine_process(folder: str, pipe: Connection) -> None:
         side.prepare()
         pipe.send("ready")
         seconds = side.consume(what)
-        pipe.send((seconds, side.results.tolist(), side.histogram.copy()))
+        pipe.send((seconds, side.results.tolist()))

@@ -137,7 +137,7 @@ class House:
         return int(self.desk._desk.account[i, acc.POSITION])
 
     def check(self) -> None:
-        """What must be so after any request: blotter, books, working lots and sessions tell the same."""
+        """What must be so after any request: blotter, books, working lots, the gates' sums and sessions tell the same."""
         desk, books = self.desk._desk, self.desk._books
         w = desk.blotter
         rows = blot.rows_of(w)
@@ -150,6 +150,10 @@ class House:
             assert order_qty(books, int(row[blot.INSTRUMENT]), int(row[blot.ID])) == row[blot.LEFT] > 0
             working[row[blot.INSTRUMENT], 0 if row[blot.SIDE] > 0 else 1] += row[blot.LEFT]
         np.testing.assert_array_equal(desk.working, working)
+        held, lot_usd = desk.account[:, acc.POSITION], desk.account[:, acc.MARK] * desk.account[:, acc.USD]
+        worst = np.maximum(np.abs(held + working[:, 0]), np.abs(held - working[:, 1]))
+        sums = [np.nansum(working.sum(axis=1) * lot_usd), np.nansum(worst * lot_usd)]
+        np.testing.assert_allclose(desk.gates.total_exposure, sums, rtol=1e-9, atol=1e-6)
         chained = []
         for i in range(len(desk.account)):
             at = w[w[blot.CHAINS] + i]

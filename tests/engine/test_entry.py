@@ -65,6 +65,23 @@ def test_a_limit_order_rests_and_is_cancelled(house: House) -> None:
         assert house.desk.working_orders() == 0
 
 
+@pytest.mark.parametrize("limit", ["max_working_total_usd", "max_gross_usd"])
+def test_what_ends_frees_its_room_for_other_instruments_before_any_further_event(tmp_path: Path, limit: str) -> None:
+    for house in made(tmp_path / "a", with_gates(**{limit: 2_000.0})):  # 20 lots
+        with house.attach() as session:
+            first = session.send("AAA", "buy", 15, 99.95)
+            second = session.send("BBB", "buy", 10, 99.95)
+            refused = "working_exposure" if limit == "max_working_total_usd" else "gross_exposure"
+            assert told(house, session) == [(What.ACK, first, ""), (What.REJECT, second, refused)]
+            session.reduce(first, "AAA", 5)
+            third = session.send("BBB", "buy", 10, 99.95)
+            assert [what for what, *_ in told(house, session)] == [What.REDUCED, What.ACK]
+            session.cancel(first)
+            session.cancel(third)
+            fourth = session.send("BBB", "sell", 20, 100.05)
+            assert told(house, session)[-1] == (What.ACK, fourth, "")
+
+
 def test_an_order_that_crosses_is_filled_and_reaches_the_account(house: House) -> None:
     with house.attach() as session:
         order = session.send("AAA", "buy", LEVEL_LOTS + 20, 100.03)

@@ -29,16 +29,14 @@ from engine.gates import (
     Reason,
     TradingState,
     begin,
-    check,
     go_on,
     make_gates,
-    take_back,
-    take_token,
     worst_price,
 )
 from engine.jit import kernel
 from engine.limits import Change, LimitRefusedError, Limits
 from engine.options import INSTRUMENT_LIMITS, GateOptions
+from engine.pretrade import check, take_back, take_token
 from metrics.errors import ConfigError
 from tests.engine.reference_gates import SlowGates
 
