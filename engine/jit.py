@@ -98,7 +98,7 @@ class _Cache(FunctionCache):
             os.close(folder)
 
 
-class _Kernel(CPUDispatcher):  # type: ignore[misc]
+class _Kernel(CPUDispatcher):
     """Compiled once for an argument that is a literal in one call and a variable in another.
 
     Numba would compile a kernel (and all that it calls with it) anew for each number written in a call:
