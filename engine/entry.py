@@ -14,6 +14,7 @@ from engine import blotter as blot
 from engine import counters as at
 from engine import mailbox as ask
 from engine.book import Books, apply, best_price
+from engine.deskarrays import LAST_EVENT_NS, Desk, desk_of
 from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE, REPLACE
 from engine.gates import CLIENTS, Reason, has_collar, take_back, worst_price
 from engine.jit import inline_kernel, kernel
@@ -45,17 +46,9 @@ from engine.mailbox import (
 from engine.memory import load
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orderlog import ACCEPTED, CHANGED, OF_FOK, OF_IOC, OF_LIMIT, OF_POST_ONLY, REJECTED, log_order, time_order
-from engine.orders import (
-    LAST_EVENT_NS,
-    Desk,
-    book_fills,
-    count_venue_fault,
-    desk_of,
-    end_client_order,
-    pass_gates,
-    record_client_order,
-    watch_market,
-)
+from engine.orders import count_venue_fault, pass_gates, watch_market
+from engine.ordertimes import record_client_order
+from engine.ownfills import book_fills, end_client_order
 from engine.recorder import LAST
 from engine.ring import arrived, give_back, taken
 from metrics.frame import IntArray
