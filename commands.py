@@ -208,9 +208,9 @@ def export(args: argparse.Namespace) -> int:
 
 def warm(args: argparse.Namespace) -> int:
     """Compile the kernels; does nothing where that is done already."""
-    from engine.warm import warm as warm_kernels
+    from engine.warm import compile_apart
 
-    warm_kernels(lambda line: print(line, flush=True))
+    compile_apart(lambda line: print(line, flush=True))
     return 0
 
 

@@ -11,9 +11,7 @@ import numpy as np
 from engine import account as acc
 from engine import strategy as plan
 from engine.algos.parent import clear_of_own, follow_touch, order_lots
-from engine.gates import HOLD_QUOTES, MAKER, TradingState, is_held
-from engine.jit import inline_kernel, kernel
-from engine.orders import (
+from engine.deskarrays import (
     BLINDED,
     CHILD,
     ID,
@@ -26,10 +24,11 @@ from engine.orders import (
     VENUE_HALTED,
     WITHDRAW,
     Desk,
-    ask,
-    state_of,
-    working_lots,
 )
+from engine.gates import HOLD_QUOTES, MAKER, TradingState, is_held
+from engine.jit import inline_kernel, kernel
+from engine.orders import ask, state_of
+from engine.working import working_lots
 
 USUAL_WEIGHT = 1.0 / 1024.0  # of one event in the running mean of the spread
 _ACTIVE, _REDUCING = int(TradingState.ACTIVE), int(TradingState.REDUCING)

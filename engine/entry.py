@@ -14,6 +14,7 @@ from engine import blotter as blot
 from engine import counters as at
 from engine import mailbox as ask
 from engine.book import Books, apply, best_price
+from engine.deskarrays import LAST_EVENT_NS, Desk, desk_of
 from engine.events import CANCEL, FOK, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY, REDUCE, REPLACE
 from engine.gates import CLIENTS, Reason, has_collar, worst_price
 from engine.jit import inline_kernel, kernel
@@ -45,20 +46,13 @@ from engine.mailbox import (
 from engine.memory import load
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orderlog import ACCEPTED, CHANGED, OF_FOK, OF_IOC, OF_LIMIT, OF_POST_ONLY, REJECTED, log_order, time_order
-from engine.orders import (
-    LAST_EVENT_NS,
-    Desk,
-    book_fills,
-    count_venue_fault,
-    desk_of,
-    end_client_order,
-    follow_orders,
-    pass_gates,
-    record_client_order,
-)
+from engine.orders import count_venue_fault, pass_gates
+from engine.ordertimes import record_client_order
+from engine.ownfills import book_fills, end_client_order
 from engine.pretrade import take_back
 from engine.recorder import LAST
 from engine.ring import arrived, give_back, taken
+from engine.working import follow_orders
 from metrics.frame import IntArray
 
 SERVE, SWEEP = range(2)  # what `work` is about

@@ -26,10 +26,10 @@ from engine import counters as at
 from engine.blotter import FAULTS
 from engine.breaker import BREAKERS, DECISIONS, MARKET_DATA, NS, ORDERS, RISK, Breaker, BreakerState, Transition
 from engine.desk import TradingDesk
+from engine.deskarrays import CROSSED_NS, LATEST_NS
 from engine.events import KIND_NAMES
 from engine.gates import BLOCK, HOLD, HOLD_PARENTS, HOLD_QUOTES, PROBE_DECISION, PROBES, Reason
 from engine.options import BreakersOptions
-from engine.orders import CROSSED_NS, LATEST_NS
 from engine.riskwatch import RiskWatch
 from metrics.frame import FloatArray
 

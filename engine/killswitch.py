@@ -15,14 +15,16 @@ from engine import account as acc
 from engine import ladder
 from engine.blotter import BLOTTER
 from engine.book import Books, apply
+from engine.deskarrays import LATEST_NS, STATE, desk_of
 from engine.events import CANCEL
 from engine.gates import STRATEGIES, TradingState, state_for
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append, done
 from engine.layout import BEST, ID, NO_KEY, OWN_ORDERS, QTY
 from engine.matching import following, leading
-from engine.orders import LATEST_NS, STATE, client_of, desk_of, follow_orders, forget, strategy_of
+from engine.ownfills import client_of, forget, strategy_of
 from engine.pool import instrument_at, side_at
+from engine.working import follow_orders
 from metrics.frame import IntArray
 
 # What is found, int64 (room, FOUND): one own order a row.

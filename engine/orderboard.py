@@ -30,7 +30,7 @@ from metrics.catalogue import series
 from metrics.frame import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from engine.orders import Desk
+    from engine.deskarrays import Desk
 
 EVERY_NS: Final = 200_000_000
 WORKING_KEPT: Final = 512

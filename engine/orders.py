@@ -1,62 +1,37 @@
-"""Own orders: sending them through the gates into the books, and what comes back.
-
-Every instrument has three places for own orders: the maker's bid and ask, and the child of a parent
-order. Clients' orders are rows of the blotter. An own order's id is negative and tells its place or
-row, so a fill needs no search.
-"""
+"""Own orders: sending them through the gates into the books."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import numpy as np
-
 from engine import account as acc
 from engine import counters as at
-from engine.blotter import (
-    BLOTTER,
-    CLIENT,
-    CLIENT_ID,
-    FAULTS,
-    FILLED,
-    FIRST_FILL_NS,
-    INSTRUMENT,
-    PARTIAL,
-    close_order,
-    move,
-    owner_of,
-    row_of,
-    take_lots,
-)
-from engine.blotter import CANCELLED as ORDER_CANCELLED
-from engine.blotter import EXPIRED as ORDER_EXPIRED
-from engine.blotter import LEFT as ORDER_LEFT
-from engine.blotter import PRICE as ORDER_PRICE
-from engine.blotter import SENT_NS as ORDER_SENT_NS
-from engine.blotter import SIDE as ORDER_SIDE
 from engine.book import Books, apply
-from engine.dropcopy import execution_id, send_drop_copy
-from engine.events import (
-    BOOK_FULL,
-    CANCEL,
-    DUPLICATE_ID,
-    INVALID,
-    IOC,
-    LIMIT,
-    MAX_PRICE_TICKS,
-    MAX_QTY_LOTS,
-    POST_ONLY,
-    SELF_CANCEL,
-    TAKER_CANCEL,
-    FillArray,
+from engine.deskarrays import (
+    BLINDED,
+    CHILD,
+    CROSS,
+    ID,
+    LAST_ID,
+    LEFT,
+    PLACES,
+    PRICE,
+    R_ACTION,
+    R_INSTRUMENT,
+    R_LOTS,
+    R_PLACE,
+    R_SIDE,
+    R_TICKS,
+    SENT_NS,
+    SIDE,
+    STATE,
+    VENUE_HALTED,
+    WITHDRAW,
+    Desk,
 )
-from engine.executions import record_execution
+from engine.events import BOOK_FULL, CANCEL, DUPLICATE_ID, INVALID, IOC, LIMIT, MAX_PRICE_TICKS, MAX_QTY_LOTS, POST_ONLY
 from engine.gates import (
-    CLIENTS,
     HOUSE,
     MAKER,
     PARENTS,
-    Gates,
     Reason,
     TradingState,
     blocked_for,
@@ -65,302 +40,23 @@ from engine.gates import (
     state_for,
 )
 from engine.jit import inline_kernel, kernel
-from engine.journal import OWN, append, digest_fill
-from engine.lend import taken_from
-from engine.mailbox import S_LIVE, SESSION_WORDS, VENUE_REASON, What, Why, answer
-from engine.nanoclock import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns
-from engine.orderlog import ACCEPTED, FILL, OF_IOC, OF_POST_ONLY, REJECTED, log_order, time_order
-from engine.orderlog import CANCELLED as LOG_CANCELLED
-from engine.pretrade import check, see_market, see_orders, take_back
-from engine.recorder import LAST, note_order, put
-from engine.strategy import P_CONTROL, P_COUNT, note_fill
-from metrics.frame import FloatArray, IntArray
+from engine.journal import OWN, append
+from engine.mailbox import VENUE_REASON, Why
+from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
+from engine.orderlog import ACCEPTED, OF_IOC, OF_POST_ONLY, REJECTED, log_order, time_order
+from engine.ordertimes import record, record_order
+from engine.ownfills import book_fills, forget, log_cancel
+from engine.pretrade import check, see_market, take_back
+from engine.recorder import LAST
+from engine.strategy import P_COUNT
+from engine.working import follow_orders, working_sides
 
-MAKER_BID, MAKER_ASK, CHILD = 0, 1, 2
-PLACES = 3
-ID, SIDE, PRICE, LEFT, SENT_NS = range(5)  # ID 0: no order rests here; SENT_NS stays after it is gone
-COLUMNS = 5
-OWN_FILLED, TRADED_BY_OTHERS = 0, 1  # rows of `volumes`
-# Columns of `status`; CROSSED_NS: engine time since which the book has been crossed while it matches, 0 where it is not.
-STATE, VENUE_HALTED, LAST_EVENT_NS, CROSSED_NS = range(4)
-BLINDED = 2  # VENUE_HALTED where it is our data that cannot be trusted
-# `clockwork`. The last three say what was under way should a kernel raise: STAGE, the event's position, the instrument.
-LAST_ID, NEXT_DUE_NS, LATEST_NS, WORST_LAG_NS, STAGE, AT_EVENT, AT_INSTRUMENT = range(7)
-CLOCKWORK = 7
-RESTING, APPLYING, DECIDING, ACTING = range(4)  # STAGE
-SESSION_START, SESSION_END = 0, 1  # `session`
-# What strategies ask for, int64 (MAX_REQUESTS, 6): cancel what rests at a place, rest an order there, or cross with one.
-R_INSTRUMENT, R_PLACE, R_ACTION, R_SIDE, R_TICKS, R_LOTS = range(6)
-WITHDRAW, REST, CROSS = range(3)
-MAX_REQUESTS = 8
-NO_ORDER_NS = -(1 << 62)
-word: Any = np.int64  # widens a record's small integers inside kernels
 _VENUE = int(Reason.VENUE)
 _ACCEPTED = int(Reason.ACCEPTED)
 _REDUCE_ONLY = int(Reason.REDUCE_ONLY)
 _HALTED = int(TradingState.HALTED)
-_FILL, _CANCEL = int(What.FILL), int(What.CANCEL)
-_REQUESTED, _SELF_TRADE, _SESSION_END = int(Why.REQUESTED), int(Why.SELF_TRADE), int(Why.SESSION_END)
+_REQUESTED = int(Why.REQUESTED)
 _LAPSED = int(Why.LAPSED)
-
-
-class Desk(NamedTuple):
-    """The arrays that kernels share; n instruments.
-
-    own int64 (n, PLACES, COLUMNS); parents int64 (n, PARENTS), arrival float64 (n,): their arrival
-    mids in ticks; account float64 (n, acc.COLUMNS); maker_lots float64 (n,): the maker's part of
-    the position; status int64 (n, 4); spread float64 (n,) in ticks, NaN where a side is empty;
-    gates: see gates; settings: see strategy; fees, ledger: see account; units float64 (n, 2):
-    tick in USD, lot in units; counts, sums: see counters; latencies int64, latency_sums float64: see
-    counters; volumes float64 (2, n) in lots; fills, fills_written: the block's ring; clockwork int64
-    (CLOCKWORK,); requests int64 (MAX_REQUESTS, 6); executions, dropcopy int64: the segments under way of our
-    own record of fills and of the venue's, see recordfile; stages, slowest int64: see recorder;
-    finished, finished_written: the block's ring of parents that are over; arrival_spread float64
-    (n,): spread at a parent's arrival, usual_spread float64 (n,): its running mean, both in ticks; signal float64 (n,): a model's view, -1 .. 1, NaN for
-    none; volume_curve float64 (bins + 1,): see algos.vwap; session int64 (2,): its first and last ns;
-    blotter, working: see blotter; sessions: see mailbox; journal, journal_head: see journal; order_events,
-    order_events_written: see orderlog; books: see book.
-    """
-
-    own: IntArray
-    parents: IntArray
-    arrival: FloatArray
-    account: FloatArray
-    maker_lots: FloatArray
-    status: IntArray
-    spread: FloatArray
-    gates: Gates
-    settings: FloatArray
-    fees: FloatArray
-    units: FloatArray
-    counts: IntArray
-    sums: FloatArray
-    latencies: IntArray
-    latency_sums: FloatArray
-    volumes: FloatArray
-    fills: FillArray
-    fills_written: IntArray
-    clockwork: IntArray
-    requests: IntArray
-    ledger: IntArray
-    executions: IntArray
-    dropcopy: IntArray
-    stages: IntArray
-    slowest: IntArray
-    finished: FillArray
-    finished_written: IntArray
-    arrival_spread: FloatArray
-    usual_spread: FloatArray
-    signal: FloatArray
-    volume_curve: FloatArray
-    session: IntArray
-    blotter: IntArray
-    working: IntArray
-    sessions: IntArray
-    journal: IntArray
-    journal_head: IntArray
-    order_events: IntArray
-    order_events_written: IntArray
-    books: Books
-
-
-desk_of = taken_from(Desk)  # what kernels that are called from Python begin with: the desk behind its table
-
-
-@kernel
-def record(desk: Desk, which: int, duration_ns: int) -> None:
-    """Count one duration in one of the latency histograms."""
-    put(desk.latencies, desk.latency_sums, desk.stages, which, duration_ns)
-
-
-@inline_kernel
-def record_order(desk: Desk, i: int, order_id: int, total_ns: int, filled: int, t_ns: int) -> None:
-    """Count an accepted order's time from its intended instant, with the stages that it has just gone through."""
-    record(desk, at.LATENCY_ACK, total_ns)
-    if filled:
-        record(desk, at.LATENCY_FILL, total_ns)
-    last = desk.stages[LAST]
-    note_order(
-        desk.slowest, desk.stages, total_ns, last[at.LATENCY_MARKET_DATA], last[at.LATENCY_DECISION],
-        last[at.LATENCY_GATE], t_ns, order_id, i, filled,
-    )  # fmt: skip
-
-
-@inline_kernel
-def record_client_order(desk: Desk, i: int, order_id: int, total_ns: int, t_ns: int) -> None:
-    """Count the time from when a client sent an order to its acceptance: no event caused it, no strategy decided it."""
-    record(desk, at.LATENCY_CLIENT_ACK, total_ns)
-    note_order(desk.slowest, desk.stages, total_ns, 0, 0, desk.stages[LAST, at.LATENCY_GATE], t_ns, order_id, i, 0)
-
-
-@inline_kernel
-def working_sides(desk: Desk, i: int) -> tuple[int, int]:
-    """Own quantity in the book of an instrument: lots that buy, lots that sell."""
-    buying, selling = int(desk.working[i, 0]), int(desk.working[i, 1])
-    for place in range(PLACES):
-        lots = desk.own[i, place, LEFT] if desk.own[i, place, ID] != 0 else 0
-        buys = desk.own[i, place, SIDE] > 0
-        buying += lots if buys else 0
-        selling += 0 if buys else lots
-    return buying, selling
-
-
-@inline_kernel
-def working_lots(desk: Desk, i: int, side: int) -> int:
-    """Own quantity in the book on one side of an instrument."""
-    buying, selling = working_sides(desk, i)
-    return buying if side > 0 else selling
-
-
-@inline_kernel
-def follow_orders(desk: Desk, i: int) -> None:
-    """Let the gates' exposures follow what has just become of an own order: a cancel frees its room at once."""
-    mid = desk.account[i, acc.MARK]
-    if mid > 0.0:
-        buying, selling = working_sides(desk, i)
-        see_orders(desk.gates, i, mid, desk.account[i, acc.POSITION], buying, selling, desk.account[i, acc.USD])
-
-
-@inline_kernel
-def log_cancel(desk: Desk, i: int, place: int, order_id: int, lots: int, left: int, why: int) -> None:
-    """Log that lots of a house order were cancelled."""
-    log_order(
-        desk.order_events, desk.order_events_written, desk.clockwork[LATEST_NS], order_id, LOG_CANCELLED, i,
-        desk.own[i, place, SIDE], desk.own[i, place, PRICE], lots, left, 0, strategy_of(desk, order_id), HOUSE, why, 0,
-    )  # fmt: skip
-
-
-@kernel
-def end_client_order(desk: Desk, row: int, state: int, why: int) -> None:
-    """End what is left of a client's order in CANCELLED or EXPIRED, and tell the client."""
-    w = desk.blotter
-    session = w[row + CLIENT]
-    close_order(w, desk.working, row, state)
-    follow_orders(desk, w[row + INSTRUMENT])
-    desk.counts[at.CANCELLED] += 1
-    log_order(
-        desk.order_events, desk.order_events_written, desk.clockwork[LATEST_NS], w[row], LOG_CANCELLED,
-        w[row + INSTRUMENT], w[row + ORDER_SIDE], w[row + ORDER_PRICE], w[row + ORDER_LEFT], 0, 0, CLIENTS,
-        owner_of(w, row), why, 0,
-    )  # fmt: skip
-    if session >= 0:
-        desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
-    answer(
-        desk.sessions, session, _CANCEL, why, w[row + CLIENT_ID], w[row], w[row + INSTRUMENT], w[row + ORDER_SIDE], 0,
-        w[row + ORDER_LEFT], 0, 0,
-    )  # fmt: skip
-
-
-@kernel
-def fill_client_order(desk: Desk, order_id: int, lots: int, ticks: int, taker: int) -> None:
-    """Put a fill into a client's order and tell the client."""
-    w = desk.blotter
-    row = row_of(w, order_id)
-    if row == 0:
-        w[FAULTS] += 1
-        return
-    if w[row + FIRST_FILL_NS] == 0:
-        w[row + FIRST_FILL_NS] = clock_ns(CLOCK_MONOTONIC)
-        if taker:
-            record(desk, at.LATENCY_CLIENT_FILL, w[row + FIRST_FILL_NS] - w[row + ORDER_SENT_NS])
-    session = w[row + CLIENT]
-    take_lots(w, desk.working, row, lots)
-    if w[row + ORDER_LEFT] > 0:
-        move(w, row, PARTIAL)
-    else:
-        close_order(w, desk.working, row, FILLED)
-        desk.counts[at.FILLED] += 1
-        if session >= 0:
-            desk.sessions[session * SESSION_WORDS + S_LIVE] -= 1
-    answer(
-        desk.sessions, session, _FILL, 0, w[row + CLIENT_ID], order_id, w[row + INSTRUMENT], w[row + ORDER_SIDE],
-        ticks, lots, w[row + ORDER_LEFT], taker,
-    )  # fmt: skip
-
-
-@inline_kernel
-def book_own_fill(
-    desk: Desk, i: int, side: int, order_id: int, lots: int, ticks: int, taker: int, t_ns: int, execution: int
-) -> None:
-    """Put one own fill where it belongs: order, parent, account, counters, record, ring."""
-    place, left, client = (-order_id) & 3, 0, HOUSE
-    if place == BLOTTER:
-        row = row_of(desk.blotter, order_id)
-        if row != 0:
-            left, client = desk.blotter[row + ORDER_LEFT] - lots, owner_of(desk.blotter, row)
-        fill_client_order(desk, order_id, lots, ticks, taker)
-    elif desk.own[i, place, ID] == order_id:
-        desk.own[i, place, LEFT] -= lots
-        left = max(desk.own[i, place, LEFT], 0)
-        if desk.own[i, place, LEFT] <= 0:
-            desk.own[i, place, ID] = 0
-            desk.counts[at.FILLED] += 1
-    usd = desk.account[i, acc.USD]
-    acc.book_fill(desk.account, desk.ledger, desk.fees, i, side, lots, ticks, taker)
-    follow_orders(desk, i)
-    desk.counts[at.FILLS_TAKER if taker else at.FILLS_MAKER] += 1
-    desk.sums[at.TRADED_VALUE] += float(lots) * ticks * usd
-    desk.volumes[OWN_FILLED, i] += lots
-    if place == CHILD:
-        note_fill(desk.parents[i], lots, ticks, t_ns)
-        if desk.parents[i, P_CONTROL] == 0:
-            desk.sums[at.SLIPPAGE_COST] += side * (ticks - desk.arrival[i]) * lots * usd
-            desk.sums[at.SLIPPAGE_VALUE] += desk.arrival[i] * lots * usd
-    elif place != BLOTTER:
-        desk.maker_lots[i] += side * lots
-    log_order(
-        desk.order_events, desk.order_events_written, t_ns, order_id, FILL, i, side, ticks, lots, left, 0,
-        strategy_of(desk, order_id), client, taker, 0,
-    )  # fmt: skip
-    wall_ns = clock_ns(CLOCK_REALTIME)
-    record_execution(
-        desk.executions, desk.ledger, execution, order_id, i, side, ticks, lots, taker, t_ns, wall_ns
-    )  # fmt: skip
-    out = desk.fills[desk.fills_written[0] % len(desk.fills)]
-    out.t_ns = wall_ns
-    out.engine_ns = t_ns
-    out.order_id = order_id
-    out.price_usd = ticks * desk.units[i, 0]
-    out.qty = lots * desk.units[i, 1]
-    out.instrument = i
-    out.side = side
-    out.taker = taker
-    out.strategy = strategy_of(desk, order_id)
-    desk.fills_written[0] += 1
-
-
-@kernel
-def book_fills(desk: Desk, fills: FillArray, count: int, t_ns: int) -> int:
-    """Go through the fills of one event; returns how many were our own aggressor's."""
-    send_drop_copy(desk.dropcopy, fills, count)
-    taken = 0
-    for k in range(count):
-        fill = fills[k]
-        i, side = word(fill.instrument), word(fill.side)
-        digest_fill(desk.journal_head, fill.t_ns, fill.maker_id, fill.taker_id, fill.price, fill.qty, i)
-        if fill.flags & (SELF_CANCEL | TAKER_CANCEL):
-            cancelled_id = fill.maker_id if fill.flags & SELF_CANCEL else fill.taker_id
-            place = (-cancelled_id) & 3
-            if place == BLOTTER:
-                row = row_of(desk.blotter, cancelled_id)
-                if row != 0:
-                    end_client_order(desk, row, ORDER_CANCELLED, _SELF_TRADE)
-            elif desk.own[i, place, ID] == cancelled_id:
-                desk.own[i, place, LEFT] -= fill.qty
-                log_cancel(desk, i, place, cancelled_id, fill.qty, max(desk.own[i, place, LEFT], 0), _SELF_TRADE)
-                if desk.own[i, place, LEFT] <= 0:
-                    desk.own[i, place, ID] = 0
-                    desk.counts[at.CANCELLED] += 1
-                follow_orders(desk, i)
-        elif fill.taker_id < 0 or fill.maker_id < 0:
-            taker = 1 if fill.taker_id < 0 else 0
-            taken += taker
-            own_id, own_side = (fill.taker_id, side) if taker else (fill.maker_id, -side)
-            execution = execution_id(fill.sequence, k, taker)
-            book_own_fill(desk, i, own_side, own_id, fill.qty, fill.price, taker, t_ns, execution)
-        else:
-            desk.volumes[TRADED_BY_OTHERS, i] += fill.qty
-    return taken
 
 
 @inline_kernel
@@ -384,40 +80,6 @@ def count_venue_fault(desk: Desk, refusal: int) -> None:
     """Count a book's refusal where it is no answer to the order's own terms: no room, an id used twice, nonsense."""
     if refusal in (BOOK_FULL, DUPLICATE_ID, INVALID):
         desk.counts[at.VENUE_FAULTS] += 1
-
-
-@inline_kernel
-def strategy_of(desk: Desk, order_id: int) -> int:
-    """Index in gates.STRATEGIES of the one that sent an own order."""
-    place = (-order_id) & 3
-    return MAKER if place < CHILD else (PARENTS if place == CHILD else CLIENTS)
-
-
-@inline_kernel
-def client_of(desk: Desk, order_id: int) -> int:
-    """Index of the client that an own order is for; HOUSE for the desk's own, and for one that nobody knows."""
-    row = row_of(desk.blotter, order_id) if (-order_id) & 3 == BLOTTER else 0
-    return owner_of(desk.blotter, row) if row != 0 else HOUSE
-
-
-@inline_kernel
-def forget(desk: Desk, i: int, order_id: int, why: int) -> int:
-    """Note that an own order that rests is cancelled, and tell its client why; 0 where nobody knew it."""
-    place = (-order_id) & 3
-    known = 0
-    if place == BLOTTER:
-        row = row_of(desk.blotter, order_id)
-        if row != 0:
-            end_client_order(desk, row, ORDER_EXPIRED if why == _SESSION_END else ORDER_CANCELLED, why)
-            known = 1
-    elif desk.own[i, place, ID] == order_id:
-        log_cancel(desk, i, place, order_id, desk.own[i, place, LEFT], 0, why)
-        desk.own[i, place, ID] = 0
-        follow_orders(desk, i)
-        desk.counts[at.CANCELLED] += 1
-        known = 1
-    desk.counts[at.CANCELS_OF + strategy_of(desk, order_id)] += 1
-    return known
 
 
 @inline_kernel

@@ -6,9 +6,7 @@ from engine import journal as log
 from engine import strategy as plan
 from engine.blotter import CAPACITY, TAKEN
 from engine.book import apply, best_price
-from engine.events import CANCEL, HALT, IOC, RESUME
-from engine.jit import inline_kernel, kernel
-from engine.orders import (
+from engine.deskarrays import (
     ID,
     LAST_EVENT_NS,
     LAST_ID,
@@ -20,9 +18,11 @@ from engine.orders import (
     SIDE,
     VENUE_HALTED,
     Desk,
-    book_fills,
     desk_of,
 )
+from engine.events import CANCEL, HALT, IOC, RESUME
+from engine.jit import inline_kernel, kernel
+from engine.ownfills import book_fills
 from engine.step import mark
 from metrics.frame import IntArray
 

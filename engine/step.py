@@ -15,22 +15,7 @@ from engine import strategy as plan
 from engine.algos.parent import decide_parent, finish_parent
 from engine.book import apply, best_price, others_price, others_qty
 from engine.decide import decide_quotes
-from engine.events import (
-    BLIND,
-    BOOK_FULL,
-    CLEAR,
-    DUPLICATE_ID,
-    HALT,
-    HIDDEN,
-    INVALID,
-    REPLACE,
-    RESUME,
-    EventArray,
-)
-from engine.jit import inline_kernel, kernel
-from engine.journal import MARKET, PARENT, append, done
-from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
-from engine.orders import (
+from engine.deskarrays import (
     ACTING,
     APPLYING,
     AT_EVENT,
@@ -50,14 +35,27 @@ from engine.orders import (
     WITHDRAW,
     WORST_LAG_NS,
     Desk,
-    act,
-    ask,
-    book_fills,
     desk_of,
-    record,
-    watch_market,
     word,
 )
+from engine.events import (
+    BLIND,
+    BOOK_FULL,
+    CLEAR,
+    DUPLICATE_ID,
+    HALT,
+    HIDDEN,
+    INVALID,
+    REPLACE,
+    RESUME,
+    EventArray,
+)
+from engine.jit import inline_kernel, kernel
+from engine.journal import MARKET, PARENT, append, done
+from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
+from engine.orders import act, ask, watch_market
+from engine.ordertimes import record
+from engine.ownfills import book_fills
 from engine.recorder import LAST
 from engine.timeline import due_ns
 from metrics.frame import IntArray

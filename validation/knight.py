@@ -17,13 +17,15 @@ from engine import account as acc
 from engine.book import Books, apply, best_price
 from engine.control import THROTTLE, Cause, TradingControl, key_of
 from engine.desk import TradingDesk
+from engine.deskarrays import CHILD, LAST_ID, Desk
 from engine.events import IOC
 from engine.figures import load_market
 from engine.gates import HOUSE, PARENTS, TradingState
 from engine.jit import kernel
 from engine.market import SyntheticFeed
 from engine.options import EngineOptions, MakerOptions, ParentOptions
-from engine.orders import CHILD, LAST_ID, Desk, book_fills, pass_gates
+from engine.orders import pass_gates
+from engine.ownfills import book_fills
 from engine.publisher import Publisher
 from engine.strategy import crossing_price
 from engine.synthetic import SyntheticMarket

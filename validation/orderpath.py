@@ -18,6 +18,7 @@ from engine import account as acc
 from engine import counters as at
 from engine.book import apply, best_price, reset
 from engine.desk import TradingDesk
+from engine.deskarrays import LAST_EVENT_NS, desk_of
 from engine.events import IOC, LIMIT, EventArray, Instrument, Tape
 from engine.gates import CLIENTS, HOUSE, LIMIT_COLLAR, LIMIT_PERIOD_COLLAR, begin
 from engine.jit import inline_kernel, kernel
@@ -26,7 +27,8 @@ from engine.market import TapeMarket
 from engine.memory import load, store
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.options import EngineOptions, GateOptions
-from engine.orders import LAST_EVENT_NS, desk_of, pass_gates, record
+from engine.orders import pass_gates
+from engine.ordertimes import record
 from engine.publisher import Publisher
 from engine.ring import PORT_WORDS, RingMemory, arrived, give_back, publish, ring_bytes, room, taken
 from engine.step import mark

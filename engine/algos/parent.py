@@ -17,9 +17,7 @@ from engine.algos.peg import is_worth_crossing, is_worth_waiting, pressure_of
 from engine.algos.pov import lots_by_participation
 from engine.algos.twap import lots_by_slice, slices_over
 from engine.algos.vwap import lots_by_volume
-from engine.gates import HOLD_CONTROL, HOLD_PARENTS, PARENTS, TradingState, is_held, largest_order
-from engine.jit import inline_kernel, kernel
-from engine.orders import (
+from engine.deskarrays import (
     CHILD,
     CROSS,
     ID,
@@ -35,9 +33,10 @@ from engine.orders import (
     VENUE_HALTED,
     WITHDRAW,
     Desk,
-    ask,
-    state_of,
 )
+from engine.gates import HOLD_CONTROL, HOLD_PARENTS, PARENTS, TradingState, is_held, largest_order
+from engine.jit import inline_kernel, kernel
+from engine.orders import ask, state_of
 
 RETRY_NS = 1_000_000_000  # a parent that cannot start now tries again then
 AGAIN_NS = 250_000_000  # what crossed and found too little, or was refused, tries again then

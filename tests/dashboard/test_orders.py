@@ -7,7 +7,7 @@ import pytest
 
 from console.blotter import CANCELLED, FILLED, LIVE, REJECTED, UNSEEN
 from console.orderboard import OrderBoardCollector
-from engine import orders
+from engine import deskarrays
 from engine.book import best_price, level_qty
 from engine.gates import TradingState
 from engine.orderlog import Happened
@@ -22,9 +22,11 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> Traded:
 
 def test_what_the_events_say_works_is_what_the_desk_has_working(traded: Traded) -> None:
     desk, _ = traded.desk.arrays
-    own = desk.own[desk.own[:, :, orders.ID] != 0]
+    own = desk.own[desk.own[:, :, deskarrays.ID] != 0]
     ours = {order.order_id: (order.side, order.price, order.left) for order in traded.newest() if order.state in LIVE}
-    assert ours == {int(row[orders.ID]): (row[orders.SIDE], row[orders.PRICE], row[orders.LEFT]) for row in own}
+    assert ours == {
+        int(row[deskarrays.ID]): (row[deskarrays.SIDE], row[deskarrays.PRICE], row[deskarrays.LEFT]) for row in own
+    }
     shown = traded.take().tables["working"]
     assert set(shown["order_id"].tolist()) == set(ours)
 
@@ -55,7 +57,7 @@ def test_the_depth_is_that_of_the_books(traded: Traded) -> None:
             assert depth[i, column, 0]["price"] == price
             assert depth[i, column, 0]["lots"] == level_qty(books, i, side, price)
     own = traded.desk.arrays[0].own
-    assert depth["own"].sum() <= own[own[:, :, orders.ID] != 0][:, orders.LEFT].sum()
+    assert depth["own"].sum() <= own[own[:, :, deskarrays.ID] != 0][:, deskarrays.LEFT].sum()
     assert depth["own"].sum() > 0
 
 

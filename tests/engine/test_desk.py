@@ -9,7 +9,7 @@ import pytest
 
 from engine import account as acc
 from engine import counters as at
-from engine import orders
+from engine import deskarrays, ownfills
 from engine.desk import TradingDesk
 from engine.events import SELF_CANCEL, TAKER_CANCEL, empty_fills
 from engine.figures import load_market
@@ -52,7 +52,7 @@ def test_fills_lie_in_the_account_and_positions_stay_small(tmp_path: Path) -> No
     play(desk, 0, 60, SECOND // 10)
     rows = desk._desk.account
     np.testing.assert_array_equal(rows[:, acc.POSITION], rows[:, acc.BOUGHT] - rows[:, acc.SOLD])
-    np.testing.assert_array_equal(desk._desk.volumes[orders.OWN_FILLED], rows[:, acc.BOUGHT] + rows[:, acc.SOLD])
+    np.testing.assert_array_equal(desk._desk.volumes[deskarrays.OWN_FILLED], rows[:, acc.BOUGHT] + rows[:, acc.SOLD])
     assert desk._desk.sums[at.TRADED_VALUE] == pytest.approx(rows[:, acc.VALUE].sum())
     value = np.abs(rows[:, acc.POSITION]) * rows[:, acc.MARK] * rows[:, acc.USD]
     maker, parents = OPTIONS.maker, OPTIONS.parents
@@ -65,8 +65,8 @@ def test_own_orders_known_to_the_desk_are_those_in_the_books(tmp_path: Path) -> 
     for second in range(30):
         play(desk, second, second + 1, SECOND // 10)
         for i in range(len(desk._desk.own)):
-            for place in range(orders.PLACES):
-                order_id, lots = desk._desk.own[i, place, [orders.ID, orders.LEFT]]
+            for place in range(deskarrays.PLACES):
+                order_id, lots = desk._desk.own[i, place, [deskarrays.ID, deskarrays.LEFT]]
                 if order_id:
                     assert desk.resting_lots(i, int(order_id)) == lots
     working = desk.working_orders()
@@ -113,16 +113,16 @@ def test_ending_a_session_leaves_flat_books_and_its_result(tmp_path: Path) -> No
 
 def test_an_own_order_that_self_trade_prevention_cancelled_frees_its_place_and_is_no_fill(tmp_path: Path) -> None:
     desk = make_desk(tmp_path / "a")._desk
-    maker, taker = -(4 + orders.MAKER_ASK), -(8 + orders.CHILD)
+    maker, taker = -(4 + deskarrays.MAKER_ASK), -(8 + deskarrays.CHILD)
     for order_id in (maker, taker):
-        desk.own[0, (-order_id) & 3, [orders.ID, orders.LEFT]] = order_id, 5
+        desk.own[0, (-order_id) & 3, [deskarrays.ID, deskarrays.LEFT]] = order_id, 5
     fills = empty_fills(2)
     for fill, flags in zip(fills, (SELF_CANCEL, TAKER_CANCEL), strict=True):
         fill["maker_id"], fill["taker_id"], fill["qty"], fill["side"], fill["flags"] = maker, taker, 5, 1, flags
     before = desk.counts.copy()
-    assert orders.book_fills(desk, fills[1:], 1, 0) == 0  # the taker's rest alone: the maker stays
-    assert desk.own[0, [orders.MAKER_ASK, orders.CHILD], orders.ID].tolist() == [maker, 0]
-    assert orders.book_fills(desk, fills[:1], 1, 0) == 0
-    assert not desk.own[0, :, orders.ID].any()
+    assert ownfills.book_fills(desk, fills[1:], 1, 0) == 0  # the taker's rest alone: the maker stays
+    assert desk.own[0, [deskarrays.MAKER_ASK, deskarrays.CHILD], deskarrays.ID].tolist() == [maker, 0]
+    assert ownfills.book_fills(desk, fills[:1], 1, 0) == 0
+    assert not desk.own[0, :, deskarrays.ID].any()
     assert desk.counts[at.CANCELLED] - before[at.CANCELLED] == 2
     assert not desk.account[0, acc.POSITION]

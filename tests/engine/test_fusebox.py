@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine import counters as at
-from engine import orders
+from engine import deskarrays
 from engine import step as step_module
 from engine.blotter import FAULTS
 from engine.breaker import DECISIONS, MARKET_DATA, ORDERS, RISK, BreakerState, Transition
@@ -25,7 +25,7 @@ from tests.engine.test_desk import ORIGIN_NS, SECOND, make_desk
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 SHORT = BreakerOptions(failures=3, open_s=2.0)
 OPTIONS = BreakersOptions(market_data=SHORT, decisions=SHORT, orders=replace(SHORT, failures=2), risk=SHORT)
-QUOTES = slice(orders.MAKER_BID, orders.MAKER_ASK + 1)
+QUOTES = slice(deskarrays.MAKER_BID, deskarrays.MAKER_ASK + 1)
 
 
 class Rig:
@@ -69,7 +69,7 @@ class Rig:
 
     @property
     def quotes(self) -> int:
-        return int(np.count_nonzero(self.desk.arrays[0].own[:, QUOTES, orders.ID]))
+        return int(np.count_nonzero(self.desk.arrays[0].own[:, QUOTES, deskarrays.ID]))
 
     @property
     def word(self) -> dict[str, int]:
@@ -103,7 +103,7 @@ def test_prices_that_are_not_finite_are_never_sent_and_open_the_decisions_breake
     sent = rig.count(at.MESSAGES_OF)
 
     desk.settings[:, MAKER_USD] = np.nan
-    desk.status[:, orders.STATE] = 0
+    desk.status[:, deskarrays.STATE] = 0
     rig.play(1.0)
     assert rig.count(at.DECISION_FAULTS) >= 3
     assert rig.state(DECISIONS) is OPEN
@@ -171,14 +171,14 @@ def test_market_data_that_are_damaged_block_every_order_and_cancel_the_quotes(ri
 
 def test_a_book_that_stays_crossed_is_a_failure_and_one_that_crosses_for_a_moment_is_none(rig: Rig) -> None:
     desk, _ = rig.desk.arrays
-    now = int(desk.clockwork[orders.LATEST_NS])
-    desk.status[0, orders.CROSSED_NS] = now - SECOND // 2
+    now = int(desk.clockwork[deskarrays.LATEST_NS])
+    desk.status[0, deskarrays.CROSSED_NS] = now - SECOND // 2
     rig.look()
     rig.look()
     rig.look()
     assert rig.state(MARKET_DATA) is CLOSED
     for _ in range(3):
-        desk.status[0, orders.CROSSED_NS] = now - 2 * SECOND
+        desk.status[0, deskarrays.CROSSED_NS] = now - 2 * SECOND
         rig.look()
     assert rig.state(MARKET_DATA) is OPEN
 
@@ -338,8 +338,11 @@ def raising(monkeypatch: pytest.MonkeyPatch, rig: Rig, stage: int, is_event: boo
         before, desk = cursor, rig.desk.arrays[0]
         cursor = real(table, events, cursor, timeline, speed, late_ns, until_ns)
         if (cursor > before) if is_event else True:
-            desk.clockwork[orders.STAGE] = stage
-            desk.clockwork[orders.AT_EVENT], desk.clockwork[orders.AT_INSTRUMENT] = cursor - 1 if is_event else -1, 0
+            desk.clockwork[deskarrays.STAGE] = stage
+            desk.clockwork[deskarrays.AT_EVENT], desk.clockwork[deskarrays.AT_INSTRUMENT] = (
+                cursor - 1 if is_event else -1,
+                0,
+            )
             raised.append((cursor, int(desk.parents[0, P_COUNT])))
             raise ZeroDivisionError("no such number")
         return cursor
@@ -358,10 +361,10 @@ def until_it_raises(rig: Rig) -> Exception:
 
 
 def test_a_decision_that_raises_is_left_out_and_the_next_event_is_the_next(rig: Rig, monkeypatch) -> None:
-    raised = raising(monkeypatch, rig, orders.DECIDING, is_event=True)
+    raised = raising(monkeypatch, rig, deskarrays.DECIDING, is_event=True)
     words = rig.desk.stumbled(until_it_raises(rig))
     assert "decision on event" in words
-    assert rig.desk._cursor == raised[0][0]
+    assert rig.desk._pace.cursor == raised[0][0]
     monkeypatch.undo()
     rig.play(2.0)
     assert rig.quotes > 0
@@ -372,7 +375,7 @@ def test_a_timer_that_raises_twice_ends_its_parent(rig: Rig, monkeypatch) -> Non
     while desk.parents[0, P_STATE] == IDLE:
         rig.play(0.02)
     number, finished = int(desk.parents[0, P_COUNT]), rig.count(at.PARENTS_FINISHED)
-    raising(monkeypatch, rig, orders.DECIDING, is_event=False)
+    raising(monkeypatch, rig, deskarrays.DECIDING, is_event=False)
     for turn in range(2):
         rig.now_s += 0.001
         with pytest.raises(ZeroDivisionError) as found:
@@ -382,11 +385,11 @@ def test_a_timer_that_raises_twice_ends_its_parent(rig: Rig, monkeypatch) -> Non
     monkeypatch.undo()
     assert f"parent {number}" in words
     assert desk.parents[0, P_STATE] == IDLE
-    assert desk.parents[0, P_NEXT_NS] > desk.clockwork[orders.LATEST_NS]
+    assert desk.parents[0, P_NEXT_NS] > desk.clockwork[deskarrays.LATEST_NS]
     assert rig.count(at.PARENTS_FINISHED) >= finished + 1
 
 
-@pytest.mark.parametrize("stage", [orders.APPLYING, orders.ACTING])
+@pytest.mark.parametrize("stage", [deskarrays.APPLYING, deskarrays.ACTING])
 def test_books_that_were_being_changed_are_not_gone_on_with(rig: Rig, monkeypatch, stage: int) -> None:
     raising(monkeypatch, rig, stage, is_event=True)
     error = until_it_raises(rig)

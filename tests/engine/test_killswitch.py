@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import orders
+from engine import deskarrays
 from engine.control import OPERATOR, THROTTLE, Cause, TradingControl, key_of
 from engine.desk import TradingDesk
 from engine.figures import load_market
@@ -118,8 +118,8 @@ def test_a_client_that_was_halted_before_it_came_is_halted_when_it_comes(bench: 
 
 def test_an_own_order_that_nobody_knows_any_more_is_found_cancelled_and_reported(bench: Bench) -> None:
     own = bench.desk.arrays[0].own
-    i, place = (own[:, :, orders.ID] != 0).nonzero()
-    own[i[0], place[0], orders.ID] = 0
+    i, place = (own[:, :, deskarrays.ID] != 0).nonzero()
+    own[i[0], place[0], deskarrays.ID] = 0
     before = bench.desk.resting_orders("all")
     done = bench.halt("all")
     assert done.orders == before

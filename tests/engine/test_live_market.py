@@ -11,6 +11,7 @@ import pytest
 
 from engine import counters as at
 from engine.desk import TradingDesk
+from engine.deskarrays import Desk
 from engine.events import BLIND, CLEAR, HALT, LEVEL, RESUME, empty_events
 from engine.gates import CLIENTS, HOUSE, MAKER, PARENTS, Reason
 from engine.jit import kernel
@@ -18,7 +19,7 @@ from engine.live.eventring import EventProducer, Grid
 from engine.live.options import LiveOptions
 from engine.livemarket import DAY_NS, LiveMarket
 from engine.options import EngineOptions, MakerOptions, ParentOptions
-from engine.orders import Desk, pass_gates
+from engine.orders import pass_gates
 from engine.publisher import Publisher
 from metrics.errors import TransientError
 from metrics.paths import RuntimePaths

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import account as acc
 from engine import counters as at
-from engine import orders as o
+from engine import deskarrays
 from engine import strategy as plan
 from engine.algos.choice import ALGOS, MARKET, Algo
 from engine.algos.parent import decide_parent
@@ -48,36 +48,36 @@ def make_desk(folder: Path, options: EngineOptions) -> tuple[TradingDesk, Publis
 class Venue:
     """Carries out one instrument's requests and fills what it is told to; checks each request as it comes."""
 
-    def __init__(self, desk: o.Desk) -> None:
-        self.desk, self.parent, self.child = desk, desk.parents[0], desk.own[0, o.CHILD]
+    def __init__(self, desk: deskarrays.Desk) -> None:
+        self.desk, self.parent, self.child = desk, desk.parents[0], desk.own[0, deskarrays.CHILD]
         self.prices: list[tuple[int, int]] = []  # price and limit of every child
         self.filled = 0
 
     def carry_out(self, requests: int, t_ns: int, crossed_share: float) -> None:
         for row in self.desk.requests[:requests].tolist():
             _, place, action, side, ticks, lots = row
-            assert place == o.CHILD
-            if action == o.WITHDRAW:
-                self.child[o.ID] = 0
+            assert place == deskarrays.CHILD
+            if action == deskarrays.WITHDRAW:
+                self.child[deskarrays.ID] = 0
                 continue
-            assert self.child[o.ID] == 0, "one child at a time"
+            assert self.child[deskarrays.ID] == 0, "one child at a time"
             missing = int(self.parent[plan.P_TARGET] - self.parent[plan.P_FILLED])
             assert side == self.parent[plan.P_SIDE]
             assert 0 < lots <= missing
             self.prices.append((side * ticks, side * int(self.parent[plan.P_LIMIT])))
             self.child[:] = -4, side, ticks, lots, t_ns
-            if action == o.CROSS:
+            if action == deskarrays.CROSS:
                 self.fill(crossed_share, t_ns)
-                self.child[o.ID] = 0
+                self.child[deskarrays.ID] = 0
 
     def fill(self, share: float, t_ns: int) -> None:
-        lots = int(self.child[o.LEFT] * share) if self.child[o.ID] else 0
+        lots = int(self.child[deskarrays.LEFT] * share) if self.child[deskarrays.ID] else 0
         if lots:
             self.filled += lots
-            plan.note_fill.py_func(self.parent, lots, int(self.child[o.PRICE]), t_ns)
-            self.child[o.LEFT] -= lots
-            if self.child[o.LEFT] == 0:
-                self.child[o.ID] = 0
+            plan.note_fill.py_func(self.parent, lots, int(self.child[deskarrays.PRICE]), t_ns)
+            self.child[deskarrays.LEFT] -= lots
+            if self.child[deskarrays.LEFT] == 0:
+                self.child[deskarrays.ID] = 0
 
 
 @settings(max_examples=60)
@@ -92,7 +92,7 @@ def test_a_parent_is_never_overfilled_keeps_its_limit_and_ends_in_time(algo, num
     with tempfile.TemporaryDirectory() as folder:
         whole, publisher = make_desk(Path(folder), EngineOptions(maker=NO_MAKER, parents=parents))
         desk = whole._desk
-        desk.status[0, o.STATE] = TradingState.ACTIVE
+        desk.status[0, deskarrays.STATE] = TradingState.ACTIVE
         venue = Venue(desk)
         desk.parents[0, plan.P_COUNT], desk.parents[0, plan.P_SIDE] = number, side
         mid, t_ns, looked = 20_000, 0, 0
@@ -100,7 +100,7 @@ def test_a_parent_is_never_overfilled_keeps_its_limit_and_ends_in_time(algo, num
             mid = max(mid + move, 1000)
             bid, offered = mid - spread, mid + spread
             desk.account[0, acc.MARK], desk.spread[0] = mid, 2.0 * spread
-            desk.volumes[o.TRADED_BY_OTHERS, 0] += bid_lots
+            desk.volumes[deskarrays.TRADED_BY_OTHERS, 0] += bid_lots
             venue.carry_out(decide_quotes(desk, 0, bid, offered, t_ns), t_ns, crossed_share)
             venue.fill(rested_share, t_ns)
             t_ns, same = max(t_ns, int(desk.parents[0, plan.P_NEXT_NS])), 0
@@ -114,7 +114,7 @@ def test_a_parent_is_never_overfilled_keeps_its_limit_and_ends_in_time(algo, num
                     assert row["filled"] == venue.filled <= row["target"]
                     assert row["end_ns"] <= row["start_ns"] + (6.0 + grace) * SECOND + SECOND
                     venue.filled, looked = 0, looked + 1
-                    assert desk.own[0, o.CHILD, o.ID] == 0
+                    assert desk.own[0, deskarrays.CHILD, deskarrays.ID] == 0
                 same += 1
                 assert same < 6, f"stands still in state {state}"
         assert all(price <= worst for price, worst in venue.prices)
@@ -171,11 +171,14 @@ def test_a_parent_beyond_its_limit_waits_and_is_reported_unfilled(tmp_path: Path
     desk.account[0, acc.MARK], desk.spread[0] = 10_000.0, 10.0
     t_ns = int(desk.parents[0, plan.P_NEXT_NS])
     assert decide_parent(desk, 0, 9_995, 10_005, 10, 10, t_ns) == 1  # rests; the venue of this test never accepts it
-    assert desk.requests[0, o.R_ACTION] == o.REST
+    assert desk.requests[0, deskarrays.R_ACTION] == deskarrays.REST
     while not publisher.parents_written[0]:
         t_ns = int(desk.parents[0, plan.P_NEXT_NS])
         requests = decide_parent(desk, 0, 10_095, 10_105, 10, 10, t_ns)
-        assert all(row[o.R_ACTION] != o.CROSS and row[o.R_TICKS] <= 10_010 for row in desk.requests[:requests])
+        assert all(
+            row[deskarrays.R_ACTION] != deskarrays.CROSS and row[deskarrays.R_TICKS] <= 10_010
+            for row in desk.requests[:requests]
+        )
     row = publisher.parents[0]
     assert (row["filled"], row["fills"], row["first_fill_ns"]) == (0, 0, -1)
     assert 2 * SECOND < row["end_ns"] - row["start_ns"] <= 3 * SECOND
@@ -192,8 +195,8 @@ def test_a_signal_makes_the_peg_cross_or_wait(tmp_path: Path) -> None:
         desk.signal[0], desk.parents[0, plan.P_STATE] = signal, plan.IDLE
         t_ns = int(desk.parents[0, plan.P_NEXT_NS])
         requests = decide_parent(desk, 0, 9_995, 10_005, 10, 10, t_ns)
-        actions[signal] = desk.requests[:requests, o.R_ACTION].tolist()
-    assert actions == {0.0: [o.REST], 0.95: [o.WITHDRAW, o.CROSS], -0.95: []}
+        actions[signal] = desk.requests[:requests, deskarrays.R_ACTION].tolist()
+    assert actions == {0.0: [deskarrays.REST], 0.95: [deskarrays.WITHDRAW, deskarrays.CROSS], -0.95: []}
 
 
 def test_a_child_is_no_larger_than_the_gates_take_and_a_negligible_spread_is_paid_at_once(tmp_path: Path) -> None:
@@ -207,6 +210,6 @@ def test_a_child_is_no_larger_than_the_gates_take_and_a_negligible_spread_is_pai
         desk.parents[0, plan.P_STATE] = plan.IDLE
         t_ns = int(desk.parents[0, plan.P_NEXT_NS])
         requests = decide_parent(desk, 0, touch, opposite, 500, 500, t_ns)
-        found.append(desk.requests[:requests, [o.R_ACTION, o.R_LOTS]].tolist())
+        found.append(desk.requests[:requests, [deskarrays.R_ACTION, deskarrays.R_LOTS]].tolist())
         assert desk.parents[0, plan.P_TARGET] == 100
-    assert found == [[[o.REST, 30]], [[o.WITHDRAW, 0], [o.CROSS, 30]]]
+    assert found == [[[deskarrays.REST, 30]], [[deskarrays.WITHDRAW, 0], [deskarrays.CROSS, 30]]]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from console.comparison import COPY, OWN, Comparison, executions_of
 from engine import account as acc
-from engine import blotter, orders, strategy
+from engine import blotter, deskarrays, strategy
 from engine import journal as log
 from engine.book import apply_all, make_books, order_qty
 from engine.desk import TradingDesk
@@ -91,8 +91,8 @@ def recovered(folder: Path, name: str) -> tuple[Trading, object]:
 def assert_same(left: TradingDesk, right: TradingDesk) -> None:
     """Books, own orders, account, ledger, the venue's totals and parents, bit for bit."""
     np.testing.assert_array_equal(left._books.words, right._books.words)
-    ids = left._desk.own[:, :, orders.ID]
-    np.testing.assert_array_equal(ids, right._desk.own[:, :, orders.ID])
+    ids = left._desk.own[:, :, deskarrays.ID]
+    np.testing.assert_array_equal(ids, right._desk.own[:, :, deskarrays.ID])
     np.testing.assert_array_equal(left._desk.own[ids != 0], right._desk.own[ids != 0])
     for name in ("account", "maker_lots", "arrival", "spread"):
         np.testing.assert_array_equal(getattr(left._desk, name), getattr(right._desk, name), err_msg=name)
@@ -102,7 +102,7 @@ def assert_same(left: TradingDesk, right: TradingDesk) -> None:
     columns = [strategy.P_STATE, strategy.P_SIDE, strategy.P_TARGET, strategy.P_FILLED, strategy.P_NOTIONAL]
     columns += [strategy.P_FILLS, strategy.P_COUNT]
     np.testing.assert_array_equal(left._desk.parents[:, columns], right._desk.parents[:, columns])
-    assert left._desk.clockwork[orders.LAST_ID] == right._desk.clockwork[orders.LAST_ID]
+    assert left._desk.clockwork[deskarrays.LAST_ID] == right._desk.clockwork[deskarrays.LAST_ID]
     assert left._desk.blotter[blotter.TAKEN] == right._desk.blotter[blotter.TAKEN]
     assert (left.sessions, left._settled_usd) == (right.sessions, right._settled_usd)
     assert left._desk.journal_head[log.FILLS] == right._desk.journal_head[log.FILLS]
@@ -226,7 +226,10 @@ def test_however_the_journal_is_cut_or_damaged_the_state_is_that_of_its_last_sou
     np.testing.assert_array_equal(again.desk._desk.account[:, acc.POSITION], positions)
     own = again.desk._desk.own
     known = {
-        (i, int(row[orders.ID])): int(row[orders.LEFT]) for i in range(10) for row in own[i] if row[orders.ID] != 0
+        (i, int(row[deskarrays.ID])): int(row[deskarrays.LEFT])
+        for i in range(10)
+        for row in own[i]
+        if row[deskarrays.ID] != 0
     }
     assert known == resting
 
