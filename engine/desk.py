@@ -14,6 +14,7 @@ from engine import account as acc
 from engine import counters as at
 from engine import entry, killswitch, layout, orders, step, strategy
 from engine.account import Account
+from engine.attendance import attend
 from engine.blotter import FAULTS, TAKEN, live_orders, make_blotter
 from engine.book import Books, last_trade_price, make_books, order_qty, reset
 from engine.control import TradingControl
@@ -429,6 +430,14 @@ class TradingDesk:
                 self._table, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
             )
         )  # fmt: skip
+
+    def attend(self, files: IntArray, bells: IntArray, until_ns: int, linger_ns: int) -> int:
+        """Sleep, and take the requests that end it at once; see `engine.attendance.attend`."""
+        stamp = np.array([max(self._latest_ns, self._served_ns)])
+        speed = float(self._options.speed)
+        woken = attend(self._table, self._timeline, speed, stamp, files, bells, until_ns, linger_ns)
+        self._served_ns = int(stamp[0])
+        return int(woken)
 
     def forget_client(self, session: int, cancel: bool, lost: int) -> int:
         """A client has gone and lost so many answers: cancel its orders, or let them work on; returns how many."""

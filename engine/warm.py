@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from engine import gateway, montecarlo, step, synthetic
+from engine.descriptors import readable
 from engine.desk import TradingDesk
 from engine.feeds.tape import load_tape, recognise
 from engine.figures import load_market
@@ -16,6 +20,7 @@ from engine.gates import TradingState
 from engine.jit import remove_stale_caches
 from engine.journalkeeper import JournalKeeper
 from engine.live import feedrunner
+from engine.mailbox import MAX_SESSIONS
 from engine.market import SyntheticFeed, TapeMarket
 from engine.options import EngineOptions, JournalOptions
 from engine.publisher import Publisher
@@ -58,6 +63,8 @@ def _desk() -> None:
         desk.set_states([TradingState.ACTIVE] * len(market.instruments))
         desk.gauges(1_000_000)
         desk.serve_clients(1_000_000)
+        if sys.platform == "linux":
+            desk.attend(readable([]), np.zeros(MAX_SESSIONS, dtype=np.int64), 0, 0)
         publisher.orders.publish(0, 0, *desk.arrays, ("house",))
         desk.forget_client(0, False, 0)
         desk.end_session()

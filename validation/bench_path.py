@@ -42,6 +42,7 @@ from validation.orderpath import (
     ports_of,
     record_nothing,
 )
+from validation.wakefloor import round_trips
 
 NAME = "path"
 ROUNDS = 9
@@ -50,6 +51,7 @@ PEERS = (
     "matching alone, on recorded flow: liquibook 2.2, limit-order-book 1.35, lightmatchingengine 1.05, pyorderbook 0.35"
 )
 PARKED, BUSY = 10_000, 10_000
+WAKINGS = 3000
 SPIN_NS = 50_000
 PAUSE_NS = 1_000_000  # between two orders that find the engine asleep
 START_S = 180.0
@@ -63,7 +65,7 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
         np.save(Path(folder) / "flow.npy", events)
         figures = _one_process(Path(folder), events) + _two_processes(Path(folder), events, name)
     say(f"path: 2 x ({PARKED:,} + {BUSY:,}) orders from Python to a live engine ...")
-    return figures + _from_python()
+    return figures + _wakings() + _from_python()
 
 
 def _flow() -> tuple[EventArray, str]:
@@ -163,6 +165,23 @@ def _two_processes(folder: Path, events: EventArray, name: str) -> list[Figure]:
                unit="M orders/s", limit=5, at_most=False, peer=PEERS),
         Figure(benchmark=NAME, what=f"the same, best of {ROUNDS} rounds", value=max(rates), unit="M orders/s"),
     ]  # fmt: skip
+
+
+def _wakings() -> list[Figure]:
+    """Two wakings between two processes: the floor under an order to an engine that sleeps."""
+    cores = sorted(os.sched_getaffinity(0))
+    places: list[tuple[str, tuple[int, int] | None]] = [("where the system puts them", None)]
+    places += [("on one core", (cores[0], cores[0])), ("on two cores", (cores[0], cores[-1]))]
+    figures = []
+    for where, pair in places:
+        times = round_trips(WAKINGS, PAUSE_NS, pair)
+        figures += [
+            Figure(
+                benchmark=NAME, what=f"two processes that sleep wake each other, nothing else, {where}, there and back, {label}",
+                value=float(np.percentile(times, q)) / 1e3, unit="us", decimals=1,
+            ) for q, label in ((50, "p50"), (99, "p99"))
+        ]  # fmt: skip
+    return figures
 
 
 def _from_python() -> list[Figure]:
