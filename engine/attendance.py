@@ -13,7 +13,7 @@ from engine.jit import kernel
 from engine.mailbox import Why, waiting
 from engine.nanoclock import CLOCK_MONOTONIC, clock_ns
 from engine.orders import desk_of
-from engine.parking import DUE, ring_clients, sleep_for_requests
+from engine.parking import DUE, REQUESTS, WOKEN, ring_clients, sleep_for_requests
 from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
 from metrics.frame import IntArray
 
@@ -27,6 +27,7 @@ def attend(
 ) -> int:  # fmt: skip
     """As `sleep_for_requests`, and what has come by then is served, entry.BATCH requests at most.
 
+    Returns WOKEN rather than REQUESTS where a client that sleeps had to be woken for its answer.
     table, timeline, speed: of the desk. stamp: engine time of the newest event that the books have seen or request
     that was served, int64 (1,), written. bells: the clients' eventfds by session.
     """
@@ -40,5 +41,5 @@ def attend(
     if desk.clockwork[orders.NEXT_DUE_NS] > now_ns:
         stamp[0] = engine_ns
     entry.work(table, entry.SERVE, entry.NO_CLIENT, _REQUESTED, stamp[0], engine_ns, entry.BATCH)
-    ring_clients(desk.sessions, bells)
-    return woken
+    rung = ring_clients(desk.sessions, bells)
+    return WOKEN if rung and woken == REQUESTS else woken

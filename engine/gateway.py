@@ -156,9 +156,9 @@ class Gateway:
     def sleep(self, others: Sequence[int], until_ns: int, linger_ns: int = 0) -> int:
         """The loop's sleep, until until_ns at the latest; before it, requests are looked for until linger_ns (monotonic).
 
-        others: descriptors that end it as well. Returns REQUESTS (some came and have been served), OTHERS (there is
-        something to hear from one of others or for `poll`; requests have been served too) or DUE (also where a
-        signal came).
+        others: descriptors that end it as well. Returns REQUESTS (some came and have been served), WOKEN (the same, and
+        a client had to be woken), OTHERS (there is something to hear from one of others or for `poll`; requests have
+        been served too) or DUE (also where a signal came).
         """
         if self._listener is None:  # no door: nobody to be quick for, and perhaps no Linux
             left_s = max(until_ns - time.monotonic_ns(), 0) / NS

@@ -14,8 +14,9 @@ from engine.parking import OTHERS, REQUESTS
 # The loop sleeps until this long before something is due and spins for the rest: a sleep ends some
 # tens of microseconds late, and an event must not wait for that.
 SPIN_NS = 60_000
-# After a request the engine looks this long for the next before it sleeps: a Python client that sends one
-# order after the other needs less, and is spared the waking.
+# After a request the engine looks this long for the next before it sleeps: a client that looks for its answer
+# itself sends again within that time. One that slept gets the core instead: the system likes to put it on the
+# engine's, where it would have to wait until the engine has done with looking.
 LINGER_NS = 50_000
 
 
@@ -54,9 +55,8 @@ class Pacer:
         while time.monotonic_ns() < until_ns:
             self._keeper.make_room()
             woken = self._gateway.sleep(self._others(), until_ns, linger_ns)
-            if woken == REQUESTS:
-                linger_ns = time.monotonic_ns() + LINGER_NS
-            elif woken == OTHERS:
+            linger_ns = time.monotonic_ns() + LINGER_NS if woken == REQUESTS else 0
+            if woken == OTHERS:
                 self._gateway.poll()
                 self._server.poll()
                 break

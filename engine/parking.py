@@ -17,8 +17,8 @@ from metrics.frame import IntArray
 
 BELL: Final = 0  # of the descriptors that a sleeper sleeps on, the first is its eventfd
 
-# Why the engine woke.
-DUE, REQUESTS, OTHERS = range(3)
+# Why the engine woke. WOKEN: for requests too, and who sent one slept when it was answered (`engine.attendance`).
+DUE, REQUESTS, OTHERS, WOKEN = range(4)
 
 
 @kernel
@@ -43,12 +43,13 @@ def sleep_for_requests(sessions: IntArray, files: IntArray, until_ns: int, linge
 
 
 @kernel
-def ring_clients(sessions: IntArray, bells: IntArray) -> None:
-    """Wake the clients that have been told something and sleep; bells: their eventfds by session."""
+def ring_clients(sessions: IntArray, bells: IntArray) -> bool:
+    """Wake the clients that have been told something and sleep; bells: their eventfds by session. Whether there were any."""
     mask = mailbox.to_wake(sessions)
     for session in range(mailbox.MAX_SESSIONS):
         if mask >> session & 1:
             ring_bell(bells[session])
+    return mask != 0
 
 
 @kernel

@@ -194,7 +194,7 @@ def _from_python() -> list[Figure]:
                 for _ in range(300):
                     _order(session, symbol, price, time.monotonic_ns())
                 taken.append((f"engine asleep, {how}", _parked(session, symbol, price), 25.0))
-                taken.append((f"engine awake, {how}", _busy(session, symbol, price), None))
+                taken.append((f"one order after the other, {how}", _busy(session, symbol, price), None))
     figures = []
     for what, times, limit in taken:
         for q, label in ((50, "p50"), (99, "p99"), (100, "max")):
@@ -221,7 +221,7 @@ def _parked(session: OrderSession, symbol: str, price: float) -> FloatArray:
 
 
 def _busy(session: OrderSession, symbol: str, price: float) -> FloatArray:
-    """One order after the other: the engine still looks for more when the next one comes."""
+    """One order after the other: where the client spins, the engine still looks for more when the next one comes."""
     return np.array([_order(session, symbol, price, time.monotonic_ns()) for _ in range(BUSY)]) / 1e3
 
 

@@ -23,6 +23,7 @@ from engine.parking import (
     NOTHING,
     OTHERS,
     REQUESTS,
+    WOKEN,
     receive,
     ring_clients,
     send,
@@ -153,14 +154,14 @@ def test_a_full_ring_takes_nothing(line: Line) -> None:
 
 def test_clients_that_sleep_are_rung_once(line: Line) -> None:
     line.answer(1)
-    ring_clients(line.table, line.bells)  # nobody sleeps
+    assert not ring_clients(line.table, line.bells)  # nobody sleeps
     with pytest.raises(BlockingIOError):
         os.eventfd_read(line.wake)
     assert line.receive(soon()) == 1
     assert may_sleep(line.answers)
     line.answer(2)
-    for _ in range(2):
-        ring_clients(line.table, line.bells)
+    assert ring_clients(line.table, line.bells)
+    assert not ring_clients(line.table, line.bells)
     assert os.eventfd_read(line.wake) == 1
 
 
@@ -233,6 +234,19 @@ def test_what_is_served_in_a_sleep_is_answered_as_what_is_served_awake(
         session.close()
         house.close()
     assert told[0] == told[1]
+
+
+def test_the_engine_is_told_whether_a_client_had_to_be_woken(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    with house.attach() as session:
+        session.send("AAA", "buy", 1, 98.0)
+        assert house.gateway.sleep([], late()) == REQUESTS
+        assert session.poll()
+        session.send("AAA", "buy", 1, 98.0)
+        assert may_sleep(session._answers)
+        assert house.gateway.sleep([], late()) == WOKEN
+        assert session.wait(5.0)
+    house.close()
 
 
 def test_a_sleep_without_a_door_ends_as_well(tmp_path: Path) -> None:
