@@ -190,7 +190,7 @@ def test_no_waking_is_lost_between_two_processes_that_both_sleep(bursts: list[in
             until_ns = late()
             while len(heard) < burst:
                 count = line.receive(until_ns)
-                assert count > 0 or time.monotonic_ns() < until_ns, "a waking was lost"
+                assert time.monotonic_ns() < until_ns, "a waking was lost"
                 heard += line.heard[:count, 1].tolist()
             assert heard == list(range(sent - burst, sent))
         engine.join(30)
