@@ -11,6 +11,7 @@ import numpy as np
 from engine import account as acc
 from engine import counters as at
 from engine import deskarrays, entry, killswitch, step, strategy
+from engine.attendance import attend
 from engine.blotter import FAULTS, live_orders
 from engine.book import order_qty, reset
 from engine.control import TradingControl
@@ -267,6 +268,14 @@ class TradingDesk(DeskState):
                 self._table, entry.SERVE, entry.NO_CLIENT, int(Why.REQUESTED), t_ns, engine_ns, entry.BATCH
             )
         )  # fmt: skip
+
+    def attend(self, files: IntArray, bells: IntArray, until_ns: int, linger_ns: int) -> int:
+        """Sleep, and take the requests that end it at once; see `engine.attendance.attend`."""
+        pace = self._pace
+        stamp = np.array([max(self._latest_ns, pace.served_ns)])
+        woken = attend(self._table, pace.timeline, float(pace.speed), stamp, files, bells, until_ns, linger_ns)
+        pace.served_ns = int(stamp[0])
+        return int(woken)
 
     def forget_client(self, session: int, cancel: bool, lost: int) -> int:
         """A client has gone and lost so many answers: cancel its orders, or let them work on; returns how many."""

@@ -6,8 +6,8 @@ on the connection carries nothing; it is the lifeline. When it ends, or the proc
 tells, also where a forked child still holds the connection), the session ends: its orders are cancelled
 unless it asked otherwise, its memory goes with the last process that has it mapped.
 
-Nothing here blocks, and nothing here runs for an order: the engine's loop asks `pending`, serves, and
-calls `tell`. While the engine is awake, orders reach it without a system call.
+Nothing but `sleep` blocks, and nothing here runs for an order: what ends the loop's sleep is served in
+compiled code before Python hears of it. While the engine is awake, orders reach it without a system call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine import mailbox, ring
+from engine import mailbox
+from engine.descriptors import NS, readable
 from engine.events import Instrument
 from engine.mailbox import (
     ANSWERS,
@@ -40,7 +41,8 @@ from engine.mailbox import (
     S_TAKEN,
     SESSION_WORDS,
 )
-from engine.ring import PORT_WORDS, RingMemory, shared_memory
+from engine.parking import DUE, OTHERS, receive, ring_clients, send
+from engine.ring import PORT_WORDS, RECORD_WORDS, RingMemory, shared_memory
 from engine.sockets import listen
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
@@ -52,9 +54,6 @@ MAX_HELLO = 4096
 MAX_NAME = 40
 MAX_GREETING_S = 5.0  # who has not said its name by then is sent away
 MAX_VISITORS = 16  # connections that have not said their name yet
-# After a request the engine looks this long for the next before it sleeps: a Python client that sends one
-# order after the other needs less, and is spared the waking.
-LINGER_NS = 50_000
 
 
 class ClientDesk(Protocol):
@@ -64,6 +63,7 @@ class ClientDesk(Protocol):
     def client_table(self) -> IntArray: ...
     def client(self, name: str) -> int: ...
     def serve_clients(self, now_ns: int) -> int: ...
+    def attend(self, files: IntArray, bells: IntArray, until_ns: int, linger_ns: int) -> int: ...
     def forget_client(self, session: int, cancel: bool, lost: int) -> int: ...
 
 
@@ -79,13 +79,12 @@ class _Peer:
     cancel: bool = True
     memory: RingMemory | None = None
     descriptors: list[int] = field(default_factory=list)  # closed with it
-    wake: int = -1
 
 
 class Gateway:
     """The engine's end of order entry. Everything happens in the engine's thread.
 
-    files: what the loop waits on while it sleeps; all of it is `poll`'s to read.
+    files: what to wait on for `poll` and `serve`.
     """
 
     def __init__(
@@ -98,6 +97,7 @@ class Gateway:
         self._symbols = [[row.symbol, row.tick_size_usd, row.lot_size] for row in instruments]
         self._table = desk.client_table
         self._rows: Any = self._table.reshape(MAX_SESSIONS, SESSION_WORDS)
+        self._bells = np.full(MAX_SESSIONS, -1, dtype=np.int64)  # the clients' eventfds
         self._listener: socket.socket | None = None
         self._peers: dict[int, _Peer] = {}  # by descriptor: of the connection and of the process
         self._sessions: dict[int, _Peer] = {}
@@ -138,9 +138,9 @@ class Gateway:
 
     # On the way of an order.
 
-    def pending(self, until_ns: int = 0) -> bool:
-        """Whether a request waits; looks until then (monotonic), spinning."""
-        return self._active and bool(mailbox.waiting(self._table, until_ns))
+    def pending(self) -> bool:
+        """Whether a request waits."""
+        return self._active and bool(mailbox.waiting(self._table, 0))
 
     def serve(self, now_ns: int) -> None:
         """Take what waits and tell the clients."""
@@ -150,31 +150,21 @@ class Gateway:
 
     def tell(self) -> None:
         """Wake the clients that have been told something and sleep."""
-        if not self._active:
-            return
-        mask = mailbox.to_wake(self._table)
-        while mask:
-            session = mask.bit_length() - 1
-            mask &= ~(1 << session)
-            with contextlib.suppress(OSError):  # the counter is full: it has been rung for already
-                os.eventfd_write(self._sessions[session].wake, 1)
-
-    def park(self) -> bool:
-        """The loop is about to sleep; False where a request has come and it must not."""
-        return not self._active or bool(mailbox.park(self._table))
-
-    def unpark(self, ready: Sequence[Any]) -> bool:
-        """The loop is awake again; ready: what woke it. Returns whether there was more than orders in it."""
         if self._active:
-            mailbox.unpark(self._table)
-        if self._listener is None:
-            return bool(ready)
-        if self._bell in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
-        if self._epoll.fileno() in ready:
-            self.poll()
-        return any(file != self._bell for file in ready)
+            ring_clients(self._table, self._bells)
+
+    def sleep(self, others: Sequence[int], until_ns: int, linger_ns: int = 0) -> int:
+        """The loop's sleep, until until_ns at the latest; before it, requests are looked for until linger_ns (monotonic).
+
+        others: descriptors that end it as well. Returns REQUESTS (some came and have been served), WOKEN (the same, and
+        a client had to be woken), OTHERS (there is something to hear from one of others or for `poll`; requests have
+        been served too) or DUE (also where a signal came).
+        """
+        if self._listener is None:  # no door: nobody to be quick for, and perhaps no Linux
+            left_s = max(until_ns - time.monotonic_ns(), 0) / NS
+            return OTHERS if select.select(others, [], [], left_s)[0] else DUE
+        files = readable([self._bell, self._epoll.fileno(), *others])
+        return self._desk.attend(files, self._bells, until_ns, linger_ns)
 
     # Coming and going.
 
@@ -237,8 +227,8 @@ class Gateway:
         peer.descriptors.append(memory)
         peer.memory = RingMemory(memory, (REQUEST_RECORDS, ANSWER_RECORDS))
         peer.memory.format()
-        peer.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        peer.descriptors.append(peer.wake)
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        peer.descriptors.append(wake)
         peer.pid = _pid_of(peer.connection)
         watch = os.pidfd_open(peer.pid)
         peer.descriptors.append(watch)
@@ -253,7 +243,8 @@ class Gateway:
             "rings": [REQUEST_RECORDS, ANSWER_RECORDS],
             "instruments": self._symbols,
         }
-        socket.send_fds(peer.connection, [json.dumps(reply).encode()], [memory, self._bell, peer.wake])
+        socket.send_fds(peer.connection, [json.dumps(reply).encode()], [memory, self._bell, wake])
+        self._bells[session] = wake
         row[S_ACTIVE] = 1
         peer.session = session
         self._sessions[session], self._names[session] = peer, peer.name
@@ -323,18 +314,16 @@ def warm() -> None:
         return
     table = mailbox.make_sessions()
     mailbox.waiting(table, 0)
-    mailbox.to_wake(table)
     mailbox.overrun(table)
-    mailbox.park(table)
-    mailbox.unpark(table)
+    ring_clients(table, np.full(MAX_SESSIONS, -1, dtype=np.int64))
+    bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     descriptor = shared_memory((2,))
     try:
         memory = RingMemory(descriptor, (2,))
+        memory.format()
+        port, files = memory.port(0), readable([bell, bell])
+        send(port, np.zeros(RECORD_WORDS, dtype=np.int64), bell)
+        receive(port, np.zeros((2, RECORD_WORDS), dtype=np.int64), files, 0, 0)
     finally:
         os.close(descriptor)
-    memory.format()
-    port = memory.port(0)
-    ring.push(port, np.zeros(ring.RECORD_WORDS, dtype=np.int64))
-    ring.pull(port, np.zeros((2, ring.RECORD_WORDS), dtype=np.int64), 0)
-    ring.may_sleep(port)
-    ring.wake_up(port)
+        os.close(bell)

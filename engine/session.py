@@ -11,10 +11,8 @@ answered exactly once (docs/ENGINE.md), answers are handed out in the order in w
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
 import socket
 import threading
 import time
@@ -24,7 +22,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from engine import ring
+from engine.descriptors import NS, readable
 from engine.events import MAX_PRICE_TICKS, MAX_QTY_LOTS, Instrument
 from engine.mailbox import (
     A_ID,
@@ -44,7 +42,8 @@ from engine.mailbox import (
     What,
     reason_name,
 )
-from engine.ring import FULL, RECORD_WORDS, WAKE, RingError, RingMemory
+from engine.parking import HUNG_UP, NOTHING, receive, send
+from engine.ring import RECORD_WORDS, RingError, RingMemory, pull
 from engine.sockets import address
 from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import IntArray
@@ -111,6 +110,7 @@ class OrderSession:
         self._memory = memory
         self._requests, self._answers = memory.port(0), memory.port(1)
         self._bell, self._wake, self._spin_ns = bell, wake, spin_ns
+        self._files = readable((wake, connection.fileno()))
         self.instruments = instruments
         self._units = [(row.symbol, row.tick_size_usd, row.lot_size) for row in instruments]
         self._index = {instrument.symbol: i for i, instrument in enumerate(instruments)}
@@ -236,60 +236,47 @@ class OrderSession:
         if not self._reading.acquire(blocking=False):
             return []
         try:
-            return self._take(0)
+            self._check_open()
+            return self._told(pull(self._answers, self._batch, 0))
         finally:
             self._reading.release()
 
     def wait(self, timeout_s: float) -> list[Answer]:
         """The next answers, at least one, or none after timeout_s. SessionError where the engine has gone."""
-        until_s = time.monotonic() + timeout_s
+        until_ns = time.monotonic_ns() + round(timeout_s * NS)
         if not self._reading.acquire(timeout=max(timeout_s, 0.0)):
             return []
         try:
             while True:
-                answers = self._take(self._spin_ns)
-                left_s = until_s - time.monotonic()
-                if answers or left_s <= 0.0:
-                    return answers
-                if ring.may_sleep(self._answers):
-                    files: list[Any] = [self._wake, self._connection]
-                    ready, _, _ = select.select(files, [], [], left_s)
-                    ring.wake_up(self._answers)
-                    if self._wake in ready:
-                        with contextlib.suppress(BlockingIOError):
-                            os.eventfd_read(self._wake)
-                    elif ready:  # the engine hung up; what it said before that is still there
-                        answers = self._take(0)
-                        if answers:
-                            return answers
-                        raise SessionError("the engine has ended the session")
+                self._check_open()
+                count = receive(self._answers, self._batch, self._files, self._spin_ns, until_ns)
+                if count == HUNG_UP:
+                    raise SessionError("the engine has ended the session")
+                if count != NOTHING or time.monotonic_ns() >= until_ns:
+                    return self._told(count)
         finally:
             self._reading.release()
 
     def _push(self, target: int, ticks: int, lots: int, intended_ns: int, packed: int) -> int:
         record = self._record
         with self._sending:
-            if self._closed:
-                raise SessionError("the session is closed")
+            self._check_open()
             # In the order of engine.mailbox.R_*.
             record[1:7] = (
                 self._last_id + 1, target, ticks, lots, intended_ns or time.monotonic_ns(),
                 packed - (1 << 64) if packed >> 63 else packed,
             )  # fmt: skip
-            outcome = ring.push(self._requests, record)
-            if outcome == FULL:
+            if not send(self._requests, record, self._bell):
                 raise SessionError("the engine takes no more: it is gone, busy, or waits for its answers to be read")
             self._last_id += 1
-            if outcome == WAKE:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_write(self._bell, 1)
             return self._last_id
 
-    def _take(self, spin_ns: int) -> list[Answer]:
+    def _check_open(self) -> None:
         if self._closed:
             raise SessionError("the session is closed")
-        count = ring.pull(self._answers, self._batch, spin_ns)
-        return [self._answer(row) for row in self._batch[:count].tolist()] if count else []
+
+    def _told(self, count: int) -> list[Answer]:
+        return [self._answer(row) for row in self._batch[:count].tolist()]
 
     def _answer(self, row: list[int]) -> Answer:
         packed = row[A_PACKED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 import zipfile
@@ -12,7 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import numpy as np
+
 from engine import gateway, montecarlo, step, synthetic
+from engine.descriptors import readable
 from engine.desk import TradingDesk
 from engine.feeds.tape import load_tape, recognise
 from engine.figures import load_market
@@ -20,6 +24,7 @@ from engine.gates import TradingState
 from engine.jit import remove_stale_caches
 from engine.journalkeeper import JournalKeeper
 from engine.live import feedrunner
+from engine.mailbox import MAX_SESSIONS
 from engine.market import SyntheticFeed, TapeMarket
 from engine.options import EngineOptions, JournalOptions
 from engine.publisher import Publisher
@@ -86,6 +91,8 @@ def _entry() -> None:
     with tempfile.TemporaryDirectory() as folder:
         desk, _, publisher = _new_desk(Path(folder) / "warm.block")
         desk.serve_clients(1_000_000)
+        if sys.platform == "linux":
+            desk.attend(readable([]), np.zeros(MAX_SESSIONS, dtype=np.int64), 0, 0)
         desk.forget_client(0, False, 0)
         desk.gauges(1_000_000)
         publisher.orders.publish(0, 0, *desk.arrays, ("house",))

@@ -42,6 +42,7 @@ from validation.orderpath import (
     ports_of,
     record_nothing,
 )
+from validation.wakefloor import round_trips
 
 NAME = "path"
 ROUNDS = 9
@@ -51,6 +52,7 @@ PEERS = (
 )
 PARKED, BUSY = 10_000, 10_000
 _KINDS = {"limit orders": LIMIT, "immediate ones": IOC, "cancels": CANCEL, "reductions": REDUCE}
+WAKINGS = 3000
 SPIN_NS = 50_000
 PAUSE_NS = 1_000_000  # between two orders that find the engine asleep
 START_S = 180.0
@@ -64,7 +66,7 @@ def measure(say: Callable[[str], None] = print) -> list[Figure]:
         np.save(Path(folder) / "flow.npy", events)
         figures = _one_process(Path(folder), events) + _two_processes(Path(folder), events, name)
     say(f"path: 2 x ({PARKED:,} + {BUSY:,}) orders from Python to a live engine ...")
-    return figures + _from_python()
+    return figures + _wakings() + _from_python()
 
 
 def _flow() -> tuple[EventArray, str]:
@@ -178,6 +180,23 @@ def _two_processes(folder: Path, events: EventArray, name: str) -> list[Figure]:
     ]  # fmt: skip
 
 
+def _wakings() -> list[Figure]:
+    """Two wakings between two processes: the floor under an order to an engine that sleeps."""
+    cores = sorted(os.sched_getaffinity(0))
+    places: list[tuple[str, tuple[int, int] | None]] = [("where the system puts them", None)]
+    places += [("on one core", (cores[0], cores[0])), ("on two cores", (cores[0], cores[-1]))]
+    figures = []
+    for where, pair in places:
+        times = round_trips(WAKINGS, PAUSE_NS, pair)
+        figures += [
+            Figure(
+                benchmark=NAME, what=f"two processes that sleep wake each other, nothing else, {where}, there and back, {label}",
+                value=float(np.percentile(times, q)) / 1e3, unit="us", decimals=1,
+            ) for q, label in ((50, "p50"), (99, "p99"))
+        ]  # fmt: skip
+    return figures
+
+
 def _from_python() -> list[Figure]:
     """Order to acknowledgement as a Python client sees it, from the intended time, on the synthetic market."""
     sleep_exactly()
@@ -188,7 +207,7 @@ def _from_python() -> list[Figure]:
                 for _ in range(300):
                     _order(session, symbol, price, time.monotonic_ns())
                 taken.append((f"engine asleep, {how}", _parked(session, symbol, price), 25.0))
-                taken.append((f"engine awake, {how}", _busy(session, symbol, price), None))
+                taken.append((f"one order after the other, {how}", _busy(session, symbol, price), None))
     figures = []
     for what, times, limit in taken:
         for q, label in ((50, "p50"), (99, "p99"), (100, "max")):
@@ -215,7 +234,7 @@ def _parked(session: OrderSession, symbol: str, price: float) -> FloatArray:
 
 
 def _busy(session: OrderSession, symbol: str, price: float) -> FloatArray:
-    """One order after the other: the engine still looks for more when the next one comes."""
+    """One order after the other: where the client spins, the engine still looks for more when the next one comes."""
     return np.array([_order(session, symbol, price, time.monotonic_ns()) for _ in range(BUSY)]) / 1e3
 
 

@@ -20,6 +20,7 @@ from engine.blotter import NEXT_STATES, TRANSITIONS, OrderState
 from engine.gates import TradingState
 from engine.mailbox import REFUSALS, What, Why, reason_name
 from engine.options import EngineOptions
+from engine.parking import DUE
 from engine.session import Answer, OrderError, OrderSession, SessionError
 from metrics.paths import RuntimePaths
 from tests.engine.house import ASK, BID, FORK, LEVEL_LOTS, OPTIONS, House, with_entry, with_gates
@@ -412,8 +413,7 @@ def test_a_client_that_does_not_read_waits_and_one_that_loses_answers_is_sent_aw
     taken = house.desk._desk.counts[at.CLIENT_REQUESTS]
     assert taken == 128 - mailbox.RESERVE + 1  # the rest waits in its ring
     assert not house.gateway.pending()
-    assert house.gateway.park()
-    house.gateway.unpark([])
+    assert house.gateway.sleep([], 0) == DUE
     assert [a.what for a in session.poll()] == [What.ACK] * taken
     assert house.gateway.pending()
     house.serve()
