@@ -72,7 +72,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             if live_feed
             else None
         )
-        board = OrderBoardCollector(paths.orders_block, clock, Checks(store, clock))
+        board = OrderBoardCollector(paths.orders_block, paths.order_log, clock, Checks(store, clock))
         gpu = GpuCollector(clock, settings.collectors)
         scrape = _scraper(store, settings, clock, version) if live and settings.collectors.scrape else None
         meter = ApiMeter(clock)
