@@ -11,6 +11,7 @@ from storage.breaks import FillBreak
 
 STREAMS = {OWN: "our record", COPY: "the drop copy"}
 EXECUTION = ("order_id", "side", "qty", "price", "liquidity")  # what is shown of an execution that only one of them has
+NAMES = {"order_id": "order", "qty": "quantity", "engine_ns": "engine time"}
 NOTHING = "–"
 
 
@@ -55,7 +56,7 @@ def _sentence(kind: str, detail: Mapping[str, Any]) -> str:
 
 def _differences(kind: str, detail: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     def row(name: str, own: Any, copy: Any) -> tuple[str, str, str]:
-        return name.replace("_", " "), _words(name, own, detail), _words(name, copy, detail)
+        return NAMES.get(name, name), _words(name, own, detail), _words(name, copy, detail)
 
     if kind == "altered":
         return [row(name, values["own"], values["copy"]) for name, values in detail["fields"].items()]

@@ -26,7 +26,7 @@ from metrics.clock import ManualClock
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
 from query.options import QueryOptions
-from storage.breaks import BreakError, FillBreak
+from storage.breaks import BreakError, FillBreak, insert_breaks
 from storage.options import StorageOptions
 from storage.store import Store
 
@@ -403,6 +403,16 @@ def test_the_shipped_rule_fires_on_a_break_and_rests_when_it_is_closed(rig: Rig)
     assert not fires()
 
 
+def test_a_break_that_is_not_whole_in_the_database_stops_nothing(rig: Rig) -> None:
+    row = {"key": "missing_own/7/1/99", "kind": "missing_own", "t_ms": 0, "run_ns": 7, "session": 1, "execution": 99,
+           "symbol": "AAA", "detail": {"qty": 5}}  # fmt: skip
+    with rig.store.write() as connection:
+        insert_breaks(connection, [row], 0)
+    rig.trade(3)
+    figures = rig.tick()
+    assert (figures["executions_equal_total"], figures["lag_seconds"], figures["open_breaks"]) == (3, 0, 1)
+
+
 def test_the_page_is_told_at_once_what_somebody_did_about_a_break(rig: Rig) -> None:
     checks = Checks(rig.store, rig.clock)
     rig.trade(9)
@@ -421,9 +431,9 @@ def test_the_page_is_told_at_once_what_somebody_did_about_a_break(rig: Rig) -> N
 @pytest.mark.parametrize(
     ("kind", "detail", "differs"),
     [
-        ("missing_own", {"side": 1, "qty": 3, "price": 401}, [("side", "–", "buy"), ("qty", "–", "1.5"), ("price", "–", "100.25 USD")]),
+        ("missing_own", {"side": 1, "qty": 3, "price": 401}, [("side", "–", "buy"), ("quantity", "–", "1.5"), ("price", "–", "100.25 USD")]),
         ("missing_copy", {"side": -1, "liquidity": 1}, [("side", "sell", "–"), ("liquidity", "taker", "–")]),
-        ("duplicated", {"stream": "own", "order_id": -6}, [("order id", "-6", "–")]),
+        ("duplicated", {"stream": "own", "order_id": -6}, [("order", "-6", "–")]),
         ("position", {"own": -4, "copy": 2}, [("position", "-2.0", "1.0")]),
         (
             "settlement",
@@ -445,7 +455,7 @@ def test_a_break_says_field_by_field_what_differs(kind: str, detail: dict, diffe
 
 def test_without_its_units_a_break_is_told_in_ticks_and_lots() -> None:
     row = FillBreak(1, "", "missing_own", 0, 0, 0, 0, 0, "", {"price": 401, "qty": 3}, "open", "", "", 0, "", "")
-    assert break_view(row)["differs"] == [("qty", "–", "3 lots"), ("price", "–", "401 ticks")]
+    assert break_view(row)["differs"] == [("quantity", "–", "3 lots"), ("price", "–", "401 ticks")]
 
 
 # The comparison alone, against the obvious: sets.

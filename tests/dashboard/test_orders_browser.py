@@ -136,7 +136,7 @@ def test_an_open_break_stands_on_top_and_says_what_differs(board: Board, address
         tab.page.goto(address)
         expect(tab.page.locator("#o-checks")).to_contain_text("1 open reconciliation break;", timeout=SLOW_MS)
         expect(tab.page.locator("#o-checks .alert")).to_contain_text("Altered · DV-ALPHA · break 7")
-        expect(tab.page.locator("#o-checks .differs tbody tr")).to_have_text("price1.00 USD1.25 USD")
+        expect(tab.page.locator("#o-checks .differs tr")).to_have_text(["price", "our record1.00 USD", "drop copy1.25 USD"])
         expect(tab.page.locator("#o-checks .alert")).to_be_in_viewport()
     finally:
         board.checks = well
@@ -157,7 +157,8 @@ def test_a_break_is_explained_and_closed_on_the_page_with_words(
         tab.page.goto(address)
         shown = tab.page.locator('[data-o="breaks"] .alert')
         expect(shown).to_contain_text("Missing in our record · DV-BRAVO", timeout=SLOW_MS)
-        expect(shown.locator(".differs tbody tr").nth(2)).to_have_text("price–100.25 USD")
+        expect(shown.locator(".differs tr").nth(1)).to_have_text("our record–––")
+        expect(shown.locator(".differs tr").nth(2)).to_have_text("drop copybuy5100.25 USD")
         expect(tab.page.locator("#o-checks")).to_have_attribute("data-open", "")
         shown.get_by_role("button").click()
         tab.page.locator("#o-break-explain").click()

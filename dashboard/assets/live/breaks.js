@@ -48,7 +48,7 @@ export class Breaks {
     const key = JSON.stringify(row);
     if (element.shown === key) return;
     element.shown = key;
-    const words = make("div.words", make("strong", title(row)), make("span", row.what), differs(row.differs), make("span.detail", `since ${stamp(row.t)}, found ${stamp(row.found)}`));
+    const words = make("div.words", make("strong", title(row)), make("span", row.what), differs(row.differs), make("span.detail", `since ${stamp(row.t)}, found ${age((row.found - row.t) / 1000)} later`));
     if (row.explained_by) words.append(make("span.detail", `Explained by ${row.explained_by}: ${row.explanation}`));
     if (row.state === "closed") words.append(make("span.detail", `Closed by ${row.closed_by}, ${stamp(row.changed)}: ${row.closing}`));
     const mark = make(`span.mark.mark-${{ open: "critical", explained: "info" }[row.state] || "resolved"}`);
@@ -100,11 +100,11 @@ function title(row) {
   return `${NAMES[row.kind] || row.kind}${row.symbol ? ` · ${row.symbol}` : ""} · break ${row.id}`;
 }
 
-/* Field by field what the two records say; null where there is nothing to set side by side. */
-function differs(rows) {
-  if (!rows.length) return null;
-  const head = make("tr", ...["", "Our record", "Drop copy"].map((word) => make("th", word)));
-  return make("table.differs", make("thead", head), make("tbody", ...rows.map((row) => make("tr", ...row.map((word) => make("td", word))))));
+/* A column for each field, our record above the drop copy; null where there is nothing to set side by side. */
+function differs(fields) {
+  if (!fields.length) return null;
+  const line = (tag, name, k) => make("tr", make("th", name), ...fields.map((field) => make(tag, field[k])));
+  return make("table.differs", make("thead", line("th", "", 0)), make("tbody", line("td", "our record", 1), line("td", "drop copy", 2)));
 }
 
 function say(place, mark, words) {
