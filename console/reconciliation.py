@@ -188,7 +188,9 @@ class Reconciliation:
             try:
                 self._comparison.expect_late(kind.removeprefix("missing_"), Execution(**known))
             except TypeError as error:
-                log.error("a %s break in the database is not whole, its late arrival would not be known: %s", kind, error)
+                log.error(
+                    "a %s break in the database is not whole, its late arrival would not be known: %s", kind, error
+                )
         self._open = self._store.breaks.count_open()
         self._kept = value
         self._kept_ns = self._clock.monotonic_ns()

@@ -36,7 +36,10 @@ def _stages() -> Component:
     return html.Section(
         [
             html.Header(
-                [html.H2("Stages"), html.Span("last minute, from the intended time; longest: of the last 2 s", className="note")]
+                [
+                    html.H2("Stages"),
+                    html.Span("last minute, from the intended time; longest: of the last 2 s", className="note"),
+                ]
             ),
             html.Div(
                 html.Table(

@@ -136,7 +136,9 @@ def test_an_open_break_stands_on_top_and_says_what_differs(board: Board, address
         tab.page.goto(address)
         expect(tab.page.locator("#o-checks")).to_contain_text("1 open reconciliation break;", timeout=SLOW_MS)
         expect(tab.page.locator("#o-checks .alert")).to_contain_text("Altered · DV-ALPHA · break 7")
-        expect(tab.page.locator("#o-checks .differs tr")).to_have_text(["price", "our record1.00 USD", "drop copy1.25 USD"])
+        expect(tab.page.locator("#o-checks .differs tr")).to_have_text(
+            ["price", "our record1.00 USD", "drop copy1.25 USD"]
+        )
         expect(tab.page.locator("#o-checks .alert")).to_be_in_viewport()
     finally:
         board.checks = well

@@ -36,8 +36,8 @@ export class Breaks {
     const waiting = explained ? `; ${explained} explained, not closed` : "";
     const newest = count > shown ? ` (the newest ${shown} are shown)` : "";
     if (checks.why) say(words, "warning", `The breaks cannot be read: ${checks.why}`);
-    else if (checks.age === null) say(words, null, "The reconciliation has not compared anything yet.");
-    else if (count) say(words, "critical", `${number(count)} open reconciliation ${count === 1 ? "break" : "breaks"}${newest}${waiting}; ${equal} fills equal to the drop copy${when}`);
+    else if (count) say(words, "critical", `${number(count)} open reconciliation ${count === 1 ? "break" : "breaks"}${newest}${waiting}; ${checks.age === null ? "nothing has been compared yet" : `${equal} fills equal to the drop copy${when}`}`);
+    else if (checks.age === null) say(words, null, `The reconciliation has not compared anything yet${waiting}.`);
     else if (checks.age > 10) say(words, "warning", `The reconciliation is behind${when}; ${equal} fills were equal to the drop copy${waiting}`);
     else if (!checks.executions_equal_total && !checks.executions_broken_total) say(words, "resolved", `No fill to compare with the drop copy yet${when}${waiting}`);
     else say(words, "resolved", `${all} equal to the drop copy${when}${waiting}`);
@@ -48,11 +48,11 @@ export class Breaks {
     const key = JSON.stringify(row);
     if (element.shown === key) return;
     element.shown = key;
-    const words = make("div.words", make("strong", title(row)), make("span", row.what), differs(row.differs), make("span.detail", `since ${stamp(row.t)}, found ${age((row.found - row.t) / 1000)} later`));
+    const words = make("div.words", make("strong", title(row)), make("span", row.what), make("span.detail", `since ${stamp(row.t)}, found ${age((row.found - row.t) / 1000)} later`));
     if (row.explained_by) words.append(make("span.detail", `Explained by ${row.explained_by}: ${row.explanation}`));
     if (row.state === "closed") words.append(make("span.detail", `Closed by ${row.closed_by}, ${stamp(row.changed)}: ${row.closing}`));
     const mark = make(`span.mark.mark-${{ open: "critical", explained: "info" }[row.state] || "resolved"}`);
-    element.replaceChildren(mark, words);
+    element.replaceChildren(mark, words, make("div.differs", differs(row.differs)));
     if (row.state === "closed") return;
     const button = make("button", row.state === "open" ? "Explain or close" : "Close");
     button.type = "button";
@@ -104,7 +104,7 @@ function title(row) {
 function differs(fields) {
   if (!fields.length) return null;
   const line = (tag, name, k) => make("tr", make("th", name), ...fields.map((field) => make(tag, field[k])));
-  return make("table.differs", make("thead", line("th", "", 0)), make("tbody", line("td", "our record", 1), line("td", "drop copy", 2)));
+  return make("table", make("thead", line("th", "", 0)), make("tbody", line("td", "our record", 1), line("td", "drop copy", 2)));
 }
 
 function say(place, mark, words) {

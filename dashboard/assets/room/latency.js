@@ -37,7 +37,7 @@ export class LatencyPage {
 function stageCells(stage) {
   const head = make("th", make("span", mark(stage.severity), stage.title), make("span.note", stage.words));
   head.scope = "row";
-  const labels = ["p50", "p95", "p99", "p99.9", "longest, 2 s"];
+  const labels = ["p50", "p95", "p99", "p99.9", "max, 2 s"];
   return [
     head,
     make("td.track-cell", track(stage)),
