@@ -7,6 +7,8 @@ What an event does to its order:
     changed    another price and quantity left
 
 An order whose end was missed (events overwritten, another engine) and that works no longer is `unseen`.
+Orders are numbered by the place in the log of the first event seen of each: a blotter made again from
+the same log is the same.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ LIVE: Final = frozenset((WORKING, PARTIAL))
 class Order:
     """One own order. price in ticks, qty, filled and left in lots; qty None where its beginning was not seen."""
 
-    number: int  # rises with each order seen: what the page asks for it by
+    number: int  # place of its first event in the engine's log, from 1: what the page asks for it by
     order_id: int
     wall_ns: int
     instrument: int
@@ -60,7 +62,7 @@ class Blotter:
         self._kept = kept
         self._orders: OrderedDict[int, Order] = OrderedDict()  # by number
         self._by_id: dict[int, Order] = {}
-        self._last = 0
+        self._last = self._place = 0
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -76,10 +78,10 @@ class Blotter:
     def newest_first(self) -> Iterator[Order]:
         return reversed(self._orders.values())
 
-    def take(self, events: npt.NDArray[Any]) -> None:
-        """Take in events (dtype ORDER_EVENT), in their order."""
+    def take(self, events: npt.NDArray[Any], first: int) -> None:
+        """Take in events (dtype ORDER_EVENT), in their order; first: the place in the log of the first, from 0."""
         names = events.dtype.names or ()
-        for row in events.tolist():
+        for self._place, row in enumerate(events.tolist(), first + 1):
             self._take_one(dict(zip(names, row, strict=True)))
 
     def settle(self, working: Collection[int]) -> None:
@@ -115,7 +117,7 @@ class Blotter:
             order.qty = order.filled + order.left
 
     def _begin(self, event: dict[str, int]) -> Order:
-        self._last += 1
+        self._last = self._place
         whole = event["what"] in (Happened.ACCEPTED, Happened.REJECTED)
         order = Order(
             number=self._last,

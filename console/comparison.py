@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from engine.recordfile import RecordArray
+from engine.recordtail import Reading
 from engine.settlement import Settlement
 
 OWN, COPY = "own", "copy"
@@ -47,21 +47,25 @@ class Execution(NamedTuple):
     engine_ns: int
     wall_ns: int
     position: int
+    place: int = 0  # in its stream; 0 where it was kept without
 
     @property
     def key(self) -> Key:
         return self.run, self.session, self.execution
 
 
-def executions_of(records: RecordArray) -> list[Execution]:
+def executions_of(reading: Reading) -> list[Execution]:
     """The records of a reading, in order."""
-    columns = [records[name].tolist() for name in Execution._fields]
-    return [Execution(*row) for row in zip(*columns, strict=True)]
+    columns = [reading.records[name].tolist() for name in Execution._fields[:-1]]
+    return [Execution(*row) for row in zip(*columns, reading.places, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Something that does not agree. `key` is the same however often it is found; detail: what is known, as JSON knows it."""
+    """Something that does not agree; detail: what is known, as JSON knows it.
+
+    `key` is the same however often the same records are read, and another one where the same happens again.
+    """
 
     kind: str
     key: str
@@ -210,15 +214,24 @@ class Comparison:
         expected = self._overdue.get(key)
         if expected is not None and expected[0] == name:
             del self._overdue[key]
+            stream.high = max(stream.high, key)
             self._remember(stream, key)
             waited_s = (execution.wall_ns - expected[1].wall_ns) / 1e9
-            self._report("late", f"late/{name}/{_words(key)}", execution, execution.wall_ns, {"seconds": waited_s})
+            self._report(
+                "late",
+                f"late/{name}/{_words(key)}",
+                execution,
+                execution.wall_ns,
+                {"stream": name, "seconds": waited_s, "order_id": execution.order_id},
+            )
             self.arrived.append(missing_key(name, key))
             self._match(name, execution, expected[1])
         elif self._had(stream, key):
             self.broken += 1
             detail = {"stream": name, **execution._asdict()}
-            self._report("duplicated", f"duplicated/{name}/{_words(key)}", execution, execution.wall_ns, detail)
+            self._report(
+                "duplicated", f"duplicated/{name}/{_words(key)}/{execution.place}", execution, execution.wall_ns, detail
+            )
         else:
             stream.high = key
             self._remember(stream, key)
@@ -237,7 +250,13 @@ class Comparison:
         }
         if differing:
             self.broken += 1
-            self._report("altered", f"altered/{_words(own.key)}", copy, copy.wall_ns, {"fields": differing})
+            self._report(
+                "altered",
+                f"altered/{_words(own.key)}",
+                copy,
+                copy.wall_ns,
+                {"fields": differing, "order_id": copy.order_id},
+            )
         else:
             self.equal += 1
         where = own.run, own.session, own.instrument
@@ -245,8 +264,8 @@ class Comparison:
             self.disagreeing.discard(where)
         elif where not in self.disagreeing and not differing:
             self.disagreeing.add(where)
-            detail = {"own": own.position, "copy": copy.position}
-            self._report("position", f"position/{_words(where)}", own, own.wall_ns, detail)
+            detail = {"own": own.position, "copy": copy.position, "order_id": own.order_id}
+            self._report("position", f"position/{_words(where)}/{own.execution}", own, own.wall_ns, detail)
 
     def _add(self, execution: Execution) -> None:
         if self._had(self._streams[COPY], execution.key):

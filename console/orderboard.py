@@ -1,4 +1,4 @@
-"""Order board: reads the orders' block five times a second, keeps the blotter, and tells the Orders page what it asks.
+"""Order board: reads the orders' block and the order log five times a second, keeps the blotter, and tells the Orders page what it asks.
 
 A collector like the others (its frame says how many events came and were missed) and, to the pages,
 the source of `Services.orders`. Nothing here asks the engine anything: it reads what the engine shows.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from engine.gates import STRATEGIES, TradingState
 from engine.mailbox import reason_name
 from engine.orderboard import LEVELS_SHOWN
 from engine.orderlog import Happened, Kind
+from engine.orderlogfile import OrderLogReader
 from engine.telemetry import BlockReader, Snapshot
 from metrics.catalogue import series
 from metrics.clock import Clock
@@ -30,27 +32,28 @@ from metrics.series import Schema
 FRESH_NS: Final = 2_000_000_000
 MOST_ROWS: Final = 100  # of the blotter in one answer: what a screen shows, and some to scroll into
 MOST_WORKING: Final = 200
-_SERIES = ("up", "working", "board_cost_seconds", "events_total", "events_missed_total")
+_SERIES = ("up", "working", "board_cost_seconds", "logged_total", "events_total", "events_missed_total")
 
 
 class OrderBoardCollector:
     """A collector of the orders' block; `view` may be called from any thread.
 
-    checks: what the reconciliation says, ready for the page (it may ask the database).
+    block, log: files of the engine. checks: what the reconciliation says, ready for the page (it may ask the database).
     """
 
     name = "orders"
     interval_s = 0.2
 
-    def __init__(self, path: Path, clock: Clock, checks: Callable[[], dict[str, Any]]) -> None:
-        self._reader = BlockReader(path)
+    def __init__(self, block: Path, log: Path, clock: Clock, checks: Callable[[], dict[str, Any]]) -> None:
+        self._reader = BlockReader(block)
+        self._log = OrderLogReader(log)
         self._clock = clock
         self._checks = checks
         self._schema = Schema(self.name, tuple(series(f"deskvigil_orders_{what}") for what in _SERIES))
         self._lock = threading.Lock()
         self._blotter = Blotter()
         self._snapshot: Snapshot | None = None
-        self._start_ns = self._heartbeat_ns = self._seen = self._read = self._missed = 0
+        self._start_ns = self._heartbeat_ns = self._log_seen = self._seen = self._read = self._missed = 0
         self._moved_ns: int | None = None
         self._absence = "not read yet"
 
@@ -60,6 +63,7 @@ class OrderBoardCollector:
     def collect(self, now_ns: int) -> Frame:
         """Take in what has happened since the last look."""
         try:
+            self._log.follow()
             snapshot = self._reader.read()
         except TransientError as error:
             self._absence = str(error)
@@ -67,7 +71,7 @@ class OrderBoardCollector:
             with self._lock:
                 self._take(snapshot, now_ns)
         alive = self._is_alive()
-        scalars = self._snapshot.scalars if alive and self._snapshot is not None else np.full(2, math.nan)
+        scalars = self._snapshot.scalars if alive and self._snapshot is not None else np.full(3, math.nan)
         return Frame(self._schema, now_ns, np.array([float(alive), *scalars, float(self._read), float(self._missed)]))
 
     def close(self) -> None:
@@ -79,16 +83,18 @@ class OrderBoardCollector:
             if self._heartbeat_ns != 0 or abs(now_ns - snapshot.heartbeat_ns) < FRESH_NS:
                 self._moved_ns = self._clock.monotonic_ns()
             self._heartbeat_ns = snapshot.heartbeat_ns
-        written, events = snapshot.written["events"], snapshot.tables["events"]
         begun_anew = snapshot.start_ns != self._start_ns
-        if begun_anew:
-            self._start_ns, self._seen = snapshot.start_ns, 0
-        fresh = written - self._seen
-        missed = max(fresh - len(events), 0)
-        self._blotter.take(events[len(events) - (fresh - missed) :])
-        self._seen, self._read, self._missed = written, self._read + fresh - missed, self._missed + missed
+        self._start_ns = snapshot.start_ns
+        begins = self._log.log != self._log_seen
+        if begins:  # the first there is, or of other instruments: what the older one told cannot be read by this one
+            self._log_seen, self._seen, self._blotter = self._log.log, 0, Blotter()
+        reading = self._log.read(self._seen, int(snapshot.scalars[2]))
+        missed = 0 if begins else reading.missed
+        self._blotter.take(reading.events, reading.first)
+        self._seen = reading.first + len(reading.events)
+        self._read, self._missed = self._read + len(reading.events), self._missed + missed
         working = snapshot.tables["working"]
-        if (begun_anew or missed) and snapshot.scalars[0] <= len(working):
+        if (begun_anew or begins or missed) and snapshot.scalars[0] <= len(working):
             self._blotter.settle(set(working["order_id"].tolist()))
         self._snapshot = snapshot
 
@@ -147,13 +153,14 @@ class OrderBoardCollector:
             )
 
         found = [order for order in self._blotter.newest_first() if matches(order)]
+        newer = sum(1 for _ in takewhile(lambda order: order.number > upto, self._blotter.newest_first()))
         count = min(max(_whole(question.get("count")), 1), MOST_ROWS)
         first = min(max(_whole(question.get("first")), 0), max(len(found) - count, 0))
         return {
             "total": len(self._blotter),
             "matching": len(found),
             "newest": newest,
-            "newer": max(newest - upto, 0),
+            "newer": newer,
             "first": first,
             "rows": [board.order(order) for order in found[first : first + count]],
         }

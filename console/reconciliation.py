@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, delete, insert, select
 
-from console.comparison import COPY, KINDS, OWN, Break, Comparison, Execution, executions_of
+from console.comparison import COPY, KINDS, OVERDUE, OWN, Break, Comparison, Execution, executions_of
+from engine.events import Instrument
 from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.recordtail import Reading, RecordTail
 from engine.settlement import Settlement, read_settlements
@@ -27,10 +28,10 @@ from metrics.errors import DeskvigilError
 from metrics.frame import Frame
 from metrics.paths import RuntimePaths
 from metrics.series import Schema
-from storage.breaks import OPEN, explain_arrived, insert_breaks
+from storage.breaks import explain_arrived, insert_breaks, missing_executions
 from storage.settlements import insert_settlements
 from storage.store import Store
-from storage.tables import fill_break, meta
+from storage.tables import meta
 
 log = logging.getLogger("deskvigil.console")
 
@@ -68,7 +69,7 @@ class Reconciliation:
         self._held: list[Settlement] = []  # read, but their session's executions are not all taken in yet
         self._rows: list[Settlement] = []  # to be kept
         self._unkept: list[Break] = []
-        self._symbols: tuple[str, ...] = ()
+        self._instruments: tuple[Instrument, ...] = ()
         self._counts: Counter[str] = Counter()
         self._open = 0
         self._changes = self._counted_ns = 0
@@ -156,9 +157,9 @@ class Reconciliation:
             if sequence - place > self._shifts[name]:  # somebody took records out
                 self._comparison.note_gap(name, run, place, sequence - place - self._shifts[name], now_ns)
             self._shifts[name] = sequence - place
-        self._comparison.take(name, executions_of(reading.records), self._clock.monotonic_ns())
+        self._comparison.take(name, executions_of(reading), self._clock.monotonic_ns())
         self._places[name] = reading.upto
-        self._symbols = reading.symbols or self._symbols
+        self._instruments = reading.instruments or self._instruments
         return len(reading.places) + len(reading.damaged) < READ_AT_ONCE
 
     # Keeping.
@@ -167,10 +168,7 @@ class Reconciliation:
         """Take up where the last console left off. StorageUnavailable where the database cannot be read."""
         with self._store.read() as connection:
             value = connection.execute(select(meta.c.value).where(meta.c.key == CURSOR)).scalar() or ""
-            query = select(fill_break.c.kind, fill_break.c.detail).where(
-                fill_break.c.state == OPEN, fill_break.c.kind.in_(("missing_own", "missing_copy"))
-            )
-            missing = [(kind, detail) for kind, detail in connection.execute(query)]
+            missing = missing_executions(connection, OVERDUE)
         self._begin_anew()
         if value:
             try:
@@ -186,7 +184,13 @@ class Reconciliation:
             log.warning("the records of executions were cleared: the reconciliation begins anew")
             self._begin_anew()
         for kind, detail in missing:
-            self._comparison.expect_late(kind.removeprefix("missing_"), Execution(**detail))
+            known = {name: detail[name] for name in Execution._fields if name in detail}
+            try:
+                self._comparison.expect_late(kind.removeprefix("missing_"), Execution(**known))
+            except TypeError as error:
+                log.error(
+                    "a %s break in the database is not whole, its late arrival would not be known: %s", kind, error
+                )
         self._open = self._store.breaks.count_open()
         self._kept = value
         self._kept_ns = self._clock.monotonic_ns()
@@ -236,7 +240,12 @@ class Reconciliation:
         connection.execute(insert(meta).values(key=CURSOR, value=cursor))
 
     def _break_row(self, found: Break) -> dict[str, Any]:
-        known = 0 <= found.instrument < len(self._symbols)
+        detail, symbol = dict(found.detail), ""
+        if 0 <= found.instrument < len(self._instruments):
+            instrument = self._instruments[found.instrument]
+            symbol = instrument.symbol
+            # With its units the row can still be read when the market is another one.
+            detail |= {"tick_usd": instrument.tick_size_usd, "lot": instrument.lot_size}
         return {
             "key": found.key,
             "kind": found.kind,
@@ -244,8 +253,8 @@ class Reconciliation:
             "run_ns": found.run_ns,
             "session": found.session,
             "execution": found.execution,
-            "symbol": self._symbols[found.instrument] if known else "",
-            "detail": dict(found.detail),
+            "symbol": symbol,
+            "detail": detail,
         }
 
 

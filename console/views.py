@@ -8,6 +8,7 @@ from typing import Any
 
 from collectors.engine import EngineCollector
 from collectors.process import ChildStatus
+from console.breakview import break_view
 from dashboard.api.prometheus import StatusInfo
 from dashboard.services import EngineInfo, Fill, Health, ProcessInfo, RemoteState, TradingState
 from metrics.catalogue import series
@@ -15,32 +16,33 @@ from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from resources.supervisor import ChildState
 from settings import Settings, describe
-from storage.breaks import OPEN, FillBreak
+from storage.breaks import CLOSED, EXPLAINED, OPEN
 from storage.store import Store
 
 STATES: tuple[TradingState, ...] = ("ACTIVE", "REDUCING", "HALTED")  # by deskvigil_engine_trading_state
 CHECK_GAUGES = ("open_breaks", "executions_equal_total", "executions_broken_total", "lag_seconds")
 CHECKS_EVERY_NS = 2_000_000_000
-MOST_BREAKS = 50
+MOST_BREAKS = {OPEN: 50, EXPLAINED: 20, CLOSED: 10}  # newest of each state; the open ones are counted in full
 ENGINE_GAUGES = ("trading_state", "session_start_time_seconds")
 
 
 class Checks:
-    """What the reconciliation says, for the Orders page; asks the database at most every two seconds."""
+    """What the reconciliation says, for the Orders page; asks the database every two seconds, and when somebody changed a break."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._due_ns = 0
+        self._due_ns = self._changes = 0
         self._breaks: list[dict[str, Any]] = []
         self._why = ""
 
     def __call__(self) -> dict[str, Any]:
-        now_ns = self._clock.monotonic_ns()
-        if now_ns >= self._due_ns:
-            self._due_ns = now_ns + CHECKS_EVERY_NS
+        now_ns, changes = self._clock.monotonic_ns(), self._store.breaks.changes
+        if now_ns >= self._due_ns or changes != self._changes:
+            self._due_ns, self._changes = now_ns + CHECKS_EVERY_NS, changes
             try:
-                self._breaks = [_break(row) for row in self._store.breaks.list(OPEN, MOST_BREAKS)]
+                found = [self._store.breaks.list(state, most) for state, most in MOST_BREAKS.items()]
+                self._breaks = [break_view(row) for rows in found for row in rows]
                 self._why = ""
             except DeskvigilError as error:
                 self._why = str(error)
@@ -49,11 +51,6 @@ class Checks:
         lag = gauges["lag_seconds"]
         age = None if lag is None else (self._clock.now_ns() / 1e6 - lag[0]) / 1e3 + lag[1]
         return {"breaks": self._breaks, "why": self._why, **figures, "age": age}
-
-
-def _break(row: FillBreak) -> dict[str, Any]:
-    return {"id": row.id, "kind": row.kind, "t": row.t_ms, "found": row.found_ms, "symbol": row.symbol,
-            "detail": dict(row.detail)}  # fmt: skip
 
 
 def store_health(store: Store) -> Health:

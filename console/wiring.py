@@ -72,7 +72,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             if live_feed
             else None
         )
-        board = OrderBoardCollector(paths.orders_block, clock, Checks(store, clock))
+        board = OrderBoardCollector(paths.orders_block, paths.order_log, clock, Checks(store, clock))
         gpu = GpuCollector(clock, settings.collectors)
         scrape = _scraper(store, settings, clock, version) if live and settings.collectors.scrape else None
         meter = ApiMeter(clock)
@@ -133,6 +133,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),
             cancel=lambda who, reason, scope="all", /: order(client, copier, "cancel", who, reason, scope),
             orders=board.view,
+            breaks=store.breaks,
             annotations=lambda t0_ms, t1_ms: [
                 Annotation(row.t_ms, row.title, row.kind, row.t_end_ms, row.text)
                 for row in store.annotations.list(t0_ms, t1_ms)

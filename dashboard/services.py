@@ -154,6 +154,22 @@ class SavedViews(Protocol):
     def delete(self, view_id: int) -> None: ...
 
 
+class Break(Protocol):
+    """A break of the reconciliation that somebody has explained or closed."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+
+
+class Breaks(Protocol):
+    """What an operator does about breaks, audited; raises a DeskvigilError where it is not there, has ended or no words are given."""
+
+    def explain(self, break_id: int, who: str, comment: str) -> Break: ...
+    def close(self, break_id: int, who: str, comment: str) -> Break: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """One simulated fill of ours; price in USD, quantity in the instrument's units, liquidity "maker" or "taker"."""
@@ -258,7 +274,7 @@ class Services:
     Monte-Carlo runs on ("CPU"). routers are further API parts, mounted as they are. views keeps the
     History page's named questions. raw_days: how long samples are kept (0: not told).
     cancel takes the scope order:ID. orders answers the Orders page (see console.orderboard), asked from a
-    worker thread a few times a second; {} where there is none.
+    worker thread a few times a second; {} where there is none. breaks: its reconciliation breaks, to be explained and closed.
     described: what scraped programs say of their metrics, family -> (type, help, unit).
     room: the engine's record tables, asked from a worker thread.
     """
@@ -277,6 +293,7 @@ class Services:
     annotations: Callable[[int, int], Sequence[Annotation]] = _no_annotations
     cancel: Action = _no_order
     orders: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_orders
+    breaks: Breaks | None = None
     processes: Callable[[], Sequence[ProcessInfo]] = _no_processes
     store_health: Callable[[], Health] = _healthy
     remote: Callable[[], RemoteState | None] = _no_remote

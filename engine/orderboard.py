@@ -1,4 +1,4 @@
-"""Order board: the telemetry block of the Orders page: order events, working orders, parents at work, positions, depth.
+"""Order board: the telemetry block of the Orders page: working orders, parents at work, positions, depth, and the order log.
 
 A block of its own beside the engine's, so that who looks ten times a second at figures does not copy
 this as well. It is written five times a second between two steps, from the arrays that kernels work on.
@@ -23,7 +23,8 @@ from engine.events import Instrument
 from engine.gates import CLIENTS, MAKER, MAX_CLIENTS, PARENTS
 from engine.jit import kernel
 from engine.ladder import level_own, level_total
-from engine.orderlog import EVENTS_KEPT, OF_FOK, OF_IOC, OF_LIMIT, OF_POST_ONLY, ORDER_EVENT, WORDS
+from engine.orderlog import OF_FOK, OF_IOC, OF_LIMIT, OF_POST_ONLY
+from engine.orderlogfile import OrderLog
 from engine.pool import side_at
 from engine.telemetry import BlockSpec, BlockWriter, TableSpec
 from metrics.catalogue import series
@@ -70,10 +71,9 @@ def order_block_spec(instruments: Sequence[Instrument], info: Mapping[str, Any])
     n = len(instruments)
     return BlockSpec(
         "orders",
-        (series("deskvigil_orders_working"), series("deskvigil_orders_board_cost_seconds")),
+        tuple(series(f"deskvigil_orders_{what}") for what in ("working", "board_cost_seconds", "logged_total")),
         (),
         {
-            "events": TableSpec(ORDER_EVENT.descr, EVENTS_KEPT),
             "working": TableSpec(WORKING.descr, WORKING_KEPT),
             "parents": TableSpec(PARENT.descr, n),
             "positions": TableSpec(POSITION.descr, n),
@@ -175,14 +175,18 @@ def look_at_positions(account: FloatArray, units: FloatArray, status: IntArray, 
 
 
 class OrderBoard:
-    """Owns the block. Kernels write `events` (int64 (EVENTS_KEPT, WORDS)) and `events_written` directly."""
+    """Owns the block and the order log beside it; the block says how far the log is whole.
+
+    Kernels write `events` (int64 (EVENTS_KEPT, WORDS)) and `events_written`, both the log's, directly.
+    """
 
     def __init__(self, path: Path, instruments: Sequence[Instrument], info: Mapping[str, Any]) -> None:
         self._block = BlockWriter(path, order_block_spec(instruments, info))
         tables, written = self._block.tables, self._block.written
         n = len(instruments)
-        self.events: IntArray = tables["events"].view(np.int64).reshape(EVENTS_KEPT, WORDS)
-        self.events_written: IntArray = written[:1]
+        log = OrderLog(path.with_suffix(".orderlog"), instruments)
+        self.events: IntArray = log.events
+        self.events_written: IntArray = log.events_written
         self._views: dict[str, tuple[IntArray, FloatArray]] = {
             name: (_as(np.int64, tables[name]), _as(np.float64, tables[name]))
             for name in ("working", "parents", "positions")
@@ -204,11 +208,12 @@ class OrderBoard:
         at_work = look_at_parents(desk.parents, desk.arrival, engine_ns, *self._views["parents"])
         look_at_positions(desk.account, desk.units, desk.status, *self._views["positions"])
         look_at_depth(books, self._depth, self._n, LEVELS_SHOWN)
-        if len(clients) != self._written[5]:
+        if len(clients) != self._written[4]:
             self._names[: len(clients)] = [name.encode()[:NAME_BYTES] for name in clients]
-        self._written[1:] = shown, at_work, self._n, len(self._depth), len(clients)
+        self._written[:] = shown, at_work, self._n, len(self._depth), len(clients)
         house = int(np.count_nonzero(desk.own[:, :, _ID]))
         self._block.scalars[0] = house + int(desk.blotter[blot.LIVE])
+        self._block.scalars[2] = self.events_written[0]
         self._block.publish(now_ns)
         self._block.scalars[1] = time.perf_counter() - started  # seen with the next one
 

@@ -1,7 +1,8 @@
 """Order log: what happens to own orders, as a ring of events that kernels write and the console reads.
 
 It is for the eye (the Orders page): executions are complete in `engine.executions`, everything that
-reached the books in the journal. A refused order has no id; its event tells what was asked.
+reached the books in the journal. A refused order has no id; its event tells what was asked. The ring
+lies in a file of its own (`engine.orderlogfile`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from engine.jit import kernel
 from engine.nanoclock import CLOCK_REALTIME, clock_ns
 from metrics.frame import IntArray
 
-EVENTS_KEPT: Final = 1024  # at the console's five looks a second: five thousand events a second before one is missed
+EVENTS_KEPT: Final = 1 << 14  # the 5,000 orders of the console's blotter have two to three events each
 # All int64, so that kernels see words. Prices in ticks, quantities in lots, times in ns.
 ORDER_EVENT: Final = np.dtype(
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.events import Instrument
 from engine.recordfile import (
     FIRST,
     HEADER_WORDS,
@@ -38,7 +39,7 @@ class Reading:
     by position, which is its sequence unless somebody altered the file); damaged: places whose checksum
     is wrong, each with its segment's run; missing: how many places before the first segment read are
     not there any more (older ones are deleted), and run: that segment's; upto: the last place read;
-    symbols: of the newest segment read.
+    instruments: of the newest segment read.
     """
 
     records: RecordArray
@@ -47,7 +48,7 @@ class Reading:
     missing: int
     run: int
     upto: int
-    symbols: tuple[str, ...] = ()
+    instruments: tuple[Instrument, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +59,7 @@ class _Segment:
     first: int
     written: int
     offset: int
-    symbols: tuple[str, ...] = field(default=())
+    instruments: tuple[Instrument, ...] = field(default=())
 
 
 class RecordTail:
@@ -78,7 +79,7 @@ class RecordTail:
         records: list[RecordArray] = []
         places: list[int] = []
         damaged: list[tuple[int, int]] = []
-        symbols: tuple[str, ...] = ()
+        instruments: tuple[Instrument, ...] = ()
         missing, run, upto = 0, 0, after
         for k, (_, path) in enumerate(segments):
             last = k == len(segments) - 1
@@ -88,7 +89,7 @@ class RecordTail:
             if found is None:
                 continue
             segment, whole = found
-            symbols = segment.symbols
+            instruments = segment.instruments
             run = run or segment.run
             start = max(upto + 1, segment.first)
             missing += start - (upto + 1)
@@ -108,7 +109,7 @@ class RecordTail:
             if len(places) + len(damaged) >= limit:
                 break
         together = np.concatenate(records) if records else np.zeros(0, dtype=RECORD)
-        return Reading(together, places, damaged, missing, run, upto, symbols)
+        return Reading(together, places, damaged, missing, run, upto, instruments)
 
     def end(self) -> int:
         """The place of the newest record; 0 where there is none."""
@@ -145,7 +146,7 @@ def _header(path: Path, descriptor: int) -> _Segment:
         raise RecordFileError(f"{path} is not a segment of records")
     text = os.pread(descriptor, int(words[TEXT_BYTES]), int(words[TEXT_AT]) * 8)
     try:
-        symbols = tuple(str(row[0]) for row in json.loads(text))
-    except (ValueError, TypeError, IndexError) as error:
+        instruments = tuple(Instrument(str(symbol), float(tick), float(lot)) for symbol, tick, lot in json.loads(text))
+    except (ValueError, TypeError) as error:
         raise RecordFileError(f"{path}: its list of instruments is damaged: {error}") from error
-    return _Segment(int(words[RUN]), int(words[FIRST]), int(words[WRITTEN]), int(words[RECORDS_AT]) * 8, symbols)
+    return _Segment(int(words[RUN]), int(words[FIRST]), int(words[WRITTEN]), int(words[RECORDS_AT]) * 8, instruments)

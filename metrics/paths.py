@@ -75,6 +75,11 @@ class RuntimePaths:
         return self.block_dir / "engine.orders"
 
     @property
+    def order_log(self) -> Path:
+        """The ring of what happened to own orders, beside the Orders page's block."""
+        return self.block_dir / "engine.orderlog"
+
+    @property
     def risk_block(self) -> Path:
         return self.block_dir / "risk.block"
 

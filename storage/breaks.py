@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
@@ -39,6 +39,8 @@ class FillBreak:
     who: str
     comment: str
     changed_ms: int
+    explained_by: str
+    explanation: str
 
 
 def insert_breaks(connection: Connection, rows: Sequence[Mapping[str, Any]], found_ms: int) -> int:
@@ -64,8 +66,22 @@ def explain_arrived(connection: Connection, keys: Sequence[str], now_ms: int) ->
     """What was missing has come after all: an open break becomes explained by itself."""
     if keys:
         words = "it arrived late"
-        values = {"state": EXPLAINED, "who": "reconciliation", "comment": words, "changed_ms": now_ms}
+        who = "reconciliation"
+        values = {"state": EXPLAINED, "changed_ms": now_ms, "who": who, "comment": words}
+        values |= {"explained_by": who, "explanation": words}
         connection.execute(update(table).where(table.c.key.in_(keys), table.c.state == OPEN).values(values))
+
+
+def missing_executions(connection: Connection, most: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """Kind and detail of what is missing in a stream and has not arrived, oldest first; the newest `most`.
+
+    Also of breaks that somebody has explained or closed: should the record come after all, it is late, not a second one.
+    """
+    late = table.alias()
+    has_come = exists().where(late.c.key == "late/" + func.substr(table.c.key, len("missing_") + 1))
+    query = select(table.c.kind, table.c.detail).where(table.c.kind.in_(("missing_own", "missing_copy")), ~has_come)
+    rows = connection.execute(query.order_by(table.c.id.desc()).limit(most)).all()
+    return [(kind, detail) for kind, detail in reversed(rows)]
 
 
 class Breaks:
@@ -77,8 +93,8 @@ class Breaks:
         self.changes = 0  # made through this object: who counts the open ones need not ask the database all the time
 
     def list(self, state: str | None = None, limit: int = 200) -> list[FillBreak]:
-        """The newest breaks, those in one state or all."""
-        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        """The breaks that were found or changed last, those in one state or all; newest first."""
+        query = select(table).order_by(table.c.changed_ms.desc(), table.c.id.desc()).limit(limit)
         if state is not None:
             query = query.where(table.c.state == state)
         with self._database.read() as connection:
@@ -102,11 +118,14 @@ class Breaks:
         if not who.strip() or not comment.strip():
             raise BreakError(f"break {break_id}: who says so, and why?")
         now_ms = self._clock.now_ns() // 1_000_000
+        values = {"state": state, "who": who, "comment": comment, "changed_ms": now_ms}
+        if state == EXPLAINED:
+            values |= {"explained_by": who, "explanation": comment}
         with self._database.write() as connection:
             changed = connection.execute(
                 update(table)
                 .where(table.c.id == break_id, table.c.state.in_(before))
-                .values(state=state, who=who, comment=comment, changed_ms=now_ms)
+                .values(values)
                 .returning(*table.c)
             ).one_or_none()
             if changed is None:

@@ -322,6 +322,8 @@ fill_break = Table(
     Column("who", Words, nullable=False, default="", server_default=""),
     Column("comment", Words, nullable=False, default="", server_default=""),
     Column("changed_ms", BigInteger, nullable=False),
+    Column("explained_by", Words, nullable=False, default="", server_default=""),
+    Column("explanation", Words, nullable=False, default="", server_default="", comment="stays when it is closed"),
     Index(None, "state"),
     Index(None, "t_ms"),
     comment="where our record of executions and the drop copy do not agree",

@@ -1,4 +1,4 @@
-"""The console's own small API: acknowledge, halt, resume.
+"""The console's own small API: halt, resume, cancel, acknowledge alerts, explain and close breaks.
 
 Actions are POST with a JSON body, an Origin of ours and a header that a page of another site cannot
 set without being asked first (CORS preflight), so no other page can make a browser act here.
@@ -14,7 +14,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from dashboard.security import ACTION_HEADER
-from dashboard.services import Services
+from dashboard.services import Break, Breaks, Services
 from metrics.errors import DeskvigilError
 
 MAX_BODY = 8_192
@@ -44,6 +44,19 @@ def desk_router(services: Services) -> APIRouter:
 
         return await act(request, note)
 
+    @router.post("/breaks/{break_id}/explain")
+    async def explain(break_id: int, request: Request) -> Response:
+        return await act(request, lambda who, said: _words(breaks().explain(break_id, who, said_text(said, "comment"))))
+
+    @router.post("/breaks/{break_id}/close")
+    async def close(break_id: int, request: Request) -> Response:
+        return await act(request, lambda who, said: _words(breaks().close(break_id, who, said_text(said, "comment"))))
+
+    def breaks() -> Breaks:
+        if services.breaks is None:
+            raise DeskvigilError("this console keeps no breaks")
+        return services.breaks
+
     return router
 
 
@@ -59,6 +72,10 @@ async def act(request: Request, action: Callable[[str, dict[str, Any]], str], *,
         return _answer(200, message=await asyncio.to_thread(action, _who(request), body))
     except DeskvigilError as error:
         return _answer(409 if error.permanent else 503, error=str(error))
+
+
+def _words(found: Break) -> str:
+    return f"break {found.id} is {found.state}"
 
 
 def _order(said: dict[str, Any]) -> tuple[str, str]:

@@ -32,11 +32,14 @@ async def _layout(_services: Services, parameters: Mapping[str, str]) -> Compone
 
 
 def _stages() -> Component:
-    heads = ("Stage", "128 ns to 8.6 s, log", "p50", "p95", "p99", "p99.9", "Longest")
+    heads = ("Stage", "128 ns to 8.6 s, log", "p50", "p95", "p99", "p99.9", "Longest, 2 s")
     return html.Section(
         [
             html.Header(
-                [html.H2("Stages"), html.Span("last minute, from the intended time; longest: of 2 s", className="note")]
+                [
+                    html.H2("Stages"),
+                    html.Span("last minute, from the intended time; longest: of the last 2 s", className="note"),
+                ]
             ),
             html.Div(
                 html.Table(

@@ -67,11 +67,12 @@ def _positions() -> Component:
 
 
 def _checks() -> Component:
-    """Says in one line that all agrees; the breaks stand under it, and only then does it take room."""
+    """Says in one line that all agrees; the breaks stand under it, and only then does it take room. Filled by live/breaks.js."""
     return html.Section(
         [
             html.P(["waiting for the reconciliation"], **{"data-o": "checks"}),
             html.Ul(className="alerts", **{"data-o": "breaks"}),
+            html.Details([html.Summary(), html.Ul(className="alerts", **{"data-o": "closed"})], hidden=True),
         ],
         id="o-checks",
         className="panel",
@@ -112,6 +113,30 @@ def _cancel() -> Component:
     )
 
 
+def _break() -> Component:
+    """Words are asked for before a break is explained or closed; the Enter key leaves it as it is."""
+    return html.Dialog(
+        [
+            html.H2(id="o-break-title"),
+            html.P(id="o-break-words"),
+            html.Label(
+                ["What is known of it (goes into the audit)", html.Div(id="o-break-comment", className="field")]
+            ),
+            html.P(id="o-break-said", className="problem", role="status"),
+            html.Div(
+                [
+                    html.Button("Leave it", id="o-break-leave", type="button", autoFocus="autofocus"),
+                    html.Button("Explain", id="o-break-explain", type="button"),
+                    html.Button("Close", id="o-break-close", type="button", className="primary"),
+                ],
+                className="answers",
+            ),
+        ],
+        id="o-break-dialog",
+        **{"aria-labelledby": "o-break-title"},
+    )
+
+
 async def _layout(_services: Services, _parameters: Mapping[str, str]) -> Component:
     stale = html.P(className="problem", role="status", hidden=True, **{"data-o": "stale"})
     return html.Div(
@@ -123,6 +148,7 @@ async def _layout(_services: Services, _parameters: Mapping[str, str]) -> Compon
             _positions(),
             _timeline(),
             _cancel(),
+            _break(),
         ],
         className="page orders",
         **{"data-page": "orders", "data-title": "Orders", "data-orders": ""},

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from alerts.options import DEFAULT_RULES
 from alerts.rules import load_rules
+from console.breakview import break_view
 from console.comparison import COMPARED, COPY, OWN, Comparison, Execution
 from console.reconciliation import Reconciliation
+from console.views import Checks
 from engine.account import Account, book_fill, fees_of
 from engine.dropcopy import execution_id, send_drop_copy
 from engine.events import Instrument, empty_fills
@@ -24,7 +26,7 @@ from metrics.clock import ManualClock
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
 from query.options import QueryOptions
-from storage.breaks import BreakError, FillBreak
+from storage.breaks import BreakError, FillBreak, insert_breaks
 from storage.options import StorageOptions
 from storage.store import Store
 
@@ -304,7 +306,72 @@ def test_people_explain_and_close_breaks_and_that_is_audited(rig: Rig) -> None:
     assert rig.store.breaks.close(found.id, "ben", "booked by hand").state == "closed"
     with pytest.raises(BreakError, match="there is no break 99"):
         rig.store.breaks.close(99, "ben", "?")
-    assert [entry.action for entry in rig.store.audit.list()][:2] == ["break_closed", "break_explained"]
+    entries = rig.store.audit.list(2)
+    assert [(e.who, e.action, e.detail["comment"]) for e in entries] == [
+        ("ben", "break_closed", "booked by hand"), ("anna", "break_explained", "asked the venue"),
+    ]  # fmt: skip
+    (kept,) = rig.breaks()
+    assert (kept.explained_by, kept.explanation) == ("anna", "asked the venue")
+    assert (kept.who, kept.comment) == ("ben", "booked by hand")
+
+
+def test_a_closed_break_stays_closed_when_its_records_are_read_again(rig: Rig) -> None:
+    rig.trade(10)
+    double(rig.executions.own, 4)
+    rig.executions.copy.words[WRITTEN] = 9  # the last one waits, so the cursor stays before the duplicate
+    rig.tick()
+    (found,) = rig.breaks()
+    rig.store.breaks.close(found.id, "anna", "sent twice by the venue")
+    rig.restart_console(killed=True)
+    rig.tick()
+    assert [(row.kind, row.state) for row in rig.breaks()] == [("duplicated", "closed")]
+
+
+def test_the_same_duplicate_once_more_is_a_new_break(rig: Rig) -> None:
+    rig.trade(10)
+    double(rig.executions.own, 9)
+    assert rig.tick()["open_breaks"] == 1
+    rig.store.breaks.close(rig.breaks()[0].id, "anna", "sent twice by the venue")
+    assert rig.tick()["open_breaks"] == 0
+    rig.restart_console()
+    double(rig.executions.own, 10)
+    assert rig.tick()["open_breaks"] == 1
+    assert {row.state for row in rig.breaks() if row.kind == "duplicated"} == {"closed", "open"}
+
+
+def test_positions_that_differ_again_are_a_new_break(rig: Rig) -> None:
+    def differ() -> float:
+        rig.trade()
+        alter(rig.executions.own, rig.sequence - 1, "position", 5)
+        return rig.tick()["open_breaks"]
+
+    rig.trade(3)
+    assert differ() == 1
+    rig.store.breaks.close(rig.breaks()[0].id, "anna", "booked by hand")
+    instrument = rig.sequence % 2
+    rig.trade(2)
+    assert rig.tick()["open_breaks"] == 0
+    if (rig.sequence + 1) % 2 != instrument:
+        rig.trade()
+    assert differ() == 1
+    assert [row.kind for row in rig.breaks()] == ["position", "position"]
+
+
+def test_what_comes_after_its_break_was_closed_is_late_and_not_a_second_one(rig: Rig) -> None:
+    rig.trade(5)
+    whole = records_of(rig.executions.own).copy()
+    rig.executions.own.words[WRITTEN] = 4
+    rig.tick(2)
+    rig.store.breaks.close(rig.breaks()[0].id, "anna", "the line was down")
+    rig.tick(11)
+    rig.restart_console()
+    rewrite(rig.executions.own, whole)
+    rig.tick()
+    assert {row.kind: row.state for row in rig.breaks()} == {"missing_own": "closed", "late": "open"}
+    rig.restart_console()
+    double(rig.executions.own, 4)
+    rig.tick()
+    assert sorted(row.kind for row in rig.breaks()) == ["duplicated", "late", "missing_own"]
 
 
 def test_while_a_file_cannot_be_read_the_lag_grows_and_then_all_is_caught_up(rig: Rig) -> None:
@@ -334,6 +401,61 @@ def test_the_shipped_rule_fires_on_a_break_and_rests_when_it_is_closed(rig: Rig)
     assert seen[-1]  # two seconds after it happened at the latest
     rig.store.breaks.close(rig.breaks()[0].id, "anna", "booked by hand")
     assert not fires()
+
+
+def test_a_break_that_is_not_whole_in_the_database_stops_nothing(rig: Rig) -> None:
+    row = {"key": "missing_own/7/1/99", "kind": "missing_own", "t_ms": 0, "run_ns": 7, "session": 1, "execution": 99,
+           "symbol": "AAA", "detail": {"qty": 5}}  # fmt: skip
+    with rig.store.write() as connection:
+        insert_breaks(connection, [row], 0)
+    rig.trade(3)
+    figures = rig.tick()
+    assert (figures["executions_equal_total"], figures["lag_seconds"], figures["open_breaks"]) == (3, 0, 1)
+
+
+def test_the_page_is_told_at_once_what_somebody_did_about_a_break(rig: Rig) -> None:
+    checks = Checks(rig.store, rig.clock)
+    rig.trade(9)
+    alter(rig.executions.own, 4, "price", 3)
+    rig.tick()
+    (shown,) = checks()["breaks"]
+    own, copy = (f"{price * 0.25:,.2f} USD" for price in (100 + 5 % 7 + 3, 100 + 5 % 7))
+    assert (shown["state"], shown["symbol"], shown["differs"]) == ("open", "BBB", [("price", own, copy)])
+    rig.store.breaks.explain(shown["id"], "anna", "asked the venue")
+    rig.store.breaks.close(shown["id"], "ben", "busted")
+    (shown,) = checks()["breaks"]
+    words = [shown[name] for name in ("state", "explained_by", "explanation", "closed_by", "closing")]
+    assert words == ["closed", "anna", "asked the venue", "ben", "busted"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "differs"),
+    [
+        ("missing_own", {"side": 1, "qty": 3, "price": 401}, [("side", "–", "buy"), ("quantity", "–", "1.5"), ("price", "–", "100.25 USD")]),
+        ("missing_copy", {"side": -1, "liquidity": 1}, [("side", "sell", "–"), ("liquidity", "taker", "–")]),
+        ("duplicated", {"stream": "own", "order_id": -6}, [("order", "-6", "–")]),
+        ("position", {"own": -4, "copy": 2}, [("position", "-2.0", "1.0")]),
+        (
+            "settlement",
+            {"settled": {"cash": str(1 << 70), "executions": 3}, "drop_copy": {"cash": "8", "executions": 3}},
+            [("cash", f"{(1 << 70) / 8:,.3f} USD", "1.000 USD")],
+        ),
+        ("damaged", {"stream": "own", "place": 4}, []),
+        ("gap", {"stream": "copy", "first": 4, "records": 2}, []),
+        ("late", {"stream": "own", "seconds": 2.5}, []),
+    ],
+)  # fmt: skip
+def test_a_break_says_field_by_field_what_differs(kind: str, detail: dict, differs: list) -> None:
+    units = {"tick_usd": 0.25, "lot": 0.5}
+    row = FillBreak(1, "", kind, 0, 0, 0, 0, 0, "", detail | units, "open", "", "", 0, "", "")
+    shown = break_view(row)
+    assert shown["differs"] == differs
+    assert shown["what"].endswith(".")
+
+
+def test_without_its_units_a_break_is_told_in_ticks_and_lots() -> None:
+    row = FillBreak(1, "", "missing_own", 0, 0, 0, 0, 0, "", {"price": 401, "qty": 3}, "open", "", "", 0, "", "")
+    assert break_view(row)["differs"] == [("quantity", "–", "3 lots"), ("price", "–", "401 ticks")]
 
 
 # The comparison alone, against the obvious: sets.

@@ -130,6 +130,7 @@ class Desk:
                 for row in self.store.annotations.list(t0, t1)
             ],
             views=self.store.saved_views,
+            breaks=self.store.breaks,
             raw_days=30,
             processes=lambda: [ProcessInfo("engine", "running", 1, 0), ProcessInfo("risk", "running", 2, 0)],
             store_health=lambda: Health(self.store.health().ok, self.store.health().reason),

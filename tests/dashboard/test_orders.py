@@ -12,7 +12,7 @@ from engine.book import best_price, level_qty
 from engine.gates import TradingState
 from engine.orderlog import Happened
 from metrics.clock import SystemClock
-from tests.dashboard.traded import SECOND, Traded
+from tests.dashboard.traded import SECOND, Board, Traded
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_depth_is_that_of_the_books(traded: Traded) -> None:
 
 
 def test_what_was_overwritten_is_counted_and_an_order_whose_end_was_missed_is_unseen(tmp_path: Path) -> None:
-    board = OrderBoardCollector(tmp_path / "engine.orders", SystemClock(), dict)
+    board = OrderBoardCollector(tmp_path / "engine.orders", tmp_path / "engine.orderlog", SystemClock(), dict)
     assert board.collect(1).values[0] == 0.0
     traded = Traded(tmp_path)
     board.collect(traded.wall_ns)
@@ -70,14 +70,32 @@ def test_what_was_overwritten_is_counted_and_an_order_whose_end_was_missed_is_un
     traded.desk.cancel_all()
     events = traded.publisher.orders
     events.events_written[0] += len(events.events)  # so much happens that what was cancelled is overwritten
-    events.events[:, 3] = int(Happened.REJECTED)
-    events.events[:, 2] = 0
+    events.events[:, 2] = -(1 << 40)  # all of one order that has ended, so that the blotter still keeps the others
+    events.events[:, 3] = int(Happened.CANCELLED)
+    events.events[:, 8] = 0
     traded.wall_ns += SECOND
     traded.publish(traded.wall_ns)
     frame = board.collect(traded.wall_ns)
-    assert frame.values[4] > 0
+    assert frame.values[5] > 0
     assert working["matching"] > 0
     assert board.view({"count": 100, "state": UNSEEN})["blotter"]["matching"] == working["matching"]
+
+
+def test_a_console_that_starts_shows_the_blotter_of_the_one_before(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    question = {"count": 100}
+    for _ in range(20):  # one console that looks all the time, and one that starts at the end
+        board.traded.trade()
+        board.collector.collect(board.traded.wall_ns)
+    before, after = board.collector, board.console()
+    after.collect(board.traded.wall_ns)
+    assert before.view(question)["blotter"]["total"] > 100
+    assert after.view(question)["blotter"] == before.view(question)["blotter"]
+    number = before.view(question)["blotter"]["rows"][0]["n"]
+    assert (
+        after.view({**question, "order": number})["timeline"] == before.view({**question, "order": number})["timeline"]
+    )
+    assert after.view(question)["missed"] == 0
 
 
 def test_one_order_is_cancelled_by_its_number_and_a_halt_refuses_the_next(tmp_path: Path) -> None:

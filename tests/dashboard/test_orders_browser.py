@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from console.views import Checks
+from storage.breaks import insert_breaks
+from storage.store import Store
 from tests.dashboard.demo_services import Desk, serving
 from tests.dashboard.test_browser import FLAGS, SLOW_MS, Tab
 from tests.dashboard.traded import Board
@@ -30,12 +33,23 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
 
 
 @pytest.fixture(scope="module")
-def address(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     desk = Desk(tmp_path_factory.mktemp("desk"))
     desk.start(past_s=60)
+    yield desk
+    desk.stop()
+
+
+@pytest.fixture(scope="module")
+def kept(desk: Desk) -> Store:
+    """Where the page's breaks are."""
+    return desk.store
+
+
+@pytest.fixture(scope="module")
+def address(board: Board, desk: Desk) -> Iterator[str]:
     with serving(replace(desk.services, orders=board.collector.view, cancel=board.cancel)) as url:
         yield f"{url}/orders"
-    desk.stop()
 
 
 @pytest.fixture
@@ -115,16 +129,60 @@ def test_cancelling_one_order_asks_first_and_the_enter_key_does_not(board: Board
 
 def test_an_open_break_stands_on_top_and_says_what_differs(board: Board, address: str, tab: Tab) -> None:
     well = board.checks
-    found = {"id": 7, "kind": "altered", "t": 0, "found": 0, "symbol": "DV-ALPHA", "detail": {"price": [1, 2]}}
+    found = {"id": 7, "kind": "altered", "t": 0, "found": 0, "symbol": "DV-ALPHA", "state": "open", "what": "The two records differ.",
+             "differs": [["price", "1.00 USD", "1.25 USD"]], "explained_by": "", "explanation": ""}  # fmt: skip
     board.checks = {**well, "open_breaks": 1.0, "breaks": [found]}
     try:
         tab.page.goto(address)
         expect(tab.page.locator("#o-checks")).to_contain_text("1 open reconciliation break;", timeout=SLOW_MS)
-        expect(tab.page.locator("#o-checks .alert")).to_contain_text("altered DV-ALPHA")
+        expect(tab.page.locator("#o-checks .alert")).to_contain_text("Altered · DV-ALPHA · break 7")
+        expect(tab.page.locator("#o-checks .differs tr")).to_have_text(
+            ["price", "our record1.00 USD", "drop copy1.25 USD"]
+        )
         expect(tab.page.locator("#o-checks .alert")).to_be_in_viewport()
     finally:
         board.checks = well
     expect(tab.page.locator("#o-checks")).to_contain_text("All 42 fills", timeout=SLOW_MS)
+    assert tab.complaints == []
+
+
+def test_a_break_is_explained_and_closed_on_the_page_with_words(
+    board: Board, kept: Store, address: str, tab: Tab
+) -> None:
+    row = {"key": "missing_own/7/1/3", "kind": "missing_own", "t_ms": 0, "run_ns": 7, "session": 1, "execution": 3,
+           "symbol": "DV-BRAVO", "detail": {"side": 1, "qty": 5, "price": 401, "tick_usd": 0.25, "lot": 1.0}}  # fmt: skip
+    with kept.write() as connection:
+        insert_breaks(connection, [row], 0)
+    checks = Checks(kept, board.clock)
+    board.ask = lambda: {**board.checks, **checks(), "open_breaks": None, "age": 0.4}
+    try:
+        tab.page.goto(address)
+        shown = tab.page.locator('[data-o="breaks"] .alert')
+        expect(shown).to_contain_text("Missing in our record · DV-BRAVO", timeout=SLOW_MS)
+        expect(shown.locator(".differs tr").nth(1)).to_have_text("our record–––")
+        expect(shown.locator(".differs tr").nth(2)).to_have_text("drop copybuy5100.25 USD")
+        expect(tab.page.locator("#o-checks")).to_have_attribute("data-open", "")
+        shown.get_by_role("button").click()
+        tab.page.locator("#o-break-explain").click()
+        expect(tab.page.locator("#o-break-said")).to_have_text("Say in a few words what is known of it.")
+        assert kept.breaks.count_open() == 1
+        tab.page.locator("#o-break-comment input").fill("asked the venue")
+        tab.page.locator("#o-break-explain").click()
+        expect(tab.page.locator("#o-break-dialog")).to_be_hidden(timeout=SLOW_MS)
+        expect(shown).to_contain_text("Explained by operator at 127.0.0.1: asked the venue", timeout=SLOW_MS)
+        expect(tab.page.locator("#o-checks")).not_to_have_attribute("data-open", "")
+        shown.get_by_role("button").click()
+        expect(tab.page.locator("#o-break-explain")).to_be_hidden()
+        tab.page.locator("#o-break-comment input").fill("booked by hand")
+        tab.page.locator("#o-break-close").click()
+        expect(shown).to_have_count(0, timeout=SLOW_MS)
+        tab.page.locator("#o-checks summary").click()
+        closed = tab.page.locator('[data-o="closed"] .alert')
+        expect(closed).to_contain_text("asked the venue", timeout=SLOW_MS)
+        expect(closed).to_contain_text("booked by hand")
+        assert kept.breaks.list()[0].state == "closed"
+    finally:
+        board.ask = lambda: board.checks
     assert tab.complaints == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from engine.desk import TradingDesk
 from engine.figures import load_market
 from engine.market import SyntheticFeed
 from engine.options import EngineOptions, ParentOptions
-from engine.orderlog import EVENTS_KEPT
+from engine.orderlogfile import OrderLogReader
 from engine.publisher import Gauges, Publisher
 from engine.synthetic import SyntheticMarket
 from engine.telemetry import BlockReader, Snapshot
@@ -36,14 +37,21 @@ class Traded:
         self.desk = TradingDesk(OPTIONS, market, self.publisher)
         self.reader = BlockReader(self.path)
         self.blotter = Blotter(kept=1_000_000)
+        self.log = OrderLogReader(folder / "engine.orderlog")
         self.seen = 0
         self.wall_ns = 0
         self.now_ns = ORIGIN_NS
         self.desk.start_session(ORIGIN_NS, 0)
         for _ in range(150):
-            self.now_ns += SECOND // 10
-            self.desk.step(self.now_ns)
+            self.trade()
             self.take()
+
+    def trade(self) -> None:
+        """Another tenth of a second, published."""
+        self.now_ns += SECOND // 10
+        self.desk.step(self.now_ns)
+        self.wall_ns += SECOND
+        self.publish(self.wall_ns)
 
     def publish(self, wall_ns: int) -> None:
         self.desk.publish(self.publisher, wall_ns, _GAUGES, (0,) * len(CommandName))
@@ -53,11 +61,11 @@ class Traded:
         self.wall_ns += SECOND
         self.publish(self.wall_ns)
         snapshot = self.reader.read()
-        written = snapshot.written["events"]
-        assert written - self.seen <= EVENTS_KEPT
-        events = snapshot.tables["events"]
-        self.blotter.take(events[len(events) - (written - self.seen) :])
-        self.seen = written
+        self.log.follow()
+        reading = self.log.read(self.seen, int(snapshot.scalars[2]))
+        assert reading.missed == 0
+        self.blotter.take(reading.events, reading.first)
+        self.seen += len(reading.events)
         return snapshot
 
     def newest(self) -> list[Any]:
@@ -72,12 +80,19 @@ class Board:
         self.checks: dict[str, Any] = {
             "breaks": [], "why": "", "open_breaks": 0.0, "executions_equal_total": 42.0, "age": 0.4,
         }  # fmt: skip
-        self.collector = OrderBoardCollector(folder / "engine.orders", self.clock, lambda: self.checks)
+        self.ask: Callable[[], dict[str, Any]] = lambda: self.checks
+        self.folder = folder
+        self.collector = self.console()
         self.traded = Traded(folder)
         self.alive = True
         self.cancelled: list[tuple[str, str]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def console(self) -> OrderBoardCollector:
+        """A collector as a console that starts makes it."""
+        files = self.folder / "engine.orders", self.folder / "engine.orderlog"
+        return OrderBoardCollector(*files, self.clock, lambda: self.ask())
 
     def start(self) -> None:
         self._thread.start()

@@ -65,9 +65,9 @@ def test_both_streams_of_a_trading_desk_agree_and_add_up_to_its_account(tmp_path
     np.testing.assert_array_equal(own.records[FIELDS], copy.records[FIELDS])
     assert own.damaged == copy.damaged == []
     assert own.missing == copy.missing == 0
-    assert own.symbols == tuple(row.symbol for row in desk._market.instruments)
+    assert own.instruments == tuple(desk._market.instruments)
     np.testing.assert_array_equal(own.records["sequence"], np.arange(1, len(own.records) + 1))
-    for i in range(len(own.symbols)):
+    for i in range(len(own.instruments)):
         mine = copy.records[copy.records["instrument"] == i]
         assert (mine["side"] * mine["qty"]).sum() == desk._account.ledger[i, acc.HELD]
         assert -(mine["side"] * mine["qty"] * mine["price"]).sum() == desk._account.cash(i)

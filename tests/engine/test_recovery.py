@@ -117,7 +117,7 @@ def assert_streams(folder: Path, ledger: np.ndarray) -> Comparison:
         assert reading.missing == 0
         assert len(np.unique(reading.records["run"])) <= 1
         np.testing.assert_array_equal(reading.records["sequence"], np.arange(1, len(reading.records) + 1))
-        comparison.take(name, executions_of(reading.records), 0)
+        comparison.take(name, executions_of(reading), 0)
         session = reading.records[reading.records["session"] == reading.records["session"].max(initial=0)]
         for i in range(len(ledger)):
             mine = session[session["instrument"] == i]

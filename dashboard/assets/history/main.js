@@ -1,6 +1,7 @@
 /* History: the address says what is asked; controls write the address; the answer is drawn. One question at a time: the next one drops it. */
 
 import { attribute, byId, hidden, make, text } from "../live/dom.js";
+import { Poll } from "../live/poll.js";
 import { Chart } from "./chart.js";
 import { Explorer } from "./explorer.js";
 import { withUnit } from "./format.js";
@@ -46,6 +47,7 @@ class HistoryPage {
     this.times();
     this.buttons();
     this.load = this.load.bind(this);
+    this.poll = new Poll(() => `/api/desk/history${this.state.search()}`, (said, ok) => this.take(said, ok), () => this.fail("The console cannot be reached; the last answer is shown."));
     this.theme = new MutationObserver(() => this.redraw());
     this.theme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     this.scheme = window.matchMedia("(prefers-color-scheme: light)");
@@ -53,20 +55,16 @@ class HistoryPage {
     this.scheme.addEventListener("change", this.redraw);
     window.addEventListener("popstate", this.load);
     window.addEventListener("_dashprivate_pushstate", this.load);
-    this.visible = () => this.schedule();
-    document.addEventListener("visibilitychange", this.visible);
     this.load();
   }
 
   close() {
-    if (this.request) this.request.abort();
-    clearTimeout(this.timer);
+    this.poll.close();
     clearTimeout(this.busyTimer);
     this.theme.disconnect();
     this.scheme.removeEventListener("change", this.redraw);
     window.removeEventListener("popstate", this.load);
     window.removeEventListener("_dashprivate_pushstate", this.load);
-    document.removeEventListener("visibilitychange", this.visible);
     this.chart.close();
   }
 
@@ -191,38 +189,28 @@ class HistoryPage {
 
   /* --- question and answer --- */
 
-  async ask(isFollowing = false) {
-    if (this.request) this.request.abort();
-    clearTimeout(this.timer);
-    const request = new AbortController();
-    this.request = request;
-    const { state } = this;
-    if (!isFollowing) this.busy(true);
-    try {
-      const said = await this.asked(state, request.signal);
-      if (said) await this.show(said, state);
-    } finally {
-      if (this.request === request) {
-        this.request = null;
-        this.busy(false);
-        this.schedule();
-      }
-    }
+  ask() {
+    this.busy(true);
+    this.poll.ask();
   }
 
-  /* The answer; null where there is none, which is said, or where the next question has come. */
-  async asked(state, signal) {
-    let words = "";
-    try {
-      const answer = await fetch(`/api/desk/history${state.search()}`, { signal });
-      const said = await answer.json();
-      if (answer.ok) return signal.aborted ? null : said;
-      words = said.error || `the console answered ${answer.status}`;
-    } catch {
-      words = "The console cannot be reached; the last answer is shown.";
-    }
-    if (!signal.aborted) text(byId("h-error"), words);
-    return null;
+  async take(said, ok) {
+    if (!ok) return this.fail(said.error || "The console cannot answer this now.");
+    await this.show(said, this.state);
+    this.busy(false);
+    return this.after();
+  }
+
+  fail(words) {
+    this.busy(false);
+    text(byId("h-error"), words);
+    return this.after();
+  }
+
+  /* Until the same is asked again: only where the window's end is now. */
+  after() {
+    if (!this.state.follow) return null;
+    return Math.min(Math.max(this.answer ? this.answer.step : 0, FOLLOW_MS[0]), FOLLOW_MS[1]);
   }
 
   async show(answer, state) {
@@ -289,13 +277,6 @@ class HistoryPage {
     const panel = this.root.querySelector(".history-chart");
     if (isBusy) this.busyTimer = setTimeout(() => attribute(panel, "aria-busy", "true"), BUSY_AFTER_MS);
     else attribute(panel, "aria-busy", "false");
-  }
-
-  schedule() {
-    clearTimeout(this.timer);
-    if (!this.state.follow || document.hidden || this.request) return;
-    const step = this.answer ? this.answer.step : 0;
-    this.timer = setTimeout(() => this.ask(true), Math.min(Math.max(step, FOLLOW_MS[0]), FOLLOW_MS[1]));
   }
 }
 

@@ -88,6 +88,7 @@ export class Actions {
     button.dataset.order = this.order;
   }
 
+  /* True where it was done; what came of it is said in any case. */
   async send(path, body) {
     try {
       const answer = await fetch(path, {
@@ -97,8 +98,10 @@ export class Actions {
       });
       const said = await answer.json().catch(() => ({}));
       this.toast(said.message || said.error || `the console answered ${answer.status}`, !answer.ok);
+      return answer.ok;
     } catch (error) {
       this.toast(`the console cannot be reached: ${error.message}`, true);
+      return false;
     }
   }
 

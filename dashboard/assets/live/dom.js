@@ -26,6 +26,23 @@ export function make(name, ...children) {
   return element;
 }
 
+/* Children by key, in the rows' order, so that focus and hover survive updates. */
+export function keyed(place, rows, keyOf, tag, fill) {
+  const known = new Map([...place.children].map((element) => [element.dataset.row, element]));
+  rows.forEach((row, i) => {
+    const key = String(keyOf(row));
+    let element = known.get(key);
+    known.delete(key);
+    if (!element) {
+      element = make(tag);
+      element.dataset.row = key;
+    }
+    if (place.children[i] !== element) place.insertBefore(element, place.children[i] || null);
+    fill(element, row);
+  });
+  for (const element of known.values()) element.remove();
+}
+
 export function variable(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }

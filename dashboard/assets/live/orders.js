@@ -3,7 +3,8 @@
 Only what stands in the blotter's window is asked for and in the document: its table is as high as all
 orders, and padded above and below. Rows are reused; text is written only where it changes. */
 
-import { attribute, byId, hidden, make, text } from "./dom.js";
+import { Breaks } from "./breaks.js";
+import { attribute, byId, hidden, keyed, make, text } from "./dom.js";
 import { age, number, span } from "./format.js";
 
 const ROW_PX = 27;
@@ -31,6 +32,7 @@ export class Orders {
       this.window.addEventListener(event, () => this.hold(held || this.window.scrollTop > 0));
     }
     this.dialogs();
+    this.breaks = new Breaks(this.part, actions);
     this.scrolled();
     this.ask();
   }
@@ -162,7 +164,7 @@ export class Orders {
     this.fillSelect(this.selects.strategy, said.strategies, true);
     this.fillSelect(this.selects.state, said.states, true);
     this.fillSelect(this.selects.symbol, said.symbols, false);
-    this.checks(said.checks);
+    this.breaks.show(said.checks);
     this.blotter(said.blotter, said.missed);
     this.working(said.working, said.working_total);
     this.depth(said.depth);
@@ -182,23 +184,6 @@ export class Orders {
     hidden(place, !stale);
     attribute(this.root, "data-stale", stale ? "" : null);
     if (stale) text(place, `${said.why || "nothing new has come"}${Number.isFinite(seconds) ? `; what is shown is ${age(seconds)} old` : ""}`);
-  }
-
-  checks(checks) {
-    const words = this.part("checks");
-    const open = checks.open_breaks ?? checks.breaks.length;
-    attribute(byId("o-checks"), "data-open", open ? "" : null);
-    const when = checks.age === null ? "" : `, checked ${age(checks.age)} ago`;
-    if (checks.why) said(words, "warning", `The breaks cannot be read: ${checks.why}`);
-    else if (checks.age === null) said(words, null, "The reconciliation has not compared anything yet.");
-    else if (open) said(words, "critical", `${number(open)} open reconciliation ${open === 1 ? "break" : "breaks"}; ${number(checks.executions_equal_total)} fills equal to the drop copy${when}`);
-    else if (checks.age > 10) said(words, "warning", `The reconciliation is behind${when}; ${number(checks.executions_equal_total)} fills were equal to the drop copy`);
-    else if (!checks.executions_equal_total) said(words, "resolved", `No fill to compare with the drop copy yet${when}`);
-    else said(words, "resolved", `All ${number(checks.executions_equal_total)} fills equal to the drop copy${when}`);
-    keyed(this.part("breaks"), checks.breaks, (row) => row.id, "li.alert", (element, row) => {
-      if (element.childElementCount) return;
-      element.append(make("span.mark.mark-critical"), make("div.words", make("strong", `${row.kind.replace("_", " ")} ${row.symbol}`), make("span.detail", `break ${row.id}, ${stamp(row.t)} UTC · ${JSON.stringify(row.detail)}`)));
-    });
   }
 
   blotter(blotter, missed) {
@@ -373,31 +358,6 @@ export class Orders {
   }
 }
 
-function said(place, mark, words) {
-  if (place.dataset.mark !== String(mark)) {
-    place.dataset.mark = String(mark);
-    place.replaceChildren(mark ? make(`span.mark.mark-${mark}`) : "", make("span"));
-  }
-  text(place.lastElementChild, words);
-}
-
-/* Children by key, in the rows' order, so that focus and hover survive updates. */
-function keyed(place, rows, keyOf, tag, fill) {
-  const known = new Map([...place.children].map((element) => [element.dataset.row, element]));
-  rows.forEach((row, i) => {
-    const key = String(keyOf(row));
-    let element = known.get(key);
-    known.delete(key);
-    if (!element) {
-      element = make(tag);
-      element.dataset.row = key;
-    }
-    if (place.children[i] !== element) place.insertBefore(element, place.children[i] || null);
-    fill(element, row);
-  });
-  for (const element of known.values()) element.remove();
-}
-
 /* Whole units as they are, parts with four significant digits. */
 function units(value) {
   if (value === null || !Number.isFinite(value)) return "–";
@@ -410,10 +370,12 @@ function spreadWords(depth) {
   return `spread ${number(((ask - bid) / ((ask + bid) / 2)) * 1e4, 1)} bps`;
 }
 
-/* As many decimals as the tick has. */
+/* As many decimals as a multiple of the tick can have: 2 for 0.01 and for 0.25. */
 function price(value, tick) {
   if (value === null || value === undefined) return "–";
-  return number(value, Math.min(Math.max(Math.ceil(-Math.log10(tick) - 1e-9), 0), 8));
+  let decimals = 0;
+  while (decimals < 8 && Math.abs(Number(tick.toFixed(decimals)) - tick) > 1e-6 * tick) decimals += 1;
+  return number(value, decimals);
 }
 
 function stamp(ms) {

@@ -1,6 +1,7 @@
 /* Heatmap: one stage's latencies over a window: time, logarithmic latency, share of the column. Stage and window stand in the address. */
 
 import { attribute, byId, hidden, text, variable } from "../live/dom.js";
+import { Poll } from "../live/poll.js";
 
 const EVERY_MS = 5000;
 const SLOWEST_MS = 60000;
@@ -14,24 +15,24 @@ export class Heatmap {
     this.stage = pressed(panel, "stage");
     this.range = pressed(panel, "window");
     for (const button of panel.querySelectorAll("[data-stage], [data-window]")) button.addEventListener("click", () => this.choose(button));
-    this.ask = this.ask.bind(this);
+    this.poll = new Poll(
+      () => `/api/desk/latency/heatmap?${new URLSearchParams({ stage: this.stage, range: this.range })}`,
+      (body) => this.take(body),
+      () => this.fail(),
+    );
     this.redraw = () => this.answer && this.draw();
     this.theme = new MutationObserver(this.redraw);
     this.theme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     this.scheme = window.matchMedia("(prefers-color-scheme: light)");
     this.scheme.addEventListener("change", this.redraw);
-    this.visible = () => document.hidden || this.soon(0);
-    document.addEventListener("visibilitychange", this.visible);
     this.ask();
   }
 
   close() {
     this.closed = true;
-    clearTimeout(this.timer);
-    if (this.request) this.request.abort();
+    this.poll.close();
     this.theme.disconnect();
     this.scheme.removeEventListener("change", this.redraw);
-    document.removeEventListener("visibilitychange", this.visible);
     if (window.Plotly && this.graph.data) window.Plotly.purge(this.graph);
   }
 
@@ -45,32 +46,27 @@ export class Heatmap {
     this.ask();
   }
 
-  soon(ms) {
-    clearTimeout(this.timer);
-    if (!this.closed && !document.hidden) this.timer = setTimeout(this.ask, ms);
+  ask() {
+    attribute(this.panel, "aria-busy", "true");
+    this.poll.ask();
   }
 
-  async ask() {
-    if (this.request) this.request.abort();
-    const request = new AbortController();
-    this.request = request;
-    attribute(this.panel, "aria-busy", "true");
-    try {
-      const search = new URLSearchParams({ stage: this.stage, range: this.range });
-      const response = await fetch(`/api/desk/latency/heatmap?${search}`, { signal: request.signal });
-      const body = await response.json();
-      if (this.closed || request.signal.aborted) return;
-      if (body.error) this.say(`Cannot be read now: ${body.error}`);
-      else {
-        this.answer = body;
-        await this.draw();
-      }
-    } catch (error) {
-      if (this.closed || error.name === "AbortError") return;
-      if (!this.answer) this.say("The console does not answer.");
-    }
+  /* The page says by itself that the console does not answer; what was drawn last stays. */
+  fail() {
     attribute(this.panel, "aria-busy", null);
-    this.soon(Math.min(Math.max(1000 * ((this.answer && this.answer.step_s) || 0), EVERY_MS), SLOWEST_MS));
+    if (!this.answer) this.say("The console does not answer.");
+    return EVERY_MS;
+  }
+
+  async take(body) {
+    attribute(this.panel, "aria-busy", null);
+    if (body.error) {
+      this.say(`Cannot be read now: ${body.error}.`);
+      return EVERY_MS;
+    }
+    this.answer = body;
+    await this.draw();
+    return Math.min(Math.max(1000 * body.step_s, EVERY_MS), SLOWEST_MS);
   }
 
   say(words) {

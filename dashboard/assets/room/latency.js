@@ -37,7 +37,7 @@ export class LatencyPage {
 function stageCells(stage) {
   const head = make("th", make("span", mark(stage.severity), stage.title), make("span.note", stage.words));
   head.scope = "row";
-  const labels = ["p50", "p95", "p99", "p99.9", "longest"];
+  const labels = ["p50", "p95", "p99", "p99.9", "max, 2 s"];
   return [
     head,
     make("td.track-cell", track(stage)),
@@ -63,7 +63,7 @@ function track(stage) {
   }
   if (stage.limit !== null) element.append(placed("i.limit", stage.limit));
   attribute(element, "role", "img");
-  const words = p50 === null ? "nothing recorded in the last minute" : `p50 ${stage.texts[0]}, p99 ${stage.texts[2]}, longest ${stage.texts[4]}`;
+  const words = p50 === null ? "nothing recorded in the last minute" : `p50 ${stage.texts[0]}, p99 ${stage.texts[2]}, longest of the last 2 s ${stage.texts[4]}`;
   attribute(element, "aria-label", stage.limit_words ? `${words}; limit: ${stage.limit_words}` : words);
   element.title = element.getAttribute("aria-label");
   return element;

@@ -1,6 +1,7 @@
 /* Room: the Latency and the Engine page: asks once a second for what the server has put into words, and writes down what has changed. */
 
 import { byId, text } from "../live/dom.js";
+import { Poll } from "../live/poll.js";
 import { LatencyPage } from "./latency.js";
 import { showEngine } from "./panels.js";
 
@@ -12,46 +13,23 @@ class RoomPage {
     this.root = root;
     this.what = root.dataset.room;
     this.latency = this.what === "latency" ? new LatencyPage(root) : null;
-    this.ask = this.ask.bind(this);
-    this.visible = () => document.hidden || this.soon(0);
-    document.addEventListener("visibilitychange", this.visible);
-    this.soon(0);
+    this.poll = new Poll(() => `/api/desk/${this.what}`, (body) => this.take(body), () => {
+      this.say("The console does not answer: what is shown is what it said last.", true);
+      return AFTER_FAILURE_MS;
+    });
+    this.poll.ask();
   }
 
   close() {
-    this.closed = true;
-    clearTimeout(this.timer);
-    if (this.request) this.request.abort();
-    document.removeEventListener("visibilitychange", this.visible);
+    this.poll.close();
     if (this.latency) this.latency.close();
   }
 
-  soon(ms) {
-    clearTimeout(this.timer);
-    if (!this.closed && !document.hidden) this.timer = setTimeout(this.ask, ms);
-  }
-
-  async ask() {
-    this.request = new AbortController();
-    let after = EVERY_MS;
-    try {
-      const response = await fetch(`/api/desk/${this.what}`, { signal: this.request.signal });
-      const body = await response.json();
-      if (this.closed) return;
-      if (body.error) this.say(body.error, true);
-      else this.show(body);
-    } catch (error) {
-      if (this.closed || error.name === "AbortError") return;
-      after = AFTER_FAILURE_MS;
-      this.say("The console does not answer: what is shown is what it said last.", true);
-    }
-    this.soon(after);
-  }
-
-  show(body) {
-    this.say(body.said, body.stale);
-    if (this.latency) this.latency.show(body);
-    else showEngine(this.root, body);
+  take(body) {
+    this.say(body.error || body.said, body.error || body.stale);
+    if (!body.error && this.latency) this.latency.show(body);
+    else if (!body.error) showEngine(this.root, body);
+    return EVERY_MS;
   }
 
   say(words, isStale) {
