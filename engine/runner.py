@@ -33,7 +33,7 @@ from engine.control import (
     key_of,
     scope_of,
 )
-from engine.degraded import PUBLISH_FACTOR, DegradedMode, Mode, program_pressure
+from engine.degraded import PUBLISH_FACTOR, DegradedMode, Mode, program_names, program_pressure
 from engine.desk import TradingDesk
 from engine.fusebox import FuseBox
 from engine.gates import STRATEGIES, TradingState
@@ -96,7 +96,8 @@ class Engine:
         )
         self._fuses = FuseBox(options.breakers, self._desk, paths.risk_block, lambda: market.faults, self._say_breaker)
         pressure = program_pressure(options.pressure, paths.supervisor_status, os.getpid(), time.thread_time_ns)
-        self._degraded = DegradedMode(options.pressure, pressure, lambda: relieve([self._desk.drop_caches]))
+        names = program_names(paths.supervisor_status, os.getpid())
+        self._degraded = DegradedMode(options.pressure, pressure, lambda: relieve([self._desk.drop_caches]), names)
         self._poison = 0
         self._recovery_s = 0.0
         self._commands: Counter[CommandName] = Counter()
