@@ -68,6 +68,7 @@ from engine.timeline import ORIGIN_ENGINE, ORIGIN_MONOTONIC
 from engine.watch import Flow
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
+from resources.pages import touch
 
 NS = 1_000_000_000
 HOUR_NS = 3600 * NS
@@ -185,6 +186,12 @@ class TradingDesk:
     def arrays(self) -> tuple[Desk, Books]:
         """What kernels work on: for those who send orders of their own through the gates."""
         return self._desk, self._books
+
+    def touch(self) -> None:
+        """Have the books and all other arrays in memory."""
+        for array in (self._books.words, *self._desk):
+            if isinstance(array, np.ndarray):
+                touch(array)
 
     @property
     def pnl_usd(self) -> float:
@@ -616,17 +623,22 @@ class TradingDesk:
         """
         desk = self._desk
         faults = int(desk.blotter[FAULTS])  # clients' orders are in no blotter any more
-        scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
+        # np.zeros and not zeros_like, which writes every page of arrays of which little is used.
+        counted = {name: getattr(desk, name) for name in _COUNTED}
+        scratch: dict[str, Any] = {name: np.zeros(array.shape, array.dtype) for name, array in counted.items()}
         table = lend(desk._replace(**scratch))
         words = as_words(records)
         words.flags.writeable = False
-        what = np.ascontiguousarray(records["what"])
-        stops = np.append(np.flatnonzero((what == SESSION) | (what == SETTLE) | (what == GAP)), len(records))
         at = 0
-        for stop in map(int, stops):
-            if follow and not self._follow(records[at:stop]):
-                return at
-            reapply(table, words[:stop], at, skip, head)
+        while at < len(records):
+            stop = len(records)
+            if follow:
+                what = records["what"][at:]
+                ends = np.flatnonzero((what == SESSION) | (what == SETTLE) | (what == GAP))
+                stop = at + int(ends[0]) if len(ends) else stop
+                if not self._follow(records[at:stop]):
+                    return at
+            stop = reapply(table, words[:stop], at, skip, head)
             desk.blotter[FAULTS] = faults
             if stop == len(records) or records["what"][stop] == GAP:
                 return stop

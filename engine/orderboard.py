@@ -177,8 +177,11 @@ def look_at_positions(account: FloatArray, units: FloatArray, status: IntArray, 
 class OrderBoard:
     """Owns the block. Kernels write `events` (int64 (EVENTS_KEPT, WORDS)) and `events_written` directly."""
 
-    def __init__(self, path: Path, instruments: Sequence[Instrument], info: Mapping[str, Any]) -> None:
-        self._block = BlockWriter(path, order_block_spec(instruments, info))
+    def __init__(
+        self, path: Path, instruments: Sequence[Instrument], info: Mapping[str, Any], hidden: bool = False
+    ) -> None:
+        """hidden: the block takes its place with the first `publish`."""
+        self._block = BlockWriter(path, order_block_spec(instruments, info), hidden)
         tables, written = self._block.tables, self._block.written
         n = len(instruments)
         self.events: IntArray = tables["events"].view(np.int64).reshape(EVENTS_KEPT, WORDS)
@@ -192,6 +195,10 @@ class OrderBoard:
         self._written = written
         self._n = n
         self._next_ns = 0
+
+    def touch(self) -> None:
+        """Have the block in memory."""
+        self._block.touch()
 
     def publish(self, now_ns: int, engine_ns: int, desk: Desk, books: Books, clients: Sequence[str]) -> None:
         """Make the state of now (wall clock, and the engine's) visible, not more often than every EVERY_NS."""

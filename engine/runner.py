@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -81,10 +82,12 @@ class Engine:
             "speed": options.speed,
             "order_book": "levels" if market.level_book else "orders",
         }
-        self._publisher = Publisher(paths.engine_block, market.instruments, info)
+        self._publisher = Publisher(paths.engine_block, market.instruments, info, hidden=True)
         self._desk = TradingDesk(options, market, self._publisher, paths.executions_dir)
-        self._settlements = SettlementFile(paths.settlements)
+        self._settlements = SettlementFile(paths.settlements, grouped=options.journal.enabled)
         self._keeper = JournalKeeper(paths.journal, options.journal, self._desk, market, options.seed)
+        # The thread writes snapshots after a commit: what a snapshot has behind it is on the disk.
+        self._keeper.sync_too(lambda: self._desk.executions.sync(), self._settlements.sync)
         self._control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._log = CommandLog(paths.command_log)
         self._watch = Watch(self._desk.limits, options.gates.watch_s)
@@ -110,6 +113,11 @@ class Engine:
     def wake_descriptor(self) -> int:
         """Writing to this descriptor ends the loop's sleep (for `signal.set_wakeup_fd`)."""
         return self._waker.fileno()
+
+    def touch(self) -> None:
+        """Have all memory that a start needs, so that it need not wait for pages."""
+        self._publisher.touch()
+        self._desk.touch()
 
     def stop(self) -> None:
         """Ask `run` to end."""
@@ -485,20 +493,27 @@ class Engine:
         }
 
 
-def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | None = None) -> None:
+def run_engine(options: EngineOptions, paths: RuntimePaths, wait: Callable[[], None] = lambda: None) -> None:
     """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
 
-    market: where it has been opened already. Raises DeskvigilError where the market cannot be opened.
+    wait: called with everything made that can be made while another engine trades, see `resources.standby`;
+    a live market is opened after it, its feed is for one engine at a time. Raises DeskvigilError where the
+    market cannot be opened.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
-    end_with_parent()  # also while a live market is waited for
+    end_with_parent()  # also while a live market, or its turn, is waited for
     with ExitStack() as cleanup:
-        engine = Engine(options, paths, market or open_market(options, paths))
+        if options.live.venue:
+            wait()
+        engine = Engine(options, paths, open_market(options, paths))
         cleanup.callback(engine.close)
+        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
+        if not options.live.venue:
+            engine.touch()
+            wait()
         signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         end_with_parent()
-        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
         engine.run()

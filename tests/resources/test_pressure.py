@@ -28,7 +28,12 @@ from resources.pressure import (
 SECOND = 1_000_000_000
 NAN = float("nan")
 LIMITS = StrainLimits(
-    enter_cpu_ratio=0.9, leave_cpu_ratio=0.75, enter_memory_ratio=1.0, leave_memory_ratio=0.9, enter_s=20, leave_s=30,
+    enter_cpu_ratio=0.9,
+    leave_cpu_ratio=0.75,
+    enter_memory_ratio=1.0,
+    leave_memory_ratio=0.9,
+    enter_s=20,
+    leave_s=30,
     memory_s=10,
 )
 HERTZ = os.sysconf("SC_CLK_TCK")
@@ -146,7 +151,11 @@ def test_a_stopped_process_does_not_take_its_standstill_for_pressure() -> None:
     assert [t for t in range(61, 90) if strain.look(t * SECOND, cpu(1.0))] == [80]
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.2, 0.74, 0.76, 0.89, 0.9, 1.0]), st.sampled_from([0.1, 0.95, 1.0])), max_size=150))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.2, 0.74, 0.76, 0.89, 0.9, 1.0]), st.sampled_from([0.1, 0.95, 1.0])), max_size=150
+    )
+)
 def test_it_is_what_the_looks_since_the_last_change_say(looks: list[tuple[float, float]]) -> None:
     strain, on, since = Strain(LIMITS), False, 0
     for t, (ratio, memory) in enumerate(looks):
