@@ -12,7 +12,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     from engine.telemetry import BlockReader, starting_note
     from metrics.paths import RuntimePaths
-    from resources.instance import listen, only_one
+    from resources.instance import listen, only_one, own_memory
     from resources.standby import Standby
     from resources.supervisor import ChildSpec, Supervisor
 
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as cleanup:
         cleanup.enter_context(only_one(paths.data_dir))
         listener = cleanup.enter_context(listen(settings.web.host, settings.web.port))
-        cleanup.callback(shutil.rmtree, paths.block_dir, ignore_errors=True)
+        cleanup.enter_context(own_memory(paths.block_dir))
         cleanup.callback(engines.close)
         if args.fresh:
             paths.journal.mkdir(exist_ok=True, mode=0o700)
@@ -130,18 +129,10 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def _engine(settings: Settings, paths: RuntimePaths, wait: Callable[[], None]) -> None:
-    from engine.market import open_market
     from engine.runner import run_engine
 
     log_to_stderr(settings)
-
-    def trade() -> None:
-        # Reading a recording takes longest, so it is done ahead; a live market's feed is for one engine at a time.
-        market = None if settings.engine.live.venue else open_market(settings.engine)
-        wait()
-        run_engine(settings.engine, paths, market)
-
-    _or_exit(trade)
+    _or_exit(lambda: run_engine(settings.engine, paths, wait))
 
 
 def _risk(settings: Settings, paths: RuntimePaths) -> None:

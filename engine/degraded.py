@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.gates import HOLD_CONTROL, HOLD_QUOTES
 from engine.options import PressureOptions
-from resources.pressure import PressureGauge, Reading, Strain, StrainLimits
+from resources.pressure import BusiestProcess, PressureGauge, Reading, Strain, StrainLimits
 from resources.supervisor import read_status
 
 NS = 1_000_000_000
@@ -37,12 +37,19 @@ class DegradedMode:
     """Looks at the pressure once a second. Everything happens in the engine's thread.
 
     read: the pressure since the last call, given monotonic ns; relieve: cleans up, called when the mode
-    is entered.
+    is entered; names: the processes that we know, by pid, for the reason.
     """
 
-    def __init__(self, options: PressureOptions, read: Callable[[int], Reading], relieve: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        options: PressureOptions,
+        read: Callable[[int], Reading],
+        relieve: Callable[[], object],
+        names: Callable[[], Mapping[int, str]] = dict,
+    ) -> None:
         self._options = options
-        self._read, self._relieve = read, relieve
+        self._read, self._relieve, self._names = read, relieve, names
+        self._busiest = BusiestProcess()
         self._strain = Strain(
             StrainLimits(
                 enter_cpu_ratio=options.enter_cpu_ratio,
@@ -51,6 +58,7 @@ class DegradedMode:
                 leave_memory_ratio=options.leave_memory_ratio,
                 enter_s=options.enter_s,
                 leave_s=options.leave_s,
+                memory_s=options.memory_s,
             )
         )
         self.mode = Mode.NORMAL
@@ -69,10 +77,16 @@ class DegradedMode:
             return False
         self._next_ns = now_ns + LOOK_NS
         self.reading = self._read(now_ns)
+        if not self._strain.on and self.reading.cpu_ratio >= self._options.enter_cpu_ratio:
+            began_ns = self._busiest.began_ns
+            if began_ns is None or now_ns - began_ns > 2 * self._options.enter_s * NS:
+                self._busiest.begin(now_ns)
         if self._strain.look(now_ns, self.reading):
             self.mode = Mode.DEGRADED if self._strain.on else Mode.NORMAL
             self.reason = self._strain.reason
             if self._strain.on:
+                busiest = self._busiest.in_words(now_ns, self._names())
+                self.reason += f"; {busiest}" if busiest else ""
                 self._relieve()
             return True
         since_ns = self._strain.since_ns
@@ -86,7 +100,7 @@ class DegradedMode:
 
     def _is_our_own(self) -> bool:
         """Whether what is short is short because of us, so that quoting less helps; a NaN is no reason."""
-        busy = self.reading.core_ratio >= self._options.enter_cpu_ratio
+        busy = self._strain.mean.core_ratio >= self._options.enter_cpu_ratio
         return bool(busy or self.reading.memory_ratio >= 1.0)
 
     def status(self) -> dict[str, Any]:
@@ -124,3 +138,8 @@ def program_pressure(
         return gauge.read(now_ns, thread_ns(), pids)
 
     return read
+
+
+def program_names(supervisor_status: Path, own_pid: int) -> Callable[[], Mapping[int, str]]:
+    """A reader of our processes' names, those that the supervisor lists and ours."""
+    return lambda: {child.pid: child.name for child in read_status(supervisor_status)} | {own_pid: "engine"}

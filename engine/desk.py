@@ -41,6 +41,7 @@ from engine.reapply import reapply
 from engine.watch import Flow
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
+from resources.pages import touch
 
 NS = 1_000_000_000
 _COUNTED = (
@@ -69,6 +70,12 @@ class TradingDesk(DeskState):
         self.limits = Limits(options.gates, self._symbols, units_of(market)[:, 1].tolist(), self._desk.gates)
         self._late_ns = round(options.late_after_s * NS)
         self._stumbled_at = (-1, -1)  # instrument and number of the parent whose timer raised last
+
+    def touch(self) -> None:
+        """Have the books and all other arrays in memory."""
+        for array in (self._books.words, *self._desk):
+            if isinstance(array, np.ndarray):
+                touch(array)
 
     def start_session(self, now_ns: int, wall_ns: int) -> None:
         """Begin a session: its first instant is now, parents are planned anew; counters go on."""
@@ -359,17 +366,22 @@ class TradingDesk(DeskState):
         """
         desk = self._desk
         faults = int(desk.blotter[FAULTS])  # clients' orders are in no blotter any more
-        scratch = {name: np.zeros_like(getattr(desk, name)) for name in _COUNTED}
+        # np.zeros and not zeros_like, which writes every page of arrays of which little is used.
+        counted = {name: getattr(desk, name) for name in _COUNTED}
+        scratch: dict[str, Any] = {name: np.zeros(array.shape, array.dtype) for name, array in counted.items()}
         table = lend(desk._replace(**scratch))
         words = as_words(records)
         words.flags.writeable = False
-        what = np.ascontiguousarray(records["what"])
-        stops = np.append(np.flatnonzero((what == SESSION) | (what == SETTLE) | (what == GAP)), len(records))
         at = 0
-        for stop in map(int, stops):
-            if follow and not self._pace.follow(records[at:stop]):
-                return at
-            reapply(table, words[:stop], at, skip, head)
+        while at < len(records):
+            stop = len(records)
+            if follow:
+                what = records["what"][at:]
+                ends = np.flatnonzero((what == SESSION) | (what == SETTLE) | (what == GAP))
+                stop = at + int(ends[0]) if len(ends) else stop
+                if not self._pace.follow(records[at:stop]):
+                    return at
+            stop = reapply(table, words[:stop], at, skip, head)
             desk.blotter[FAULTS] = faults
             if stop == len(records) or records["what"][stop] == GAP:
                 return stop

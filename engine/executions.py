@@ -54,6 +54,11 @@ class Executions:
         own, copy = self.own.roll(), self.copy.roll()
         return own or copy
 
+    def sync(self) -> None:
+        """Bring both to the disk; OSError where it refuses."""
+        self.own.sync()
+        self.copy.sync()
+
     def close(self) -> None:
         """Write both out and let go of the files."""
         self.own.close()

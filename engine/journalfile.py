@@ -14,7 +14,6 @@ deletes the oldest segments. One engine owns a journal: its folder is locked.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import logging
@@ -23,7 +22,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +34,7 @@ from engine import journal as log
 from engine.options import JournalOptions
 from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
+from resources.pages import touch
 
 LOG = logging.getLogger("deskvigil.engine")
 SUFFIX: Final = ".journal"
@@ -44,7 +44,8 @@ FRESH: Final = "fresh"  # a file of this name: the next start begins a fresh ses
 RECORD_BYTES: Final = log.RECORD.itemsize
 RESERVE: Final = 80_000  # what one step may write: `desk.STEPS` kernel calls of 4096 events, 8 requests each at worst
 RETRY_S: Final = 0.5  # between attempts to prepare a segment on a full disk
-_MADV_POPULATE_WRITE: Final = 23
+# All pages mapped by the one call: a fault for every few of them costs more than reading what is in them.
+_AT_ONCE: Final = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 
 
 class JournalError(DeskvigilError):
@@ -76,8 +77,12 @@ def snapshot_paths(folder: Path) -> list[tuple[int, Path]]:
 
 def read_segment(path: Path) -> log.JournalArray:
     """A segment's records (dtype RECORD), read-only, sound or not. A part of a record at its end is left out."""
-    records = path.stat().st_size // RECORD_BYTES
-    return np.memmap(path, dtype=log.RECORD, mode="r", shape=(records,)) if records else np.zeros(0, log.RECORD)
+    with path.open("rb") as file:
+        records = os.fstat(file.fileno()).st_size // RECORD_BYTES
+        if not records:
+            return np.zeros(0, log.RECORD)
+        mapped = mmap.mmap(file.fileno(), records * RECORD_BYTES, _AT_ONCE, mmap.PROT_READ)
+    return np.frombuffer(mapped, log.RECORD)
 
 
 def read_from(folder: Path, sequence: int) -> Iterator[log.JournalArray]:
@@ -113,6 +118,7 @@ class JournalFile:
         self._retired: list[Segment] = []
         self._kept_from = 0  # records from here on are needed to recover
         self._job: Callable[[], int] | None = None
+        self._followers: Sequence[Callable[[], None]] = ()
         self._retry_at = 0.0
         self._woken = threading.Event()
         self._stopping = False
@@ -165,15 +171,16 @@ class JournalFile:
                 path.unlink()
                 continue
             slot = sequence + 1 - first
-            # A record without a sequence is none, so looking at those is enough.
-            if np.asarray(read_segment(path))["sequence"][slot:].any():
-                left += self._put_aside(path, slot)
-            if path.stat().st_size == self._records * RECORD_BYTES and slot < self._records:
+            whole = path.stat().st_size == self._records * RECORD_BYTES and slot < self._records
+            if whole:
                 self._current = self._map(path)
                 self.words = self._current.words
-                if self.words[slot:, log.W_SEQUENCE].any():
-                    self.words[slot:] = 0  # or an old record might one day fit behind a new one
                 self.head[log.SLOT] = slot
+            rest = self.words[slot:] if whole else log.as_words(read_segment(path)[slot:])
+            if rest[:, log.W_SEQUENCE].any():  # a record without a sequence is none, so looking at those is enough
+                left += self._put_aside(path, slot)
+                if whole:
+                    rest[:] = 0  # or an old record might one day fit behind a new one
             break
         self.head[log.SEQUENCE] = sequence
         self.head[log.DURABLE] = self.head[log.LOST] = 0
@@ -181,6 +188,10 @@ class JournalFile:
             self._prepare()
             self._turn()
         return left
+
+    def sync_too(self, followers: Sequence[Callable[[], None]]) -> None:
+        """What every group commit also brings to the disk, after the journal itself. They raise OSError where it refuses."""
+        self._followers = followers
 
     def start(self) -> None:
         """Start the thread."""
@@ -243,8 +254,8 @@ class JournalFile:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = self._records * RECORD_BYTES
-            os.posix_fallocate(descriptor, 0, size)
-            words = np.frombuffer(mmap.mmap(descriptor, size), dtype=np.int64).reshape(-1, log.WORDS)
+            allocate(descriptor, size)
+            words = np.frombuffer(mmap.mmap(descriptor, size, _AT_ONCE), dtype=np.int64).reshape(-1, log.WORDS)
         except BaseException:
             os.close(descriptor)
             raise
@@ -285,19 +296,24 @@ class JournalFile:
     def _sync(self) -> None:
         """One group commit: everything written so far."""
         reached = self.sequence
-        if reached == self.durable or self._current is None:
+        if self._current is None:
             return
-        segments, current = self._retired, self._current
-        self._retired = []
         try:
-            for segment in segments:
-                os.fdatasync(segment.descriptor)
-                segment.close()
-            os.fdatasync(current.descriptor)
+            if reached != self.durable:
+                segments, current = self._retired, self._current
+                self._retired = []
+                for segment in segments:
+                    os.fdatasync(segment.descriptor)
+                    segment.close()
+                os.fdatasync(current.descriptor)
+                self.head[log.DURABLE] = reached
+            for sync in self._followers:
+                sync()
         except OSError as error:
-            self.problem = f"the journal in {self.folder} cannot be synced: {error.strerror}"
-            return
-        self.head[log.DURABLE] = reached
+            problem = f"the journal in {self.folder} cannot be synced: {error.strerror}"
+            if problem != self.problem:
+                LOG.error("%s", problem)
+            self.problem = problem
 
     def _forget(self) -> None:
         """Delete the oldest segments beyond the limit, never one that a recovery needs."""
@@ -320,15 +336,17 @@ class JournalFile:
 def _map_head(path: Path) -> IntArray:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, log.HEAD_WORDS * 8)
+        allocate(descriptor, log.HEAD_WORDS * 8)
         return np.frombuffer(mmap.mmap(descriptor, log.HEAD_WORDS * 8), dtype=np.int64)
     finally:
         os.close(descriptor)
 
 
-def touch(words: IntArray) -> None:
-    """Fault every page in, writable, so that the loop need not; contents stay. The interpreter goes on meanwhile."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    page = mmap.PAGESIZE
-    start = words.ctypes.data // page * page
-    libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(words.nbytes), _MADV_POPULATE_WRITE)
+def allocate(descriptor: int, size: int) -> None:
+    """Have room on the disk for a file's first `size` bytes; OSError where there is none.
+
+    Asking again for what is there already may wait for the file system's own journal, and a start waits with it.
+    """
+    there = os.fstat(descriptor)
+    if there.st_size < size or there.st_blocks * 512 < size:
+        os.posix_fallocate(descriptor, 0, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,11 @@ class JournalKeeper:
         self._next_clock_ns = now_ns + CLOCK_NS
         self._next_snapshot_ns = now_ns + round(self._options.snapshot_s * NS)
         return self.recovered.goes_on
+
+    def sync_too(self, *followers: Callable[[], None]) -> None:
+        """What the journal's group commits also bring to the disk; before `start`."""
+        if self._file is not None:
+            self._file.sync_too(followers)
 
     def make_room(self) -> None:
         """See to it that the next step's records have room where there is any."""

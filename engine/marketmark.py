@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.journalfile import allocate
 from metrics.frame import IntArray
 
 State = Mapping[str, npt.NDArray[Any]]
@@ -42,7 +43,7 @@ class MarketMark:
         try:
             if os.fstat(descriptor).st_size != 16 * words:  # of another market
                 os.ftruncate(descriptor, 0)
-            os.posix_fallocate(descriptor, 0, 16 * words)
+            allocate(descriptor, 16 * words)
             places = np.frombuffer(mmap.mmap(descriptor, 16 * words), dtype=np.int64).reshape(2, words)
         finally:
             os.close(descriptor)

@@ -192,18 +192,19 @@ class BreakersOptions:
 class PressureOptions:
     """When the engine enters DEGRADED, and leaves it (docs/ENGINE.md, "Degraded").
 
-    enter_cpu_ratio, of the machine or of the engine's own core, for enter_s; or the memory of all our
-    processes together at memory_limit_mb. It leaves where CPU is below leave_cpu_ratio and memory below
-    leave_memory_ratio of its limit, both for leave_s. shed_after_s: still under pressure from its own core
-    or memory this long after entering, it withdraws its quotes too.
+    enter_cpu_ratio, of the machine or of the engine's own core, as the mean of enter_s; or the memory of all our
+    processes together at memory_limit_mb for memory_s. It leaves where CPU's mean of leave_s is below
+    leave_cpu_ratio and memory has been below leave_memory_ratio of its limit as long. shed_after_s: still under
+    pressure from its own core or memory this long after entering, it withdraws its quotes too.
     """
 
     enabled: bool = True
     enter_cpu_ratio: Annotated[float, Gt(0), Le(1)] = 0.9
-    leave_cpu_ratio: Annotated[float, Gt(0), Le(1)] = 0.75
-    enter_s: Annotated[float, Ge(0), Le(3600)] = 10.0
+    leave_cpu_ratio: Annotated[float, Gt(0), Le(1)] = 0.8
+    enter_s: Annotated[float, Ge(0), Le(3600)] = 30.0
     leave_s: Annotated[float, Ge(0), Le(3600)] = 30.0
     memory_limit_mb: Annotated[int, Ge(1), Le(1 << 30)] = 8192
+    memory_s: Annotated[float, Ge(0), Le(3600)] = 10.0
     leave_memory_ratio: Annotated[float, Gt(0), Le(1)] = 0.9
     shed_after_s: Annotated[float, Ge(0), Le(3600)] = 30.0
 

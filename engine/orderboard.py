@@ -180,8 +180,11 @@ class OrderBoard:
     Kernels write `events` (int64 (EVENTS_KEPT, WORDS)) and `events_written`, both the log's, directly.
     """
 
-    def __init__(self, path: Path, instruments: Sequence[Instrument], info: Mapping[str, Any]) -> None:
-        self._block = BlockWriter(path, order_block_spec(instruments, info))
+    def __init__(
+        self, path: Path, instruments: Sequence[Instrument], info: Mapping[str, Any], hidden: bool = False
+    ) -> None:
+        """hidden: the block takes its place with the first `publish`."""
+        self._block = BlockWriter(path, order_block_spec(instruments, info), hidden)
         tables, written = self._block.tables, self._block.written
         n = len(instruments)
         log = OrderLog(path.with_suffix(".orderlog"), instruments)
@@ -196,6 +199,10 @@ class OrderBoard:
         self._written = written
         self._n = n
         self._next_ns = 0
+
+    def touch(self) -> None:
+        """Have the block in memory."""
+        self._block.touch()
 
     def publish(self, now_ns: int, engine_ns: int, desk: Desk, books: Books, clients: Sequence[str]) -> None:
         """Make the state of now (wall clock, and the engine's) visible, not more often than every EVERY_NS."""

@@ -158,9 +158,12 @@ class Publisher:
     second misses one. `orders` is the block of the Orders page, beside this one.
     """
 
-    def __init__(self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any]) -> None:
-        self._block = BlockWriter(path, engine_block_spec(instruments, info))
-        self.orders = OrderBoard(path.with_suffix(".orders"), instruments, info)
+    def __init__(
+        self, path: Path, instruments: tuple[Instrument, ...], info: Mapping[str, Any], hidden: bool = False
+    ) -> None:
+        """hidden: both blocks take their places with the first `publish`."""
+        self._block = BlockWriter(path, engine_block_spec(instruments, info), hidden)
+        self.orders = OrderBoard(path.with_suffix(".orders"), instruments, info, hidden)
         self._tick_usd = np.array([instrument.tick_size_usd for instrument in instruments])
         self._lot = np.array([instrument.lot_size for instrument in instruments])
         self._counts_at = np.array([position for _, position in COUNT_SERIES])
@@ -194,6 +197,11 @@ class Publisher:
         self._causes: npt.NDArray[Any] = self._block.tables["causes"].view(CAUSES)
         self._causes_written: IntArray = self._block.written[4:5]
         self._causes_shown: Mapping[str, Cause] = {}
+
+    def touch(self) -> None:
+        """Have both blocks in memory."""
+        self._block.touch()
+        self.orders.touch()
 
     def show_causes(self, causes: Mapping[str, Cause]) -> None:
         """Put the causes in force into the block with the next `publish`: the strictest, up to CAUSES_KEPT."""

@@ -7,6 +7,7 @@ from engine import strategy as plan
 from engine.blotter import CAPACITY, TAKEN
 from engine.book import apply, best_price
 from engine.deskarrays import (
+    BLINDED,
     ID,
     LAST_EVENT_NS,
     LAST_ID,
@@ -20,7 +21,7 @@ from engine.deskarrays import (
     Desk,
     desk_of,
 )
-from engine.events import CANCEL, HALT, IOC, RESUME
+from engine.events import BLIND, CANCEL, HALT, IOC, RESUME
 from engine.jit import inline_kernel, kernel
 from engine.ownfills import book_fills
 from engine.step import mark
@@ -28,9 +29,9 @@ from metrics.frame import IntArray
 
 
 @inline_kernel
-def _replay_status(desk: Desk, i: int, kind: int, t_ns: int) -> None:
+def _replay_status(desk: Desk, i: int, kind: int, flags: int, t_ns: int) -> None:
     if kind == HALT:
-        desk.status[i, VENUE_HALTED] = 1
+        desk.status[i, VENUE_HALTED] = BLINDED if flags & BLIND != 0 else 1
     elif kind == RESUME:
         desk.status[i, VENUE_HALTED] = 0
     desk.clockwork[LATEST_NS] = t_ns
@@ -98,7 +99,7 @@ def reapply(table: IntArray, words: IntArray, first: int, skip: IntArray, head: 
             if count > 0:  # handing the desk over costs more than all the rest
                 book_fills(desk, books.fills, count, t_ns)
             if what == log.MARKET:
-                _replay_status(desk, i, kind, t_ns)
+                _replay_status(desk, i, kind, flags, t_ns)
                 mark(desk, best_price(books, i, 1), best_price(books, i, -1), i, t_ns)
             elif known and kind != CANCEL and (count < 0 or kind == IOC) and desk.own[i, place, ID] == order_id:
                 desk.own[i, place, ID] = 0  # refused by the venue, or what did not fill at once has lapsed

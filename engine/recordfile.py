@@ -3,8 +3,10 @@
     FOLDER/00000000000000000001.seg   header | totals | instruments (JSON) | records
 
 A segment is mapped into memory and written by kernels, so a record is in the file the moment it is
-written: a killed process loses none (the machine's own death may cost what the system has not
-written out yet). One stream numbers its records 1, 2, 3, ... over all segments and restarts. A
+written: a killed process loses none. `sync` brings what there is to the disk; the journal's thread calls
+it in its group commits, so the machine's own death costs what is younger than the last one. Of that some
+may be there and some not: who goes on with a segment keeps what is whole, and recovery writes the rest
+again. One stream numbers its records 1, 2, 3, ... over all segments and restarts. A
 *run* is one life of the books, from empty to lost; a writer that goes on with a run (after a
 recovery, which does the same executions again) leaves out what it has already. The totals are not
 the file's to remember: who goes on with a run puts them where the books go on (`put_totals`).
@@ -45,6 +47,7 @@ LOST: Final = 8  # records that had no room, since the process started
 SESSION: Final = 9  # the session under way
 LAST_SESSION: Final = 10  # session and execution of the last record of the run
 LAST_EXECUTION: Final = 11
+DURABLE: Final = 12  # records of this segment that the disk is known to have
 TOTALS_AT: Final = 16
 TOTAL_WORDS: Final = 4  # per instrument: position in lots, cash high and low (see engine.account), executions
 HEADER_WORDS: Final = 16
@@ -153,6 +156,8 @@ class RecordFile:
         self._text = json.dumps([[row.symbol, row.tick_size_usd, row.lot_size] for row in instruments]).encode()
         self._n = len(instruments)
         self._map: mmap.mmap | None = None
+        self._descriptor = -1  # of the segment under way
+        self._retired: list[int] = []  # those of full ones, to be synced and closed
         self.words: IntArray = self._blank(1, 0 if folder is not None else SEGMENT_RECORDS, run_ns)
         if folder is not None:
             try:
@@ -199,12 +204,30 @@ class RecordFile:
             return False
         return True
 
+    def sync(self) -> None:
+        """Bring what has been written to the disk; in any thread, one at a time. OSError where the disk refuses."""
+        while self._retired:  # the loop only ever appends
+            os.fdatasync(self._retired[0])
+            os.close(self._retired.pop(0))
+        descriptor, w = self._descriptor, self.words  # the loop changes them in the other order
+        written = int(w[WRITTEN])
+        if descriptor >= 0 and written > w[DURABLE]:
+            os.fdatasync(descriptor)
+            if self._descriptor == descriptor:
+                w[DURABLE] = written
+
     def close(self) -> None:
         """Write out what there is and let go of the file."""
-        if self._map is not None:
-            self._map.flush()
-            self._map = None
-            self.words = self.words.copy()
+        if self._map is None:
+            return
+        try:
+            self.sync()
+        except OSError as error:
+            LOG.error("the newest executions in %s may not be on the disk: %s", self._folder, error.strerror)
+        for descriptor in (*self._retired, self._descriptor):
+            os.close(descriptor)
+        self._map, self._descriptor, self._retired = None, -1, []
+        self.words = self.words.copy()
 
     def _blank(self, first: int, capacity: int, run_ns: int) -> IntArray:
         text_at = HEADER_WORDS + self._n * TOTAL_WORDS
@@ -233,6 +256,7 @@ class RecordFile:
                 LOG.error("%s is not a segment of records; it is kept as %s", path, aside.name)
                 first = number + SEGMENT_RECORDS
             elif last[RUN] == run_ns and self._same_instruments(last):
+                self._cut(last, found[-2][1] if len(found) > 1 else None)
                 self.words = last
                 self.words[LOST] = 0
                 return
@@ -241,8 +265,28 @@ class RecordFile:
                 self._leave(path, last)
         self.words = self._make(folder, first, self.words)
 
+    def _cut(self, w: IntArray, before: Path | None) -> None:
+        """Leave out what the machine's death kept from the disk: from the first record on that is not whole.
+
+        What the disk is known to have is not looked at: damage there is somebody else's doing, and is reported.
+        """
+        first = int(w[RECORDS_AT])
+        records = w[first:].view(RECORD)[: int(w[WRITTEN])]
+        durable = min(int(w[DURABLE]), len(records))
+        newer = records[durable:]
+        torn = np.flatnonzero(checksums(newer) != newer["checksum"])
+        if not len(torn):
+            return
+        sound = durable + int(torn[0])
+        LOG.warning("%d executions in %s had not reached the disk", len(records) - sound, self._folder)
+        w[WRITTEN] = sound
+        kept = records[:sound] if sound or before is None else _records_of(before)
+        w[LAST_SESSION], w[LAST_EXECUTION] = (kept["session"][-1], kept["execution"][-1]) if len(kept) else (0, 0)
+
     def _leave(self, path: Path, w: IntArray) -> None:
         """Give back the room that a segment of an earlier run did not use."""
+        self._retired.append(self._descriptor)
+        self._map, self._descriptor = None, -1
         if w[WRITTEN] == 0:  # nothing happened in it: it makes way for a segment of the same name
             path.unlink()
             return
@@ -258,17 +302,18 @@ class RecordFile:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            if size < HEADER_WORDS * 8 or size % 8:
-                return None
-            mapped = mmap.mmap(descriptor, size)
-        finally:
+            if size >= HEADER_WORDS * 8 and size % 8 == 0:
+                mapped = mmap.mmap(descriptor, size)
+                words = np.frombuffer(mapped, dtype=np.int64)
+                records = (len(words) - int(words[RECORDS_AT])) // RECORD_WORDS
+                if words[MAGIC_AT] == MAGIC and 0 <= words[WRITTEN] <= words[CAPACITY] == records:
+                    self._map, self._descriptor = mapped, descriptor
+                    return words
+        except BaseException:
             os.close(descriptor)
-        words = np.frombuffer(mapped, dtype=np.int64)
-        records = (len(words) - int(words[RECORDS_AT])) // RECORD_WORDS
-        if words[MAGIC_AT] != MAGIC or not 0 <= words[WRITTEN] <= words[CAPACITY] == records:
-            return None
-        self._map = mapped
-        return words
+            raise
+        os.close(descriptor)
+        return None
 
     def _make(self, folder: Path, first: int, before: IntArray) -> IntArray:
         """A new segment; it carries on the totals, the session and the losses of `before`."""
@@ -286,11 +331,20 @@ class RecordFile:
             mapped = mmap.mmap(descriptor, blank.nbytes)
             os.rename(temporary, path)
         except OSError:
+            os.close(descriptor)
             os.unlink(temporary)
             raise
-        finally:
-            os.close(descriptor)
-        self._map = mapped
+        if self._descriptor >= 0:
+            self._retired.append(self._descriptor)
+        self.words = np.frombuffer(mapped, dtype=np.int64)
+        self._map, self._descriptor = mapped, descriptor
         for _, oldest in segments_of(folder)[:-KEPT_SEGMENTS]:
             oldest.unlink(missing_ok=True)
-        return np.frombuffer(mapped, dtype=np.int64)
+        return self.words
+
+
+def _records_of(path: Path) -> RecordArray:
+    """The records of a segment that is not written any more, dtype RECORD."""
+    words = np.fromfile(path, dtype=np.int64)
+    first = int(words[RECORDS_AT])
+    return words[first : first + int(words[WRITTEN]) * RECORD_WORDS].view(RECORD)

@@ -16,7 +16,8 @@ import numpy as np
 
 from engine import journal as log
 from engine.desk import TradingDesk
-from engine.journalfile import JournalFile, read_from, read_segment, segment_paths
+from engine.jit import kernel
+from engine.journalfile import JournalFile, read_segment, segment_paths
 from engine.marketmark import Mark, MarketMark
 from engine.snapshot import Snapshot, newest_snapshots, read_snapshot
 from metrics.frame import IntArray
@@ -58,9 +59,8 @@ def recover(
     oldest = segment_paths(journal.folder)
     if snapshot is None and oldest:
         after = oldest[0][0] - 1
-    pieces = [np.asarray(piece) for piece in read_from(journal.folder, after + 1)]
+    pieces, controls = _read(journal.folder, after + 1)
     sequence = after + sum(len(piece) for piece in pieces)
-    controls = _controls(pieces)
     begins = controls["sequence"][controls["what"] == log.BEGIN]
     if len(begins):  # what lies before the last fresh start is over
         snapshot, pieces = None, _behind(pieces, int(begins[-1]))
@@ -130,9 +130,37 @@ def _newest(folder: Path, desk: TradingDesk) -> Snapshot | None:
     return None
 
 
-def _controls(pieces: list[log.JournalArray]) -> log.JournalArray:
-    """The few records that are neither market nor own orders, a copy: the others are looked at once only."""
-    return np.concatenate([np.zeros(0, log.RECORD), *(piece[piece["what"] > log.PARENT] for piece in pieces)])
+@kernel
+def survey(words: IntArray, first: int, sequence: int, controls: IntArray) -> tuple[int, int]:
+    """`journal.sound_records`, and in the same pass where records are that are neither market nor own orders.
+
+    controls: int64, room for as many positions as there are records; returns how many are sound, and how many
+    positions were written.
+    """
+    found = 0
+    for k in range(first, len(words)):
+        if words[k, log.W_SEQUENCE] != sequence + k - first or words[k, log.W_CHECK] != log.check_of(words, k):
+            return k - first, found
+        controls[found] = k
+        found += (words[k, log.W_WHAT] & 0xFFFFFFFF) > log.PARENT
+    return len(words) - first, found
+
+
+def _read(folder: Path, sequence: int) -> tuple[list[log.JournalArray], log.JournalArray]:
+    """The sound records from `sequence` on, by segment, and a copy of the few that are neither market nor own orders."""
+    pieces, controls = [], [np.zeros(0, log.RECORD)]
+    for first, path in segment_paths(folder):
+        records = read_segment(path)
+        if first + len(records) <= sequence or first > sequence:
+            continue
+        places = np.empty(len(records), dtype=np.int64)
+        start = sequence - first
+        sound, found = survey(log.as_words(records), start, sequence, places)
+        if sound:
+            pieces.append(records[start : start + sound])
+            controls.append(records[places[:found]])
+            sequence += sound
+    return pieces, np.concatenate(controls)
 
 
 def _behind(pieces: list[log.JournalArray], sequence: int) -> list[log.JournalArray]:

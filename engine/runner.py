@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,7 +18,7 @@ from engine.commandlog import CommandLog
 from engine.commands import ALL, CommandName, CommandServer
 from engine.consolewatch import ConsoleWatch
 from engine.control import CONSOLE, JOURNAL, RECOVERY, RISK, THROTTLE, TradingControl
-from engine.degraded import PUBLISH_FACTOR, DegradedMode, Mode, program_pressure
+from engine.degraded import PUBLISH_FACTOR, DegradedMode, Mode, program_names, program_pressure
 from engine.desk import TradingDesk
 from engine.fusebox import FuseBox
 from engine.gates import TradingState
@@ -62,10 +63,12 @@ class Engine:
             "speed": options.speed,
             "order_book": "levels" if market.level_book else "orders",
         }
-        self._publisher = Publisher(paths.engine_block, market.instruments, info)
+        self._publisher = Publisher(paths.engine_block, market.instruments, info, hidden=True)
         self._desk = TradingDesk(options, market, self._publisher, paths.executions_dir)
-        self._settlements = SettlementFile(paths.settlements)
+        self._settlements = SettlementFile(paths.settlements, grouped=options.journal.enabled)
         self._keeper = JournalKeeper(paths.journal, options.journal, self._desk, market, options.seed)
+        # The thread writes snapshots after a commit: what a snapshot has behind it is on the disk.
+        self._keeper.sync_too(lambda: self._desk.executions.sync(), self._settlements.sync)
         control = TradingControl(paths.data_dir / STATE_FILE, symbols)
         self._control = control
         self._restraint = Restraint(control, CommandLog(paths.command_log), self._desk)
@@ -79,7 +82,8 @@ class Engine:
         )
         self._fuses = FuseBox(options.breakers, self._desk, paths.risk_block, lambda: market.faults, self._say_breaker)
         pressure = program_pressure(options.pressure, paths.supervisor_status, os.getpid(), time.thread_time_ns)
-        self._degraded = DegradedMode(options.pressure, pressure, lambda: relieve([self._desk.drop_caches]))
+        names = program_names(paths.supervisor_status, os.getpid())
+        self._degraded = DegradedMode(options.pressure, pressure, lambda: relieve([self._desk.drop_caches]), names)
         self._poison = 0
         self._recovery_s = 0.0
         self._sleeper = Sleeper(self._gateway, self._server, self._keeper, self._live)
@@ -90,6 +94,11 @@ class Engine:
     def wake_descriptor(self) -> int:
         """Writing to this descriptor ends the loop's sleep (for `signal.set_wakeup_fd`)."""
         return self._sleeper.wake_descriptor
+
+    def touch(self) -> None:
+        """Have all memory that a start needs, so that it need not wait for pages."""
+        self._publisher.touch()
+        self._desk.touch()
 
     def stop(self) -> None:
         """Ask `run` to end."""
@@ -292,20 +301,27 @@ class Engine:
         }
 
 
-def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | None = None) -> None:
+def run_engine(options: EngineOptions, paths: RuntimePaths, wait: Callable[[], None] = lambda: None) -> None:
     """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
 
-    market: where it has been opened already. Raises DeskvigilError where the market cannot be opened.
+    wait: called with everything made that can be made while another engine trades, see `resources.standby`;
+    a live market is opened after it, its feed is for one engine at a time. Raises DeskvigilError where the
+    market cannot be opened.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
-    end_with_parent()  # also while a live market is waited for
+    end_with_parent()  # also while a live market, or its turn, is waited for
     with ExitStack() as cleanup:
-        engine = Engine(options, paths, market or open_market(options, paths))
+        if options.live.venue:
+            wait()
+        engine = Engine(options, paths, open_market(options, paths))
         cleanup.callback(engine.close)
+        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
+        if not options.live.venue:
+            engine.touch()
+            wait()
         signal.signal(signal.SIGTERM, lambda _number, _frame: engine.stop())
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         end_with_parent()
-        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
         engine.run()

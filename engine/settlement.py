@@ -131,13 +131,34 @@ def _place(record: Settlement) -> tuple[int, int]:
 
 
 class SettlementFile:
-    """The engine's end: appends. One writer; path None keeps nothing."""
+    """The engine's end: appends. One writer; path None keeps nothing.
 
-    def __init__(self, path: Path | None) -> None:
+    grouped: somebody calls `sync` from time to time, as the journal's thread does in its group commits; else each
+    `write` does. A killed process loses nothing either way.
+    """
+
+    def __init__(self, path: Path | None, grouped: bool = False) -> None:
         self._path = path
+        self._grouped = grouped
+        self._unsynced = False
+
+    def sync(self) -> None:
+        """Bring what has been written to the disk; in any thread. OSError where it refuses."""
+        if self._path is None or not self._unsynced:
+            return
+        self._unsynced = False  # before: what is written meanwhile is for the next time
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self._unsynced = True
+            raise
 
     def write(self, records: Sequence[Settlement]) -> bool:
-        """Append the records of one session, durable on return; False (and a log line) where that fails."""
+        """Append the records of one session, all at once; False (and a log line) where that fails."""
         if self._path is None:
             return True
         data = b"".join(json.dumps(asdict(record), separators=(",", ":")).encode() + b"\n" for record in records)
@@ -166,7 +187,9 @@ class SettlementFile:
             try:
                 if os.pwrite(descriptor, data, end) != len(data):
                     raise OSError("the disk is full")
-                os.fdatasync(descriptor)
+                if not self._grouped:
+                    os.fdatasync(descriptor)
+                self._unsynced = self._grouped
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise

@@ -25,6 +25,7 @@ from engine.histogram import BUCKETS
 from metrics.errors import TransientError
 from metrics.frame import FloatArray, IntArray
 from metrics.series import Series, make_labels
+from resources.pages import touch
 
 MAGIC = 0x4456_4247_4C42_0001
 HEADER = 16  # int64 words
@@ -143,14 +144,15 @@ class BlockWriter:
     nothing is seen outside before `publish`.
     """
 
-    def __init__(self, path: Path, spec: BlockSpec) -> None:
+    def __init__(self, path: Path, spec: BlockSpec, hidden: bool = False) -> None:
+        """hidden: the block takes the place of the one before with the first `publish`, not now."""
         text = spec.to_json()
         spec_bytes = -(-len(text) // 64) * 64
         layout = _Layout(spec)
         body_bytes = layout.size
         size = HEADER * 8 + spec_bytes + body_bytes
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(f".{os.getpid()}.new")
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.ftruncate(descriptor, size)
@@ -168,10 +170,22 @@ class BlockWriter:
         whole[HEADER * 8 : HEADER * 8 + len(text)] = np.frombuffer(text, dtype=np.uint8)
         self._header[_SPEC_BYTES] = len(text)
         self._header[_PID] = os.getpid()
-        self._header[_START] = time.time_ns()
         self._header[_SIZE] = size
         self._header[_MAGIC] = MAGIC
-        os.replace(temporary, path)  # readers see a whole block or the one before
+        self._hidden: tuple[Path, Path] | None = (temporary, path)
+        if not hidden:
+            self._show()
+
+    def touch(self) -> None:
+        """Have all of it in memory, so that the first `publish` need not wait for pages."""
+        touch(self._working)
+        touch(self._body)
+
+    def _show(self) -> None:
+        if self._hidden is not None:
+            self._header[_START] = time.time_ns()
+            os.replace(*self._hidden)  # readers see a whole block or the one before
+            self._hidden = None
 
     def publish(self, now_ns: int) -> None:
         """Make the working arrays visible as of `now_ns` (wall clock), which is also the heartbeat."""
@@ -179,6 +193,7 @@ class BlockWriter:
         self._body[:] = self._working
         self._header[_HEARTBEAT] = now_ns
         self._header[_SEQUENCE] += 1
+        self._show()
 
 
 class BlockReader:

@@ -1,17 +1,21 @@
-"""One instance: its data folder is locked, its port is held, and both failures are told in words."""
+"""One instance: its data folder is locked, its folder in memory is its own, its port is held; failures are told in words."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import ipaddress
+import logging
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metrics.errors import DeskvigilError
+
+log = logging.getLogger("deskvigil.supervisor")
 
 
 @contextmanager
@@ -40,6 +44,54 @@ def only_one(data_dir: Path) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def own_memory(folder: Path) -> Iterator[None]:
+    """Hold a folder of shared memory and remove it at the end; first remove those whose holders were killed.
+
+    folder: .../PROGRAM-USER-NAME; others of the same program and user are its neighbours. A folder is dead
+    where nobody holds the lock in it; one without a lock is left alone, nobody knows whose it is.
+    """
+    descriptor = _lock_in(folder)
+    try:
+        for neighbour in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+            if neighbour != folder and not neighbour.is_symlink():
+                _remove_dead(neighbour)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _lock_in(folder: Path) -> int:
+    """Make a folder with a lock and hold it. Who looks for dead ones may take it away before it is locked: then again."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove a folder whose lock nobody holds."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # no lock, or not ours
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+        log.warning("removed %s: a Deskvigil that was killed left it behind", folder)
+    except OSError:  # it is in use
+        return
     finally:
         os.close(descriptor)
 

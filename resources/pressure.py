@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +129,10 @@ class PressureGauge:
 
 @dataclass(frozen=True, kw_only=True)
 class StrainLimits:
-    """At what pressure, held for how long, strain begins and ends. Ratios as in `Reading`."""
+    """At what pressure, held for how long, strain begins and ends. Ratios as in `Reading`.
+
+    A processor's ratio is the mean over enter_s or leave_s; memory is at its limit in every look of memory_s.
+    """
 
     enter_cpu_ratio: float
     leave_cpu_ratio: float
@@ -136,16 +140,18 @@ class StrainLimits:
     leave_memory_ratio: float
     enter_s: float
     leave_s: float
+    memory_s: float
     longest_pause_s: float = 5.0
 
 
 class Strain:
-    """Whether there is too much pressure: on after it was too high for `enter_s`, off after it was low for `leave_s`.
+    """Whether there is too much pressure.
 
-        off   all looks of enter_s were at or above an entering ratio    on
-        on    all looks of leave_s were below both leaving ratios        off
+        off   the mean of enter_s is at or above the entering ratio, or memory was for memory_s    on
+        on    the mean of leave_s is below the leaving ratio, and memory was for leave_s           off
 
-    A pause between two looks longer than `longest_pause_s` (a stopped process) says nothing: counting begins anew.
+    A mean is of looks since the last change only. A pause between two looks longer than `longest_pause_s`
+    (a stopped process) says nothing: both begin anew.
     """
 
     def __init__(self, limits: StrainLimits) -> None:
@@ -153,39 +159,106 @@ class Strain:
         self.on = False
         self.reason = ""  # why it is on, or went off
         self.since_ns: int | None = None  # when it last went on or off
-        self._counting_ns: int | None = None  # since when the pressure has been on the other side
+        self.mean = Reading(NAN, NAN, NAN)  # of the looks that count now; memory as of the last
+        self._looks: deque[tuple[int, Reading]] = deque()
+        self._began_ns: int | None = None  # since when there are looks that count
+        self._memory_ns: int | None = None  # since when memory has been on the other side
         self._looked_ns: int | None = None
 
     def look(self, now_ns: int, reading: Reading) -> bool:
         """Take a reading; True where the state changed."""
         limits = self._limits
-        paused = self._looked_ns is not None and now_ns - self._looked_ns > limits.longest_pause_s * 1e9
+        if self._looked_ns is None or now_ns - self._looked_ns > limits.longest_pause_s * 1e9:
+            self._begin(now_ns)
         self._looked_ns = now_ns
-        cpu = max((r for r in (reading.cpu_ratio, reading.core_ratio) if not math.isnan(r)), default=0.0)
-        memory = 0.0 if math.isnan(reading.memory_ratio) else reading.memory_ratio
-        if self.on:
-            crossed = cpu < limits.leave_cpu_ratio and memory < limits.leave_memory_ratio
-        else:
-            crossed = cpu >= limits.enter_cpu_ratio or memory >= limits.enter_memory_ratio
-        if not crossed:
-            self._counting_ns = None
-            return False
-        if self._counting_ns is None or paused:
-            self._counting_ns = now_ns
+        if self._began_ns is None:
+            self._began_ns = now_ns
         held_s = limits.leave_s if self.on else limits.enter_s
-        if now_ns - self._counting_ns < held_s * 1e9:
-            return False
-        self.on = not self.on
-        self.since_ns, self._counting_ns = now_ns, None
-        self.reason = _in_words(reading, held_s)
-        return True
+        self._looks.append((now_ns, reading))
+        while len(self._looks) > 1 and self._looks[0][0] <= now_ns - held_s * 1e9:
+            self._looks.popleft()
+        cpu = _mean(look.cpu_ratio for _, look in self._looks)
+        core = _mean(look.core_ratio for _, look in self._looks)
+        self.mean = Reading(cpu, core, reading.memory_ratio)
+        most = max((ratio for ratio in (cpu, core) if not math.isnan(ratio)), default=0.0)
+        whole = now_ns - self._began_ns >= held_s * 1e9
+        if self.on:
+            below = not reading.memory_ratio >= limits.leave_memory_ratio  # what is not known is no pressure
+            changes = self._memory_held(now_ns, below, held_s) and whole and most < limits.leave_cpu_ratio
+        else:
+            above = reading.memory_ratio >= limits.enter_memory_ratio
+            changes = self._memory_held(now_ns, above, limits.memory_s) or (whole and most >= limits.enter_cpu_ratio)
+        if changes:
+            self.on = not self.on
+            self.since_ns = now_ns
+            self.reason = f"{_in_words(self.mean)}, mean of {held_s:g} s"
+            self._begin(None)
+        return changes
+
+    def _begin(self, now_ns: int | None) -> None:
+        self._looks.clear()
+        self._began_ns, self._memory_ns = now_ns, None
+
+    def _memory_held(self, now_ns: int, is_there: bool, held_s: float) -> bool:
+        if not is_there:
+            self._memory_ns = None
+        elif self._memory_ns is None:
+            self._memory_ns = now_ns
+        return self._memory_ns is not None and now_ns - self._memory_ns >= held_s * 1e9
 
 
-def _in_words(reading: Reading, held_s: float) -> str:
+def _mean(ratios: Iterable[float]) -> float:
+    known = [ratio for ratio in ratios if not math.isnan(ratio)]
+    return sum(known) / len(known) if known else NAN
+
+
+def _in_words(reading: Reading) -> str:
     parts = (
         ("processors", reading.cpu_ratio),
         ("the engine's own", reading.core_ratio),
         ("memory limit", reading.memory_ratio),
     )
-    known = ", ".join(f"{name} {ratio:.0%}" for name, ratio in parts if not math.isnan(ratio))
-    return f"{known}, for {held_s:g} s"
+    return ", ".join(f"{name} {ratio:.0%}" for name, ratio in parts if not math.isnan(ratio))
+
+
+class BusiestProcess:
+    """Which process has used the most processor time since `begin`. One look through /proc takes milliseconds: rarely done."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._before: dict[int, float] = {}
+        self.began_ns: int | None = None
+
+    def begin(self, now_ns: int) -> None:
+        """Note what every process has used so far; now_ns is monotonic."""
+        self._before = {pid: used_s for pid, (_, used_s) in self._used().items()}
+        self.began_ns = now_ns
+
+    def in_words(self, now_ns: int, names: Mapping[int, str]) -> str:
+        """The busiest and its share of one processor; "" where nothing can be said. names: of processes that we know."""
+        if self.began_ns is None or now_ns <= self.began_ns:
+            return ""
+        now = self._used()
+        used = {pid: used_s - self._before.get(pid, 0.0) for pid, (_, used_s) in now.items()}
+        if not used:
+            return ""
+        pid = max(used, key=used.__getitem__)
+        share = used[pid] * 1e9 / (now_ns - self.began_ns)
+        return f"most by {names.get(pid, now[pid][0])} (pid {pid}), {share:.0%} of one processor"
+
+    def _used(self) -> dict[int, tuple[str, float]]:
+        """Name and processor seconds of every process."""
+        found, hertz = {}, os.sysconf("SC_CLK_TCK")
+        try:
+            pids = [int(name) for name in os.listdir(self._proc) if name.isdecimal()]
+        except OSError:
+            return {}
+        for pid in pids:
+            try:
+                text = (self._proc / str(pid) / "stat").read_text(errors="replace")
+                begin, end = text.index("(") + 1, text.rindex(")")  # the name may hold anything
+                fields = text[end + 2 :].split()
+                found[pid] = text[begin:end], (int(fields[11]) + int(fields[12])) / hertz
+            except (OSError, ValueError, IndexError):  # it has ended
+                continue
+        return found

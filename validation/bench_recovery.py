@@ -122,12 +122,9 @@ def _running(options: EngineOptions, paths: RuntimePaths) -> Iterator[_Engine]:
 
 
 def _engine(options: EngineOptions, paths: RuntimePaths, wait: Callable[[], None]) -> None:
-    from engine.market import open_market
     from engine.runner import run_engine
 
-    market = open_market(options)
-    wait()
-    run_engine(options, paths, market)
+    run_engine(options, paths, wait)
 
 
 def _write_journal(paths: RuntimePaths, records: int) -> None:

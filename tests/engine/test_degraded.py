@@ -44,20 +44,31 @@ class Rig:
 
 def test_a_busy_machine_degrades_once_cleans_up_once_and_does_not_stop_quotes() -> None:
     rig = Rig()
-    assert rig.changes(100, Reading(0.97, 0.3, 0.2)) == [(11, Mode.DEGRADED)]
+    assert rig.changes(100, Reading(0.97, 0.3, 0.2)) == [(31, Mode.DEGRADED)]
+    assert "processors 97%" in rig.mode.reason
+    assert "mean of 30 s; most by " in rig.mode.reason
     assert rig.cleaned == 1
     assert rig.mode.hold == HOLD_CONTROL
-    assert rig.changes(40, Reading(0.5, 0.3, 0.2)) == [(131, Mode.NORMAL)]
+    assert rig.changes(40, Reading(0.5, 0.3, 0.2)) == [(111, Mode.NORMAL)]  # the mean of 30 s is below 80 %
     assert rig.mode.hold == 0
     assert rig.cleaned == 1
 
 
-@pytest.mark.parametrize("reading", [Reading(0.5, 0.95, 0.2), Reading(0.1, 0.1, 1.2), Reading(NAN, NAN, 1.0)])
-def test_what_is_short_because_of_us_stops_quotes_after_a_while(reading: Reading) -> None:
+@pytest.mark.parametrize(
+    ("reading", "after_s"), [(Reading(0.5, 0.95, 0.2), 31), (Reading(0.1, 0.1, 1.2), 11), (Reading(NAN, NAN, 1.0), 11)]
+)
+def test_what_is_short_because_of_us_stops_quotes_after_a_while(reading: Reading, after_s: int) -> None:
     rig = Rig()
-    assert rig.changes(60, reading) == [(11, Mode.DEGRADED), (41, Mode.SHEDDING)]
+    assert rig.changes(80, reading) == [(after_s, Mode.DEGRADED), (after_s + 30, Mode.SHEDDING)]
     assert rig.mode.hold == HOLD_CONTROL | HOLD_QUOTES
-    assert rig.changes(40, Reading(0.1, 0.1, 0.1)) == [(91, Mode.NORMAL)]
+    assert [mode for _, mode in rig.changes(40, Reading(0.1, 0.1, 0.1))] == [Mode.NORMAL]
+
+
+def test_a_peak_of_the_own_core_does_not_stop_quotes() -> None:
+    rig = Rig()
+    assert rig.changes(31, Reading(0.97, 0.3, 0.2)) == [(31, Mode.DEGRADED)]
+    assert rig.changes(28, Reading(0.97, 0.3, 0.2)) == []
+    assert rig.changes(5, Reading(0.97, 1.0, 0.2)) == []
 
 
 def test_switched_off_it_looks_at_nothing() -> None:
@@ -84,7 +95,7 @@ def paths(tmp_path: Path) -> Iterator[RuntimePaths]:
 
 
 def test_an_engine_over_its_memory_limit_does_less_says_so_and_trades_on(paths: RuntimePaths) -> None:
-    pressure = PressureOptions(memory_limit_mb=1, enter_s=0.0, shed_after_s=0.0)
+    pressure = PressureOptions(memory_limit_mb=1, memory_s=0.0, shed_after_s=0.0)
     with running(replace(OPTIONS, pressure=pressure), paths) as (probe, _):
         wait_for(lambda: probe.value("degraded") == 2.0)
         assert probe.value("pressure_memory_ratio") > 1.0

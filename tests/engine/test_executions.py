@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import multiprocessing
+import random
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +20,29 @@ from engine.events import SELF_CANCEL, TAKER_CANCEL, Instrument, empty_fills
 from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
 from engine.figures import load_market
 from engine.jit import kernel
+from engine.journal import SETTLE
+from engine.journalfile import JournalFile
 from engine.market import SyntheticFeed
-from engine.options import EngineOptions, ParentOptions
+from engine.options import EngineOptions, JournalOptions, ParentOptions
 from engine.publisher import Publisher
-from engine.recordfile import CAPACITY, LOST, RECORD, RECORDS_AT, WRITTEN, RecordFile, checksums, segments_of
+from engine.recordfile import (
+    CAPACITY,
+    DURABLE,
+    LOST,
+    RECORD,
+    RECORD_WORDS,
+    RECORDS_AT,
+    WRITTEN,
+    RecordFile,
+    checksums,
+    segments_of,
+)
 from engine.recordtail import RecordTail
+from engine.settlement import SettlementFile, read_settlements
 from engine.synthetic import SyntheticMarket
+from tests.engine.test_settlement import RECORD as SETTLED
 
+FORKSERVER = multiprocessing.get_context("forkserver")
 ORIGIN_NS = 1 << 60
 SECOND = 1_000_000_000
 OPTIONS = EngineOptions(parents=ParentOptions(shortest_s=1.0, longest_s=3.0, period_s=5.0))
@@ -252,3 +271,99 @@ def test_the_checksum_covers_every_word(position: int) -> None:
     before = checksums(record)[0]
     record.view(np.int64)[position] = 1
     assert checksums(record)[0] != before
+
+
+def test_a_sync_says_how_far_the_disk_has_it_over_segments_and_restarts(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(recordfile, "SEGMENT_RECORDS", 8)
+    monkeypatch.setattr(recordfile, "ROOM", 4)
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    trade(file, 1)
+    assert file.words[DURABLE] == 0
+    file.sync()
+    assert file.words[DURABLE] == 1
+    for sequence in range(2, 13):  # the first segment is left with records that no sync has seen
+        trade(file, sequence)
+        file.roll()
+    assert len(file._retired) == len(segments_of(tmp_path)) - 1 > 0
+    file.sync()
+    assert file._retired == []
+    assert file.words[DURABLE] == file.words[WRITTEN] > 0
+    file.close()
+    assert RecordFile(tmp_path, INSTRUMENTS, 7).words[DURABLE] == file.words[WRITTEN]
+
+
+@pytest.mark.parametrize("durable", [0, 2, 4])
+@pytest.mark.parametrize("torn", [(1,), (3, 5), (5,)])  # executions of which the disk got a part
+def test_what_a_power_failure_tore_is_written_again_and_nothing_twice(
+    tmp_path: Path, durable: int, torn: tuple[int, ...], monkeypatch
+) -> None:
+    monkeypatch.setattr(recordfile, "SEGMENT_RECORDS", 16)
+    monkeypatch.setattr(recordfile, "ROOM", 8)
+    file = RecordFile(tmp_path, INSTRUMENTS, 7)
+    file.begin_session(1)
+    for sequence in range(1, 10):
+        trade(file, sequence)
+    assert file.roll()
+    file.sync()
+    for sequence in range(10, 10 + durable):
+        trade(file, sequence)
+    file.sync()
+    for sequence in range(10 + durable, 16):
+        trade(file, sequence)
+    for place in torn:
+        file.words[int(file.words[RECORDS_AT]) + place * RECORD_WORDS + 8] ^= 1
+    again = RecordFile(tmp_path, INSTRUMENTS, 7)  # the first is left as the failure left it
+    again.begin_session(1)
+    again.put_totals(np.zeros_like(again.totals()))
+    for sequence in range(1, 18):  # a recovery does everything once more
+        trade(again, sequence)
+    again.close()
+    reading = RecordTail(tmp_path).read(0)
+    known = [place + 10 for place in torn if place < durable]  # damage in what the disk had is reported, not hidden
+    assert [place for place, _ in reading.damaged] == known
+    assert [int(e) >> 21 for e in reading.records["execution"]] == [s for s in range(1, 18) if s not in known]
+    assert reading.records["position"].tolist() == [5 * s for s in range(1, 18) if s not in known]
+
+
+def _record(folder: Path, told: Connection) -> None:
+    """Trade and settle for ever beside a thread that commits in groups; say what is written."""
+    journal = JournalFile(folder / "journal", JournalOptions(min_free_mb=0, sync_s=0.001))
+    file, settlements = RecordFile(folder / "fills", INSTRUMENTS, 7), SettlementFile(folder / "settled", grouped=True)
+    journal.open()
+    journal.go_on(0)
+    journal.sync_too((file.sync, settlements.sync))
+    journal.start()
+    for session in range(1, 1 << 30):
+        file.begin_session(session)
+        for sequence in range(1, 4):
+            trade(file, sequence)
+            file.roll()
+        journal.note(SETTLE, 0, session)
+        settlements.write([replace(SETTLED, session=session)])
+        told.send(session)
+
+
+def test_what_was_written_when_a_kill_came_is_there_whatever_the_group_commit_was_doing(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    for number in range(5):
+        folder = tmp_path / str(number)
+        (folder / "fills").mkdir(parents=True)
+        heard, told = FORKSERVER.Pipe(duplex=False)
+        process = FORKSERVER.Process(target=_record, args=(folder, told))
+        process.start()
+        told.close()
+        last = 0
+        for _ in range(rng.randint(1, 400)):  # the moment is the test
+            last = heard.recv()
+        process.kill()
+        process.join()
+        reading = RecordTail(folder / "fills").read(0, limit=10**6)
+        assert reading.damaged == []
+        assert len(reading.places) >= 3 * last > 0
+        records, malformed, _ = read_settlements(folder / "settled")
+        assert malformed == []
+        assert [record.session for record in records][:last] == list(range(1, last + 1))
+        again = RecordFile(folder / "fills", INSTRUMENTS, 7)
+        assert again.words[DURABLE] <= again.words[WRITTEN]
+        assert RecordTail(folder / "fills").end() == len(reading.places)

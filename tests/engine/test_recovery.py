@@ -7,7 +7,9 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +33,15 @@ from engine.market import SyntheticFeed, market_key
 from engine.options import EngineOptions, JournalOptions, ParentOptions
 from engine.publisher import Publisher
 from engine.recordtail import RecordTail
-from engine.recovery import between, recover
+from engine.recovery import between, recover, survey
+from engine.runner import run_engine
 from engine.session import OrderSession
 from engine.settlement import read_settlements
 from engine.snapshot import newest_snapshots, read_snapshot
 from engine.synthetic import SyntheticMarket
 from metrics.paths import RuntimePaths
+from resources.standby import Standby
+from resources.supervisor import process_state
 from tests.engine.test_runner import TINY_TAPE, Probe, running, wait_for
 
 ORIGIN_NS = 1 << 60
@@ -364,6 +369,24 @@ def test_a_snapshot_holds_books_that_differ_in_their_last_words(tmp_path: Path) 
     np.testing.assert_array_equal(found.arrays["books"], words)
 
 
+@given(
+    st.lists(st.sampled_from([log.MARKET, log.OWN, log.PARENT, log.CLOCK, log.SESSION, log.GAP]), max_size=40),
+    st.integers(0, 45), st.integers(0, 50),
+)  # fmt: skip
+@settings(deadline=None)
+def test_one_pass_finds_what_is_sound_and_where_the_controls_are(whats: list[int], first: int, damaged: int) -> None:
+    words, head = np.zeros((len(whats) + 3, log.WORDS), dtype=np.int64), log.no_journal()[1]
+    for number, what in enumerate(whats):
+        log.note(words, head, what, number, 0, 0, 0, 0, 0, -number)  # detail shares its word with what
+    if damaged < len(words):
+        words[damaged, log.W_QTY] ^= 1
+    first, places = min(first, len(words)), np.full(len(words), -1, dtype=np.int64)
+    sound, found = survey(words, first, first + 1, places)
+    end = damaged if first <= damaged < len(whats) else len(whats)
+    assert sound == max(end - first, 0) == log.sound_records(words, first, first + 1)
+    assert places[:found].tolist() == [k for k in range(first, end) if whats[k] > log.PARENT]
+
+
 # --- a real process, really killed ----------------------------------------------------------------
 
 
@@ -443,6 +466,35 @@ def assert_sound(paths: RuntimePaths, published: set[int]) -> None:
     assert (found.mismatches, found.damaged, found.gaps) == (0, 0, 0)
     assert (own["kind"] == IOC).any()
     assert ((-own["order_id"]) & 3 == blotter.BLOTTER).sum() >= 10
+
+
+def _spare(options: EngineOptions, paths: RuntimePaths, wait: Callable[[], None]) -> None:
+    run_engine(options, paths, wait)
+
+
+def test_a_spare_with_everything_made_disturbs_nothing_until_its_turn(tmp_path: Path) -> None:
+    options, paths = EngineOptions(speed=4.0, journal=JOURNAL), RuntimePaths(tmp_path / "data")
+    spare = Standby(partial(_spare, options, paths), "engine")
+    with running(options, paths) as (probe, process):
+        waiting = spare.make()
+        hidden = paths.engine_block.with_name(f"{paths.engine_block.name}.{waiting.pid}.new")
+        wait_for(lambda: hidden.exists() and process_state(waiting.pid)[0] == "S", 150.0)
+        before = probe.total("events_total")
+        wait_for(lambda: probe.total("events_total") > before + 100)
+        assert probe.reader.read().pid == process.pid
+        assert probe.client.send({"command": "status"})["state"] == "ACTIVE"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(10)
+        waiting.start()
+        try:
+            wait_for(lambda: probe.reader.read().pid == waiting.pid)
+            assert probe.value("recovered_records") > 0
+            assert probe.value("session_total") == 1.0
+            assert not hidden.exists()
+            assert probe.client.send({"command": "status"})["state"] == "ACTIVE"
+        finally:
+            waiting.kill()
+            waiting.join(10)
 
 
 def test_an_engine_killed_at_random_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,3 +143,37 @@ def test_the_end_of_a_long_file_says_how_far_it_came(tmp_path: Path) -> None:
 def test_a_settlement_that_cannot_be_written_is_said_and_hurts_nothing(tmp_path: Path, caplog) -> None:
     assert not SettlementFile(tmp_path / "no folder" / "settlements.jsonl").write([RECORD])
     assert "the settlement of a session is not in" in caplog.text
+
+
+def test_grouped_settlements_are_in_the_file_at_once_and_on_the_disk_with_the_next_sync(
+    tmp_path: Path, monkeypatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    path = tmp_path / "settlements.jsonl"
+    file = SettlementFile(path, grouped=True)
+    file.sync()
+    assert file.write([RECORD])
+    assert file.write([replace(RECORD, session=2)])
+    assert len(read_settlements(path)[0]) == 2
+    assert synced == []
+    file.sync()
+    file.sync()
+    assert synced == [path.stat().st_size]
+
+
+def test_a_sync_that_the_disk_refuses_is_tried_again(tmp_path: Path, monkeypatch) -> None:
+    file = SettlementFile(tmp_path / "settlements.jsonl", grouped=True)
+    file.write([RECORD])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", _refuse)
+        with pytest.raises(OSError, match="no disk"):
+            file.sync()
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    file.sync()
+    assert len(synced) == 1
+
+
+def _refuse(descriptor: int) -> None:
+    raise OSError(5, "no disk")

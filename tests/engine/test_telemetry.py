@@ -49,6 +49,24 @@ def test_a_spec_survives_json() -> None:
     assert np.dtype(again.tables["fills"].dtype) == np.dtype(SPEC.tables["fills"].dtype)
 
 
+def test_a_hidden_block_leaves_the_one_before_in_its_place_until_it_is_published(tmp_path: Path) -> None:
+    path = tmp_path / "engine.block"
+    running, reader = BlockWriter(path, SPEC), BlockReader(path)
+    running.publish(1)
+    spare = BlockWriter(path, SPEC, hidden=True)
+    beside = BlockWriter(path.with_suffix(".orders"), SPEC, hidden=True)
+    spare.touch()
+    spare.scalars[0] = 5.0
+    running.publish(2)
+    assert reader.heartbeat() == 2
+    spare.publish(3)
+    beside.publish(4)
+    assert reader.heartbeat() == 3
+    assert reader.read().scalars[0] == 5.0
+    assert BlockReader(path.with_suffix(".orders")).heartbeat() == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["engine.block", "engine.orders"]
+
+
 def test_nothing_is_seen_before_publish(tmp_path: Path) -> None:
     writer = BlockWriter(tmp_path / "b" / "engine.block", SPEC)
     reader = BlockReader(tmp_path / "b" / "engine.block")
