@@ -27,6 +27,7 @@ ONE_BITS: Final = np.int64(0x3FF0000000000000)
 MANTISSA_BITS: Final = np.int64(52)
 EXPONENT_BIAS: Final = np.int64(1023)
 DROP: Final = np.uint64(11)
+UNIT_OF_WORD: Final = 2.0**-32
 UNIT_SINGLE: Final = np.float32(2.0**-31)
 DROP_SINGLE: Final = np.uint32(1)
 
@@ -126,47 +127,43 @@ def counter(scenario: int, block: int) -> Word:
     return np.uint64(scenario) | (np.uint64(block) << HALF)
 
 
-@kernel
-def _block_double(z: FloatArray, seed: Word, stream: Word, scenario: IntArray, offset: int) -> None:
-    for k in range(0, z.shape[0], 2):
-        first, second, block = z[k], z[k + 1], (offset + k) // 2
-        for row in range(len(scenario)):
-            first[row], second[row] = normal_pair(counter(scenario[row], block), stream, seed)
+@inline_kernel
+def _pair_double(_of: FloatArray, radius_word: int, turn_word: int) -> tuple[float, float]:
+    radius = np.sqrt(-2.0 * log_positive((np.float64(radius_word) + 0.5) * UNIT_OF_WORD))
+    cosine, sine = cos_sin_turn(np.float64(turn_word) * UNIT_OF_WORD)
+    return radius * cosine, radius * sine
 
 
 @inline_kernel
-def _pair_single(radius_word: int, turn_word: int) -> tuple[float, float]:
+def _pair_single(_of: FloatArray, radius_word: int, turn_word: int) -> tuple[float, float]:
+    # The signed conversion of 31 bits is one instruction everywhere, that of 32 bits is not.
     u = fma(np.float32(np.int32(radius_word >> DROP_SINGLE)), UNIT_SINGLE, np.float32(0.5) * UNIT_SINGLE)
     radius = np.sqrt(np.float32(-2.0) * log_single(u))
     cosine, sine = cos_sin_turn_single(np.float32(np.int32(turn_word >> DROP_SINGLE)) * UNIT_SINGLE)
     return radius * cosine, radius * sine
 
 
+_pair = by_precision(_pair_double, _pair_single)
+
+
 @kernel
-def _block_single(z: FloatArray, seed: Word, stream: Word, scenario: IntArray, offset: int) -> None:
+def normal_block(z: FloatArray, seed: Word, stream: Word, scenario: IntArray, offset: int) -> None:
+    """Write normal number offset + k of scenario[row] to z[k, row]: float64 or float32 (m, rows), m and offset of whole fours.
+
+    Each of a block's two pairs of words makes two normals, the same in both precisions but for rounding.
+    """
     rows = len(scenario)
     w0, w1, w2, w3 = np.empty((4, rows), dtype=np.uint32)
     for k in range(0, z.shape[0], 4):
         block = (offset + k) // 4
-        for row in range(rows):  # words are made 64 bits wide, normals 32: apart, each loop fills its vectors
+        for row in range(rows):  # words are made 64 bits wide: apart, each loop fills its vectors
             c = counter(scenario[row], block)
             a, b, c, d = philox4x32(c & LOW, c >> HALF, stream & LOW, stream >> HALF, seed & LOW, seed >> HALF)
             w0[row], w1[row], w2[row], w3[row] = a, b, c, d
         z0, z1, z2, z3 = z[k], z[k + 1], z[k + 2], z[k + 3]
         for row in range(rows):
-            z0[row], z1[row] = _pair_single(w0[row], w1[row])
-            z2[row], z3[row] = _pair_single(w2[row], w3[row])
-
-
-# normal_block(z, seed, stream, scenario, offset): z[k, row] becomes normal number offset + k of scenario[row].
-# z float64 or float32 (m, rows), m and offset multiples of 4; the two precisions are different normals, as a
-# float64 takes two of a block's four words and a float32 one.
-normal_block = by_precision(_block_double, _block_single)
-
-
-@kernel
-def _fill_block(z: FloatArray, seed: Word, stream: Word, scenario: IntArray, offset: int) -> None:
-    normal_block(z, seed, stream, scenario, offset)
+            z0[row], z1[row] = _pair(z, w0[row], w1[row])
+            z2[row], z3[row] = _pair(z, w2[row], w3[row])
 
 
 def scenario_normals(seed: int, stream: int, scenario: IntArray, count: int, dtype: type = np.float64) -> FloatArray:
@@ -174,7 +171,7 @@ def scenario_normals(seed: int, stream: int, scenario: IntArray, count: int, dty
     if dtype not in (np.float64, np.float32):
         raise DeskvigilError(f"normals come as float64 or float32, not {dtype}")
     z = np.empty((-(-count // 4) * 4, len(scenario)), dtype=dtype)
-    _fill_block(z, np.uint64(seed), np.uint64(stream), np.asarray(scenario, dtype=np.int64), 0)
+    normal_block(z, np.uint64(seed), np.uint64(stream), np.asarray(scenario, dtype=np.int64), 0)
     return np.ascontiguousarray(z[:count].T)
 
 

@@ -20,6 +20,7 @@ from engine.montecarlo.book import Book
 from engine.montecarlo.elementary import exp, fma, normal_tail
 from engine.montecarlo.normals import normal_block
 from engine.montecarlo.philox import Word
+from engine.montecarlo.tail import offer, sort_heap
 from metrics.frame import FloatArray, IntArray
 
 BLOCK: Final = 64
@@ -139,6 +140,15 @@ def _revalue(lines: Lines, moves: FloatArray, growth: FloatArray, step: int, gai
         line += 1
 
 
+class Tail(NamedTuple):
+    """The worst k losses in falling order, float64 and scenario; gain (lines, BLOCK) and gains (lines, k) of each line there."""
+
+    loss: FloatArray
+    scenario: IntArray
+    gain: FloatArray
+    gains: FloatArray
+
+
 class Workspace(NamedTuple):
     """Memory of one thread: scenario int64 (BLOCK,); z (4m, BLOCK), moves (n, BLOCK), gain (BLOCK rows at least 1)."""
 
@@ -190,18 +200,44 @@ def gains_on_threads(
 
 
 @kernel
-def line_gains(
-    seed: Word, stream: Word, chosen: IntArray, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace,
-    gain: FloatArray, out: FloatArray,
-) -> None:  # fmt: skip
-    """Profit of each line in chosen scenarios, int64 (k,): out (lines, k); gain (lines, BLOCK) is working space."""
+def tail_gains(
+    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, gained: FloatArray, tail: Tail
+) -> float:
+    """Find the worst scenarios and make them again, for the profit of each line in them. Returns the sum of all profits."""
+    loss, worst, gain, out = tail.loss, tail.scenario, tail.gain, tail.gains
     scenario, z, moves = work.scenario[0], work.z[0], work.moves[0]
-    for first in range(0, len(chosen), BLOCK):
-        rows = min(BLOCK, len(chosen) - first)
+    size, total = 0, 0.0
+    for s in range(len(gained)):
+        total += gained[s]
+        size = offer(loss, worst, size, -np.float64(gained[s]), s)
+    sort_heap(loss, worst, size)
+    for first in range(0, size, BLOCK):
+        rows = min(BLOCK, size - first)
         for row in range(BLOCK):
-            scenario[row] = chosen[first + min(row, rows - 1)]
+            scenario[row] = worst[first + min(row, rows - 1)]
         normal_block(z, seed, stream, scenario, 0)
         _correlate(z, loading, filled, moves)
         gain[:] = 0
         _revalue(lines, moves, z, 1, gain)
-        out[:, first : first + rows] = gain[:, :rows]
+        for line in range(len(gain)):
+            for row in range(rows):
+                out[line, first + row] = gain[line, row]
+    return total
+
+
+@kernel
+def simulate_book(
+    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, gained: FloatArray, tail: Tail
+) -> float:
+    """One run on this thread: all profits into gained (scenarios,), then the tail. Returns the sum of all profits."""
+    gains(seed, stream, 0, len(gained), loading, filled, lines, work, 0, gained)
+    return tail_gains(seed, stream, loading, filled, lines, work, gained, tail)
+
+
+@kernel
+def simulate_book_on_threads(
+    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, gained: FloatArray, tail: Tail
+) -> float:
+    """The same with as many threads as there are workspaces; the figures do not depend on their number."""
+    gains_on_threads(seed, stream, loading, filled, lines, work, gained)
+    return tail_gains(seed, stream, loading, filled, lines, work, gained, tail)

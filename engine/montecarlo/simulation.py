@@ -13,8 +13,8 @@ from typing import Final, Literal
 import numpy as np
 
 from engine.montecarlo.book import Book
-from engine.montecarlo.revaluation import BLOCK, gains, gains_on_threads, line_gains, lines_of, workspaces
-from engine.montecarlo.tail import shortfall_error, shortfall_weights, tail_size, var_of_tail, worst_losses
+from engine.montecarlo.revaluation import BLOCK, Tail, lines_of, simulate_book, simulate_book_on_threads, workspaces
+from engine.montecarlo.tail import shortfall_error, shortfall_weights, tail_size, var_of_tail
 from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray, IntArray
 
@@ -75,12 +75,12 @@ class BookSimulation:
         kept = tail_size(scenarios, var_confidence, shortfall_confidence)
         spread = math.sqrt(scenarios * var_confidence * (1.0 - var_confidence))
         rank = (1.0 - var_confidence) * (scenarios - 1)
-        self._near: IntArray = np.flatnonzero(np.abs(np.arange(kept) - rank) <= max(spread, 1.0))
-        self._tail: FloatArray = np.zeros(kept)
-        self._where: IntArray = np.zeros(kept, dtype=np.int64)
+        self._near = (np.abs(np.arange(kept) - rank) <= max(spread, 1.0)).astype(np.float64)
+        self._kept = kept
         self._gains: FloatArray = np.zeros(scenarios, dtype=dtype)
         self._work = workspaces(threads, n, dtype)
-        self._dtype, self._threads = dtype, threads
+        self._simulate = simulate_book if threads == 1 else simulate_book_on_threads
+        self._dtype = dtype
         self.take(book)
 
     def take(self, book: Book) -> None:
@@ -88,36 +88,32 @@ class BookSimulation:
         if len(book.symbols) != len(self._loading):
             raise DeskvigilError(f"the book has {len(book.symbols)} symbols, the covariance {len(self._loading)}")
         self._lines, self._order = lines_of(book, self._horizon_years, self._dtype)
-        lines = len(self._order)
-        self._line_gain: FloatArray = np.zeros((lines, BLOCK), dtype=self._dtype)
-        self._tail_gains: FloatArray = np.zeros((lines, len(self._tail)), dtype=self._dtype)
+        lines, kept = len(self._order), self._kept
+        self._tail = Tail(
+            np.zeros(kept), np.zeros(kept, dtype=np.int64), np.zeros((lines, BLOCK), self._dtype), np.zeros((lines, kept), self._dtype)
+        )
 
     def run(self, stream: int = 0) -> BookRisk:
         """Draw the scenarios of a stream. The gains returned are a copy."""
-        number = np.uint64(stream)
-        if self._threads == 1:
-            gains(self._seed, number, 0, self._scenarios, self._loading, self._filled, self._lines, self._work, 0, self._gains)
-        else:
-            gains_on_threads(self._seed, number, self._loading, self._filled, self._lines, self._work, self._gains)
-        worst_losses(-self._gains, self._tail, self._where)
-        if not math.isfinite(self._tail[0] + self._gains.sum()):
-            raise DeskvigilError("a scenario's profit is not finite: the volatilities or quantities are beyond the range of numbers")
-        line_gains(
-            self._seed, number, self._where, self._loading, self._filled, self._lines, self._work, self._line_gain, self._tail_gains
+        tail = self._tail
+        total = self._simulate(
+            self._seed, np.uint64(stream), self._loading, self._filled, self._lines, self._work, self._gains, tail
         )
-        var, var_error = var_of_tail(self._tail, self._scenarios, self._var_confidence)
+        if not math.isfinite(total):
+            raise DeskvigilError("a scenario's profit is not finite: the volatilities or quantities are beyond the range of numbers")
+        var, var_error = var_of_tail(tail.loss, self._scenarios, self._var_confidence)
         near = np.zeros(len(self._order))
         shortfall = np.zeros(len(self._order))
-        near[self._order] = -self._tail_gains[:, self._near].mean(axis=1, dtype=np.float64)
-        shortfall[self._order] = -(self._tail_gains[:, : len(self._weights)] @ self._weights)
-        total = near.sum()
+        near[self._order] = -(tail.gains @ self._near)
+        shortfall[self._order] = -(tail.gains[:, : len(self._weights)] @ self._weights)
+        scale = near.sum()
         return BookRisk(
             gains=self._gains.copy(),
             var=var,
             var_standard_error=var_error,
-            var_contributions=near * (var / total) if total != 0.0 else near,
+            var_contributions=near * (var / scale) if scale != 0.0 else near,
             expected_shortfall=float(shortfall.sum()),
-            shortfall_standard_error=shortfall_error(self._tail, self._weights, self._scenarios, self._shortfall_confidence),
+            shortfall_standard_error=shortfall_error(tail.loss, self._weights, self._scenarios, self._shortfall_confidence),
             shortfall_contributions=shortfall,
         )
 
