@@ -96,12 +96,13 @@ def _option(move: float, growth: float, forward: float, cash: float, start: floa
 
 
 @inline_kernel
-def _correlate(z: FloatArray, loading: FloatArray, filled: IntArray, moves: FloatArray) -> None:
-    """moves[i] = sum over j < filled[i] of loading[i, j] z[j]; four terms a pass save loads and stores."""
+def _correlate(z: FloatArray, sampling: Sampling, moves: FloatArray) -> None:
+    """moves[i] = shift[i] + sum over j < filled[i] of loading[i, j] z[j]; four terms a pass save loads and stores."""
+    loading, filled, shift = sampling.loading, sampling.filled, sampling.shift
     for i in range(len(moves)):
         move, last = moves[i], filled[i]
         four = last - last % 4
-        move[:] = 0
+        move[:] = shift[i]
         for j in range(0, four, 4):
             l0, l1, l2, l3 = loading[i, j], loading[i, j + 1], loading[i, j + 2], loading[i, j + 3]
             z0, z1, z2, z3 = z[j], z[j + 1], z[j + 2], z[j + 3]
@@ -110,6 +111,19 @@ def _correlate(z: FloatArray, loading: FloatArray, filled: IntArray, moves: Floa
         for j in range(four, last):
             for row in range(BLOCK):
                 move[row] = fma(loading[i, j], z[j, row], move[row])
+
+
+@inline_kernel
+def _draw(seed: Word, stream: Word, sampling: Sampling, scenario: IntArray, z: FloatArray, moves: FloatArray) -> None:
+    """Moves of some scenarios, int64 (BLOCK,)."""
+    given = sampling.given
+    if given.shape[1] == 0:
+        normal_block(z, seed, stream, scenario, 0)
+    else:
+        for j in range(len(given)):
+            for row in range(BLOCK):
+                z[j, row] = given[j, scenario[row]]
+    _correlate(z, sampling, moves)
 
 
 @inline_kernel
@@ -138,6 +152,22 @@ def _revalue(lines: Lines, moves: FloatArray, growth: FloatArray, step: int, gai
             pays = side * fma(forward, up[row], -cash)
             to[row] += (side * pays if pays > type(pays)(0) else type(pays)(0)) - now
         line += 1
+
+
+class Sampling(NamedTuple):
+    """How scenarios are drawn, and what stands beside their profit; n assets.
+
+    moves = shift (n,) + loading (n, n) z, row i of loading filled up to filled[i] (int64). given (n, scenarios): the
+    normals z; with no columns they are drawn. first, second (n,): the quadratic in the moves, first . r + second . r^2,
+    that is kept beside each profit as `near`; with no entries none is.
+    """
+
+    loading: FloatArray
+    filled: IntArray
+    shift: FloatArray
+    given: FloatArray
+    first: FloatArray
+    second: FloatArray
 
 
 class Tail(NamedTuple):
@@ -171,73 +201,74 @@ def workspaces(threads: int, assets: int, dtype: type) -> Workspace:
 
 @kernel
 def gains(
-    seed: Word, stream: Word, begin: int, end: int, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace,
-    thread: int, out: FloatArray,
+    seed: Word, stream: Word, begin: int, end: int, sampling: Sampling, lines: Lines, work: Workspace, thread: int,
+    gained: FloatArray, near: FloatArray,
 ) -> None:  # fmt: skip
-    """Profit of scenarios begin to end (begin a multiple of BLOCK) into out[begin:end], USD."""
+    """Profit of scenarios begin to end (begin a multiple of BLOCK) into gained[begin:end], USD, and its quadratic into near."""
     scenario, z, moves, gain = work.scenario[thread], work.z[thread], work.moves[thread], work.gain[thread]
-    for first in range(begin, end, BLOCK):
+    first, second = sampling.first, sampling.second
+    sums = gain[0]
+    for start in range(begin, end, BLOCK):
+        rows = min(BLOCK, end - start)
         for row in range(BLOCK):
-            scenario[row] = first + row
-        normal_block(z, seed, stream, scenario, 0)
-        _correlate(z, loading, filled, moves)
-        gain[:] = 0
+            scenario[row] = start + min(row, rows - 1)
+        _draw(seed, stream, sampling, scenario, z, moves)
+        if len(near) > 0:
+            sums[:] = 0
+            for i in range(len(first)):
+                move, slope, bend = moves[i], first[i], second[i]
+                for row in range(BLOCK):
+                    sums[row] = fma(fma(bend, move[row], slope), move[row], sums[row])
+            for row in range(rows):
+                near[start + row] = sums[row]
+        sums[:] = 0
         _revalue(lines, moves, z, 0, gain)
-        for row in range(min(BLOCK, end - first)):
-            out[first + row] = gain[0, row]
+        for row in range(rows):
+            gained[start + row] = sums[row]
 
 
 @parallel_kernel
 def gains_on_threads(
-    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, out: FloatArray
+    seed: Word, stream: Word, sampling: Sampling, lines: Lines, work: Workspace, gained: FloatArray, near: FloatArray
 ) -> None:
     """The same of all scenarios, each thread with one stretch of them."""
-    threads = len(work.scenario)
-    blocks = (len(out) + BLOCK - 1) // BLOCK
+    threads, scenarios = len(work.scenario), len(gained)
+    blocks = (scenarios + BLOCK - 1) // BLOCK
     for thread in numba.prange(threads):
-        begin = blocks * thread // threads * BLOCK
-        gains(seed, stream, begin, min(blocks * (thread + 1) // threads * BLOCK, len(out)), loading, filled, lines, work, thread, out)
+        begin, end = blocks * thread // threads * BLOCK, min(blocks * (thread + 1) // threads * BLOCK, scenarios)
+        gains(seed, stream, begin, end, sampling, lines, work, thread, gained, near)
 
 
 @kernel
-def tail_gains(
-    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, gained: FloatArray, tail: Tail
-) -> float:
-    """Find the worst scenarios and make them again, for the profit of each line in them. Returns the sum of all profits."""
-    loss, worst, gain, out = tail.loss, tail.scenario, tail.gain, tail.gains
+def line_gains(
+    seed: Word, stream: Word, sampling: Sampling, lines: Lines, work: Workspace, chosen: IntArray, gain: FloatArray, out: FloatArray
+) -> None:
+    """Profit of each line in chosen scenarios, int64 (k,): out (lines, k); gain (lines, BLOCK) is working space."""
     scenario, z, moves = work.scenario[0], work.z[0], work.moves[0]
-    size, total = 0, 0.0
-    for s in range(len(gained)):
-        total += gained[s]
-        size = offer(loss, worst, size, -np.float64(gained[s]), s)
-    sort_heap(loss, worst, size)
-    for first in range(0, size, BLOCK):
-        rows = min(BLOCK, size - first)
+    for first in range(0, len(chosen), BLOCK):
+        rows = min(BLOCK, len(chosen) - first)
         for row in range(BLOCK):
-            scenario[row] = worst[first + min(row, rows - 1)]
-        normal_block(z, seed, stream, scenario, 0)
-        _correlate(z, loading, filled, moves)
+            scenario[row] = chosen[first + min(row, rows - 1)]
+        _draw(seed, stream, sampling, scenario, z, moves)
         gain[:] = 0
         _revalue(lines, moves, z, 1, gain)
         for line in range(len(gain)):
             for row in range(rows):
                 out[line, first + row] = gain[line, row]
-    return total
 
 
 @kernel
 def simulate_book(
-    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, gained: FloatArray, tail: Tail
+    seed: Word, stream: Word, sampling: Sampling, lines: Lines, work: Workspace, gained: FloatArray, near: FloatArray, tail: Tail
 ) -> float:
-    """One run on this thread: all profits into gained (scenarios,), then the tail. Returns the sum of all profits."""
-    gains(seed, stream, 0, len(gained), loading, filled, lines, work, 0, gained)
-    return tail_gains(seed, stream, loading, filled, lines, work, gained, tail)
-
-
-@kernel
-def simulate_book_on_threads(
-    seed: Word, stream: Word, loading: FloatArray, filled: IntArray, lines: Lines, work: Workspace, gained: FloatArray, tail: Tail
-) -> float:
-    """The same with as many threads as there are workspaces; the figures do not depend on their number."""
-    gains_on_threads(seed, stream, loading, filled, lines, work, gained)
-    return tail_gains(seed, stream, loading, filled, lines, work, gained, tail)
+    """One run: all profits into gained (scenarios,), then the worst and their lines. Returns the sum of all profits."""
+    if len(work.scenario) == 1:
+        gains(seed, stream, 0, len(gained), sampling, lines, work, 0, gained, near)
+    loss, worst = tail.loss, tail.scenario
+    size, total = 0, 0.0
+    for s in range(len(gained)):
+        total += gained[s]
+        size = offer(loss, worst, size, -np.float64(gained[s]), s)
+    sort_heap(loss, worst, size)
+    line_gains(seed, stream, sampling, lines, work, worst, tail.gain, tail.gains)
+    return total
