@@ -86,7 +86,9 @@ def _compile(function: F, *, forceinline: bool = False, parallel: bool = False) 
     # A folder set by the user (NUMBA_CACHE_DIR) is theirs to manage.
     if not os.environ.get("NUMBA_CACHE_DIR"):
         numba.config.CACHE_DIR = str(_cache_folder(Path(function.__code__.co_filename).resolve()))  # type: ignore[attr-defined]
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=forceinline, parallel=parallel)(function))
+    return cast(
+        F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=forceinline, parallel=parallel)(function)
+    )
 
 
 def kernel(function: F) -> F:

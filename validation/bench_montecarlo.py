@@ -45,7 +45,14 @@ def mixed_book() -> tuple[Book, FloatArray]:
             "strike": spot[asset] * rng.uniform(0.8, 1.2), "years": rng.uniform(0.02, 2.0), "volatility": rng.uniform(0.15, 0.5),
             "rate": 0.03, "dividend_yield": 0.01,
         }  # fmt: skip
-        positions.append(Position(symbol=symbols[asset], kind=kind, quantity=rng.normal() * (1_000.0 if kind == "stock" else 3_000.0), **terms))
+        positions.append(
+            Position(
+                symbol=symbols[asset],
+                kind=kind,
+                quantity=rng.normal() * (1_000.0 if kind == "stock" else 3_000.0),
+                **terms,
+            )
+        )
     volatility = rng.uniform(0.008, 0.03, ASSETS)
     return Book.of(positions, symbols, spot), np.linalg.cholesky(0.3 + 0.7 * np.eye(ASSETS)) * volatility[:, None]
 
@@ -82,8 +89,17 @@ def _book_figures(say: Callable[[str], None]) -> list[Figure]:
         what = f"var-1k {name}"
         limit = 200.0 if name == "f64" else None
         figures += [
-            Figure(benchmark=NAME, what=f"{what}, p50", value=float(np.median(ours)), unit="us", decimals=0, peer=peers),
-            Figure(benchmark=NAME, what=f"{what}, p99", value=float(np.percentile(ours, 99)), unit="us", decimals=0, limit=limit),
+            Figure(
+                benchmark=NAME, what=f"{what}, p50", value=float(np.median(ours)), unit="us", decimals=0, peer=peers
+            ),
+            Figure(
+                benchmark=NAME,
+                what=f"{what}, p99",
+                value=float(np.percentile(ours, 99)),
+                unit="us",
+                decimals=0,
+                limit=limit,
+            ),
         ]
         if name == "f64":
             ratio = float(np.median(theirs) / np.median(ours))
@@ -133,8 +149,22 @@ def _path_figures(say: Callable[[str], None]) -> list[Figure]:
         ours = times_us(lambda stream, simulation=simulation: simulation.run(stream))  # type: ignore[misc]
         limit = {"f64 antithetic": 600.0, "f32, 2 threads": 200.0}.get(name)
         figures += [
-            Figure(benchmark=NAME, what=f"path-1k {name}, p50", value=float(np.median(ours)), unit="us", decimals=0, peer="; ".join(peers)),
-            Figure(benchmark=NAME, what=f"path-1k {name}, p99", value=float(np.percentile(ours, 99)), unit="us", decimals=0, limit=limit),
+            Figure(
+                benchmark=NAME,
+                what=f"path-1k {name}, p50",
+                value=float(np.median(ours)),
+                unit="us",
+                decimals=0,
+                peer="; ".join(peers),
+            ),
+            Figure(
+                benchmark=NAME,
+                what=f"path-1k {name}, p99",
+                value=float(np.percentile(ours, 99)),
+                unit="us",
+                decimals=0,
+                limit=limit,
+            ),
         ]
         if theirs is not None and name == "f64 antithetic":
             ratio = float(min(np.median(their) for their in theirs) / (0.5 * np.median(ours)))

@@ -14,7 +14,15 @@ from engine.montecarlo.paths import PathOption
 from metrics.frame import FloatArray, IntArray
 
 VAR, SHORTFALL = 0.99, 0.975
-P_HART = (3.52624965998911e-02, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871, 221.213596169931, 220.206867912376)
+P_HART = (
+    3.52624965998911e-02,
+    0.700383064443688,
+    6.37396220353165,
+    33.912866078383,
+    112.079291497871,
+    221.213596169931,
+    220.206867912376,
+)
 Q_HART = (8.83883476483184e-02, 1.75566716318264, 16.064177579207, 86.7807322029461, 296.564248779674, 637.333633378831, 793.826512519948,
           440.413735824752)  # fmt: skip
 
@@ -23,7 +31,7 @@ def hart_cdf(x: FloatArray) -> FloatArray:
     """Normal distribution function by Hart's approximation 5666: what NumPy offers without SciPy, at full speed."""
     size = np.minimum(np.abs(x), 37.0)
     tail = np.exp(-0.5 * size * size) * np.polyval(P_HART, size) / np.polyval(Q_HART, size)
-    return np.where(x < 0.0, tail, 1.0 - tail)
+    return np.asarray(np.where(x < 0.0, tail, 1.0 - tail), dtype=np.float64)
 
 
 class NumpyBook:
@@ -35,7 +43,10 @@ class NumpyBook:
         option = book.sign != 0.0
         self._option, self._stock = np.flatnonzero(option), np.flatnonzero(~option)
         left = book.years[option] - horizon_years
-        self._carry, self._cash = np.exp(-book.dividend_yield[option] * left), book.strike[option] * np.exp(-book.rate[option] * left)
+        self._carry, self._cash = (
+            np.exp(-book.dividend_yield[option] * left),
+            book.strike[option] * np.exp(-book.rate[option] * left),
+        )
         self._deviation = book.volatility[option] * np.sqrt(left)
         self._generator = np.random.default_rng(1)
 
@@ -55,7 +66,6 @@ class NumpyBook:
         """VaR and ES of freshly drawn scenarios."""
         losses = -self.gains(self._generator.standard_normal((scenarios, len(self._loading))))
         return float(np.quantile(losses, VAR)), float(losses[losses >= np.quantile(losses, SHORTFALL)].mean())
-
 
 
 @kernel
@@ -87,7 +97,7 @@ def _scalar_book(
             value += quantity[p] * sign[p] * (forward * first - strike[p] * math.exp(-rate[p] * left[p]) * second)
         losses[s] = now - value
     losses.sort()
-    return losses[int(VAR * len(losses))]
+    return float(losses[int(VAR * len(losses))])
 
 
 def scalar_book(book: Book, loading: FloatArray, horizon_years: float, scenarios: int) -> Callable[[int], object]:
@@ -113,7 +123,9 @@ def numpy_paths(option: PathOption, paths: int) -> Callable[[int], object]:
 
     def run(_stream: int) -> object:
         moves = drift + volatility * math.sqrt(step) * generator.standard_normal((paths, option.steps))
-        logs = np.log(option.spot[0] / option.barrier) + np.concatenate([np.zeros((paths, 1)), np.cumsum(moves, axis=1)], axis=1)
+        logs = np.log(option.spot[0] / option.barrier) + np.concatenate(
+            [np.zeros((paths, 1)), np.cumsum(moves, axis=1)], axis=1
+        )
         spots = option.barrier * np.exp(logs[:, 1:])
         alive = np.where(logs > 0.0, logs, 0.0)
         survival = np.prod(1.0 - np.exp(-2.0 * alive[:, :-1] * alive[:, 1:] / (volatility**2 * step)), axis=1)
@@ -133,7 +145,9 @@ def quantlib_paths(ql: Any, option: PathOption, paths: int) -> tuple[Callable[[i
         ql.QuoteHandle(ql.SimpleQuote(float(option.spot[0]))),
         ql.YieldTermStructureHandle(ql.FlatForward(today, float(option.dividend_yield[0]), count)),
         ql.YieldTermStructureHandle(ql.FlatForward(today, option.rate, count)),
-        ql.BlackVolTermStructureHandle(ql.BlackConstantVol(today, ql.NullCalendar(), float(option.volatility[0]), count)),
+        ql.BlackVolTermStructureHandle(
+            ql.BlackConstantVol(today, ql.NullCalendar(), float(option.volatility[0]), count)
+        ),
     )
     days = round(365 * option.years)
     exercise = ql.EuropeanExercise(today + days)

@@ -58,7 +58,9 @@ class Book:
         """Check positions against the symbols that have a price. DeskvigilError names the line and the field at fault."""
         spots = np.array(spot, dtype=np.float64)
         if spots.shape != (len(symbols),) or len(set(symbols)) != len(symbols) or not symbols:
-            raise DeskvigilError(f"a book needs one spot for each of its different symbols, not {spots.shape} for {list(symbols)}")
+            raise DeskvigilError(
+                f"a book needs one spot for each of its different symbols, not {spots.shape} for {list(symbols)}"
+            )
         for symbol, price in zip(symbols, spots.tolist(), strict=True):
             if not (math.isfinite(price) and price > 0.0):
                 raise DeskvigilError(f"the spot of {symbol} must be a number above 0, it is {price}")

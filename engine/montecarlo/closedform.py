@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray
 
 Numbers: TypeAlias = FloatArray | float
@@ -66,7 +67,14 @@ def black_scholes_greeks(
 
 
 def geometric_asian(
-    sign: float, spot: float, strike: float, years: float, volatility: float, rate: float, dividend_yield: float, steps: int
+    sign: float,
+    spot: float,
+    strike: float,
+    years: float,
+    volatility: float,
+    rate: float,
+    dividend_yield: float,
+    steps: int,
 ) -> float:
     """Value of an option on the geometric mean of the spots at years k / steps, k = 1 .. steps (Kemna & Vorst 1990)."""
     drift = rate - dividend_yield - 0.5 * volatility**2
@@ -82,14 +90,14 @@ def down_and_out_call(
 ) -> float:
     """Value of a call that dies when the spot, watched all the time, touches the barrier below (Reiner & Rubinstein 1991).
 
-    Without rebate; for a barrier of at most the strike. ValueError otherwise.
+    Without rebate; for a barrier of at most the strike. DeskvigilError otherwise.
     """
     if barrier > strike:
-        raise ValueError(f"the closed form is for a barrier of at most the strike, not {barrier} over {strike}")
+        raise DeskvigilError(f"the closed form is for a barrier of at most the strike, not {barrier} over {strike}")
     if spot <= barrier:
         return 0.0
     vanilla = float(black_scholes(1.0, spot, strike, years, volatility, rate, dividend_yield))
     # The knock-in part is a call on the image of the spot behind the barrier, weighted.
     power = 2.0 * (rate - dividend_yield) / volatility**2 - 1.0
     image = float(black_scholes(1.0, barrier**2 / spot, strike, years, volatility, rate, dividend_yield))
-    return vanilla - (barrier / spot) ** power * image
+    return vanilla - float((barrier / spot) ** power) * image

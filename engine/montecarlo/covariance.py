@@ -72,5 +72,4 @@ def correlation_factor(correlation: FloatArray, of: str) -> FloatArray:
         raise DeskvigilError(f"the correlation of {of} is not positive definite: its lowest eigenvalue is {lowest:.3g}")
     if lowest < 1e-10:
         correlation = (correlation + 1e-8 * np.eye(len(correlation))) / (1.0 + 1e-8)
-    factor: FloatArray = np.linalg.cholesky(correlation)
-    return factor
+    return np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)

@@ -9,7 +9,7 @@ argument's type decides at compile time which one it is. Every step that rounds 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -17,6 +17,8 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from engine.jit import inline_kernel
+
+Single: TypeAlias = Any  # a float32 inside kernels; NumPy's stubs widen it at each step
 
 LOG2_E: Final = 1.4426950408889634
 LN2_HIGH: Final = 6.93147180369123816490e-01  # fdlibm's split of ln 2: the high part times an exponent is exact
@@ -72,7 +74,7 @@ def by_precision(double: Callable[..., Any], single: Callable[..., Any]) -> Call
 
 
 @inline_kernel
-def _exp_parts(x: float) -> tuple[float, float, int]:
+def _exp_parts(x: float) -> tuple[float, float, Any]:
     """Even and odd part of e**r, and k, where x = k ln 2 + r with |r| <= ln 2 / 2.
 
     Taylor's series to r**13 leaves 4e-18; its two halves are shorter chains, and give e**-r as well.
@@ -87,7 +89,7 @@ def _exp_parts(x: float) -> tuple[float, float, int]:
 
 
 @inline_kernel
-def _power_of_two(k: int) -> float:
+def _power_of_two(k: Any) -> float:
     return np.int64((k + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float64)
 
 
@@ -104,7 +106,7 @@ def _exp_pair_double(x: float) -> tuple[float, float]:
 
 
 @inline_kernel
-def _exp_parts_single(x: float) -> tuple[float, float, int]:
+def _exp_parts_single(x: Single) -> tuple[Single, Single, Any]:
     """The same in float32, to r**8."""
     shifted = fma(x, LOG2_E_SINGLE, ROUND_SINGLE)
     k = shifted - ROUND_SINGLE
@@ -116,18 +118,18 @@ def _exp_parts_single(x: float) -> tuple[float, float, int]:
 
 
 @inline_kernel
-def _power_of_two_single(k: int) -> float:
+def _power_of_two_single(k: Any) -> Single:
     return np.int32(np.int32(k + EXPONENT_BIAS_SINGLE) << MANTISSA_BITS_SINGLE).view(np.float32)
 
 
 @inline_kernel
-def _exp_single(x: float) -> float:
+def _exp_single(x: Single) -> Single:
     even, odd, k = _exp_parts_single(min(max(x, -EXP_LIMIT_SINGLE), EXP_LIMIT_SINGLE))
     return (ONE_SINGLE + (odd + even)) * _power_of_two_single(k)
 
 
 @inline_kernel
-def _exp_pair_single(x: float) -> tuple[float, float]:
+def _exp_pair_single(x: Single) -> tuple[Single, Single]:
     even, odd, k = _exp_parts_single(min(max(x, -EXP_LIMIT_SINGLE), EXP_LIMIT_SINGLE))
     return (ONE_SINGLE + (even + odd)) * _power_of_two_single(k), (ONE_SINGLE + (even - odd)) * _power_of_two_single(-k)
 
@@ -149,11 +151,13 @@ def _tail_double(x: float) -> tuple[float, float]:
 
 
 @inline_kernel
-def _tail_single(x: float) -> tuple[float, float]:
+def _tail_single(x: Single) -> tuple[Single, Single]:
     """The same with fewer terms: 3e-10 absolute."""
     p = fma(x, np.float32(0.00993287703216416207), np.float32(0.0864484805702310018))
     p = fma(x, fma(x, p, np.float32(0.297749091728898374)), np.float32(0.499999999726278686))
-    q = fma(x, fma(x, np.float32(0.0249793879685891974), np.float32(0.215194970714149771)), np.float32(0.784656451464856367))
+    q = fma(
+        x, fma(x, np.float32(0.0249793879685891974), np.float32(0.215194970714149771)), np.float32(0.784656451464856367)
+    )
     q = fma(x, fma(x, q, np.float32(1.39338268823334668)), ONE_SINGLE)
     return p, q
 
@@ -163,7 +167,7 @@ normal_tail = by_precision(_tail_double, _tail_single)
 
 
 @inline_kernel
-def log_single(x: float) -> float:
+def log_single(x: Single) -> Single:
     """Natural logarithm of a positive normal float32, by the series of artanh((m - 1) / (m + 1))."""
     bits = np.float32(x).view(np.int32)
     exponent = np.float32((bits >> MANTISSA_BITS_SINGLE) - EXPONENT_BIAS_SINGLE)
@@ -178,14 +182,18 @@ def log_single(x: float) -> float:
 
 
 @inline_kernel
-def cos_sin_turn_single(u: float) -> tuple[float, float]:
+def cos_sin_turn_single(u: Single) -> tuple[Single, Single]:
     """Cosine and sine of 2 pi u for u in [0, 1], float32: quarter turns taken off exactly, Taylor's series for the rest."""
     quarter = np.int32(fma(np.float32(4.0), u, HALF_SINGLE))
     x = np.float32(6.28318531) * fma(np.float32(-0.25), np.float32(quarter), u)
     z = x * x
-    sine = fma(z, fma(z, fma(z, np.float32(1 / 362880), np.float32(-1 / 5040)), np.float32(1 / 120)), np.float32(-1 / 6))
+    sine = fma(
+        z, fma(z, fma(z, np.float32(1 / 362880), np.float32(-1 / 5040)), np.float32(1 / 120)), np.float32(-1 / 6)
+    )
     sine = fma(x * z, sine, x)
-    cosine = fma(z, fma(z, fma(z, np.float32(-1 / 3628800), np.float32(1 / 40320)), np.float32(-1 / 720)), np.float32(1 / 24))
+    cosine = fma(
+        z, fma(z, fma(z, np.float32(-1 / 3628800), np.float32(1 / 40320)), np.float32(-1 / 720)), np.float32(1 / 24)
+    )
     cosine = fma(z, fma(z, cosine, -HALF_SINGLE), ONE_SINGLE)
     odd = (quarter & np.int32(1)) != 0
     first = sine if odd else cosine

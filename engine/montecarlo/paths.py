@@ -59,7 +59,12 @@ class PathOption:
         for name in ("rate", "years", "asian_strike", "vanilla_strike", "barrier"):
             if not math.isfinite(getattr(self, name)):
                 raise DeskvigilError(f"{name} must be a finite number, it is {getattr(self, name)}")
-        for name, least in (("spot", self.spot.min()), ("weight", self.weight.min()), ("years", self.years), ("barrier", self.barrier)):
+        for name, least in (
+            ("spot", self.spot.min()),
+            ("weight", self.weight.min()),
+            ("years", self.years),
+            ("barrier", self.barrier),
+        ):
             if least <= 0.0:
                 raise DeskvigilError(f"{name} must be above 0, it is {least}")
         if self.volatility.min() < 0.0:
@@ -86,7 +91,11 @@ class PathOption:
         forward = self.weight * self.spot * np.exp(np.outer(times[1:], drift))
         side = 1.0 if self.barrier_side == "down" else -1.0
         variance = self.volatility[0] ** 2 * step_years
-        loading = correlation_factor(self.correlation, "the assets of the paths") * self.volatility[:, None] * math.sqrt(step_years)
+        loading = (
+            correlation_factor(self.correlation, "the assets of the paths")
+            * self.volatility[:, None]
+            * math.sqrt(step_years)
+        )
         return Payoffs(
             loading=np.ascontiguousarray(loading, dtype), weighted_forward=forward.astype(dtype),
             mean_weight=(self._share() / self.steps).astype(dtype),
@@ -100,7 +109,7 @@ class PathOption:
 
     def _share(self) -> FloatArray:
         value: FloatArray = self.weight * self.spot
-        return value / value.sum()
+        return np.asarray(value / value.sum(), dtype=np.float64)
 
     def _moments(self) -> float:
         """Expectation of the log of the geometric mean, scaled so that it starts at the basket's value."""

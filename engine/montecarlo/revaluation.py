@@ -10,7 +10,7 @@ whose last equation makes one exponential do for both terms.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
@@ -81,7 +81,7 @@ def lines_of(book: Book, horizon_years: float, dtype: type) -> tuple[Lines, IntA
 
 
 @inline_kernel
-def _option(move: float, growth: float, forward: float, cash: float, start: float, slope: float, width: float) -> float:
+def _option(move: float, growth: float, forward: float, cash: float, start: float, slope: float, width: float) -> Any:
     """Value of one option line at a log return and its exponential."""
     zero, far = type(move)(0.0), type(move)(FAR)
     x1 = fma(slope, move, start)
@@ -147,7 +147,12 @@ def _revalue(lines: Lines, moves: FloatArray, growth: FloatArray, step: int, gai
         line += 1
     for k in range(len(lines.payoff_asset)):
         up, to = growth[lines.payoff_asset[k]], gain[line * step]
-        forward, cash, side, now = lines.payoff_forward[k], lines.payoff_cash[k], lines.payoff_side[k], lines.payoff_now[k]
+        forward, cash, side, now = (
+            lines.payoff_forward[k],
+            lines.payoff_cash[k],
+            lines.payoff_side[k],
+            lines.payoff_now[k],
+        )
         for row in range(BLOCK):
             pays = side * fma(forward, up[row], -cash)
             to[row] += (side * pays if pays > type(pays)(0) else type(pays)(0)) - now
@@ -241,7 +246,14 @@ def gains_on_threads(
 
 @kernel
 def line_gains(
-    seed: Word, stream: Word, sampling: Sampling, lines: Lines, work: Workspace, chosen: IntArray, gain: FloatArray, out: FloatArray
+    seed: Word,
+    stream: Word,
+    sampling: Sampling,
+    lines: Lines,
+    work: Workspace,
+    chosen: IntArray,
+    gain: FloatArray,
+    out: FloatArray,
 ) -> None:
     """Profit of each line in chosen scenarios, int64 (k,): out (lines, k); gain (lines, BLOCK) is working space."""
     scenario, z, moves = work.scenario[0], work.z[0], work.moves[0]
@@ -259,7 +271,14 @@ def line_gains(
 
 @kernel
 def simulate_book(
-    seed: Word, stream: Word, sampling: Sampling, lines: Lines, work: Workspace, gained: FloatArray, near: FloatArray, tail: Tail
+    seed: Word,
+    stream: Word,
+    sampling: Sampling,
+    lines: Lines,
+    work: Workspace,
+    gained: FloatArray,
+    near: FloatArray,
+    tail: Tail,
 ) -> float:
     """One run: all profits into gained (scenarios,), then the worst and their lines. Returns the sum of all profits."""
     if len(work.scenario) == 1:

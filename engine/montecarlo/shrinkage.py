@@ -38,8 +38,10 @@ def daily_covariance(symbols: Sequence[str], closes: FloatArray, source: str) ->
     there = np.isfinite(returns)
     shared = there.T.astype(np.float64) @ there
     if shared.min() < LEAST_DAYS:
-        i, j = np.unravel_index(int(np.argmin(shared)), shared.shape)
-        raise DeskvigilError(f"{symbols[i]} and {symbols[j]} share {shared[i, j]:.0f} daily returns, {LEAST_DAYS} are needed")
+        i, j = divmod(int(np.argmin(shared)), len(symbols))
+        raise DeskvigilError(
+            f"{symbols[i]} and {symbols[j]} share {shared[i, j]:.0f} daily returns, {LEAST_DAYS} are needed"
+        )
     mean = np.nanmean(returns, axis=0)
     volatility = np.sqrt(np.nanmean(np.square(returns - mean), axis=0))
     moves = volatility > 1e-12

@@ -23,7 +23,16 @@ import numpy as np
 from engine.montecarlo.book import Book
 from engine.montecarlo.deltagamma import DeltaGamma
 from engine.montecarlo.normals import scenario_normals
-from engine.montecarlo.revaluation import BLOCK, Sampling, Tail, gains_on_threads, line_gains, lines_of, simulate_book, workspaces
+from engine.montecarlo.revaluation import (
+    BLOCK,
+    Sampling,
+    Tail,
+    gains_on_threads,
+    line_gains,
+    lines_of,
+    simulate_book,
+    workspaces,
+)
 from engine.montecarlo.sobol import sobol_normals
 from engine.montecarlo.tail import shortfall_error, shortfall_weights, tail_size, var_of_tail
 from metrics.errors import DeskvigilError
@@ -83,7 +92,9 @@ class BookSimulation:
         n = len(book.symbols)
         _check(loading, n, scenarios, horizon_years, (var_confidence, shortfall_confidence), threads)
         if draw not in DRAWS or precision not in DTYPES or (draw == "antithetic" and scenarios % 2):
-            raise DeskvigilError(f"cannot draw {scenarios} {precision} scenarios {draw}: draws are {', '.join(DRAWS)}; antithetic ones even")
+            raise DeskvigilError(
+                f"cannot draw {scenarios} {precision} scenarios {draw}: draws are {', '.join(DRAWS)}; antithetic ones even"
+            )
         self._loading: FloatArray = np.array(loading, dtype=np.float64)
         self._scenarios, self._seed, self._horizon_years = scenarios, seed, horizon_years
         self._var_confidence, self._shortfall_confidence = var_confidence, shortfall_confidence
@@ -105,7 +116,10 @@ class BookSimulation:
         self._lines, self._order = lines_of(book, self._horizon_years, self._dtype)
         lines, kept = len(self._order), self._kept
         self._tail = Tail(
-            np.zeros(kept), np.zeros(kept, np.int64), np.zeros((lines, BLOCK), self._dtype), np.zeros((lines, kept), self._dtype)
+            np.zeros(kept),
+            np.zeros(kept, np.int64),
+            np.zeros((lines, BLOCK), self._dtype),
+            np.zeros((lines, kept), self._dtype),
         )
         loading, shift, first, second = self._loading, np.zeros(len(self._loading)), np.zeros(0), np.zeros(0)
         if self._draw == "sobol":
@@ -118,8 +132,12 @@ class BookSimulation:
         if self._draw == "importance":
             self._theta = self._quadratic.twist(self._known_var)
             shift, loading, self._psi = self._quadratic.twisted(self._theta, loading)
-        filled: IntArray = np.array([np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in loading], dtype=np.int64)
-        typed = [np.ascontiguousarray(values, self._dtype) for values in (loading, shift, first, second)]
+        filled: IntArray = np.array(
+            [np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in loading], dtype=np.int64
+        )
+        typed: list[FloatArray] = [
+            np.ascontiguousarray(values, self._dtype) for values in (loading, shift, first, second)
+        ]
         self._sampling = Sampling(typed[0], filled, typed[1], np.zeros((0, 0), self._dtype), typed[2], typed[3])
 
     def run(self, stream: int = 0, normals: FloatArray | None = None) -> BookRisk:
@@ -130,7 +148,9 @@ class BookSimulation:
             gains_on_threads(seed, number, sampling, self._lines, self._work, self._gains, self._near)
         total = simulate_book(seed, number, sampling, self._lines, self._work, self._gains, self._near, tail)
         if not math.isfinite(total):
-            raise DeskvigilError("a scenario's profit is not finite: volatilities or quantities are beyond the range of numbers")
+            raise DeskvigilError(
+                "a scenario's profit is not finite: volatilities or quantities are beyond the range of numbers"
+            )
         if self._draw == "importance":
             return self._weighted(number, sampling)
         var, var_error = var_of_tail(tail.loss, self._scenarios, self._var_confidence)
@@ -149,7 +169,9 @@ class BookSimulation:
         n, half = len(self._loading), self._scenarios // 2
         if normals is not None:
             if normals.shape != (n, self._scenarios) or not np.isfinite(normals).all():
-                raise DeskvigilError(f"the normals must be finite and of shape {(n, self._scenarios)}, not {normals.shape}")
+                raise DeskvigilError(
+                    f"the normals must be finite and of shape {(n, self._scenarios)}, not {normals.shape}"
+                )
         elif self._draw == "sobol":
             normals = sobol_normals(self._scenarios, n, self._seed, stream)
         elif self._draw == "antithetic":
@@ -204,7 +226,7 @@ class BookSimulation:
         share = 1.0 - self._shortfall_confidence
         shortfall = edge + float(excess.mean()) / share
         tail = order[: int(np.searchsorted(beyond, max(share, 1.0 - self._var_confidence + off))) + 1].astype(np.int64)
-        lines = np.zeros((len(self._order), len(tail)), self._dtype)
+        lines: FloatArray = np.zeros((len(self._order), len(tail)), self._dtype)
         line_gains(np.uint64(self._seed), stream, sampling, self._lines, self._work, tail, self._tail.gain, lines)
         near_var = ratio[tail] * (np.abs(beyond[: len(tail)] - (1.0 - self._var_confidence)) <= off)
         return BookRisk(
@@ -219,7 +241,9 @@ def _check(
     loading: FloatArray, n: int, scenarios: int, horizon_years: float, confidences: tuple[float, ...], threads: int
 ) -> None:
     if loading.shape != (n, n):
-        raise DeskvigilError(f"the book has {n} symbols, so the covariance's factor must be ({n}, {n}), it is {loading.shape}")
+        raise DeskvigilError(
+            f"the book has {n} symbols, so the covariance's factor must be ({n}, {n}), it is {loading.shape}"
+        )
     if not np.isfinite(loading).all():
         raise DeskvigilError("the covariance's factor has numbers that are not finite")
     if not 1 <= scenarios <= MOST_SCENARIOS:

@@ -152,7 +152,9 @@ def directions(dimensions: int) -> WordArray:
 def sobol_points(points: int, dimensions: int, seed: int, stream: int) -> FloatArray:
     """Scrambled points in (0, 1), float64 (dimensions, points). DeskvigilError beyond 2**24 points or 256 dimensions."""
     if not 1 <= points <= MOST_POINTS or not 1 <= dimensions <= MOST_DIMENSIONS:
-        raise DeskvigilError(f"Sobol points come in 1 to {MOST_POINTS} and 1 to {MOST_DIMENSIONS} dimensions, not {points} in {dimensions}")
+        raise DeskvigilError(
+            f"Sobol points come in 1 to {MOST_POINTS} and 1 to {MOST_DIMENSIONS} dimensions, not {points} in {dimensions}"
+        )
     random = _words(seed, stream, dimensions * (BITS + 1)).reshape(dimensions, BITS + 1)
     plain = directions(dimensions)
     used = max(1, (points - 1).bit_length())
