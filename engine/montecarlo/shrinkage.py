@@ -1,10 +1,13 @@
 """Covariance from daily prices: returns with gaps, shrunk, and made positive definite.
 
-Correlations of n series over few days are noisy; Ledoit & Wolf's estimator ("A well-conditioned estimator for
-large-dimensional covariance matrices", 2004) pulls them towards a simple target by as much as their own
-scatter asks for. It is applied to standardised returns, so volatilities stay what was measured and the
-target is "uncorrelated". With gaps each pair of series uses the days that both have; what that
-does to positive definiteness is repaired by lifting the eigenvalues.
+Correlations of n series over few days are noisy; Ledoit & Wolf ("A well-conditioned estimator for
+large-dimensional covariance matrices", 2004) pull such a matrix towards a simple target, by the ratio of its
+entries' own scatter to their distance from the target. Here the matrix is the correlation and the target
+"uncorrelated", so volatilities stay what was measured; and the scatter is a correlation's, by its
+influence function x y - r (x^2 + y^2) / 2 of standardised returns. Their formula for covariances, x y - r, counts
+the scatter of volatilities as well and shrinks strong correlations far too much (tested). With gaps each
+pair of series uses the days that both have; what that does to positive definiteness is repaired by
+lifting the eigenvalues.
 """
 
 from __future__ import annotations
@@ -55,10 +58,14 @@ def daily_covariance(symbols: Sequence[str], closes: FloatArray, source: str) ->
 def _shrink(standard: FloatArray, shared: FloatArray) -> tuple[FloatArray, float]:
     """Correlation of standardised returns (days, n), 0 where missing, and the share of the target in it."""
     sample = (standard.T @ standard) / shared
+    there = (standard != 0.0).astype(np.float64)
     squares = np.square(standard)
-    scatter = float((((squares.T @ squares) / shared - np.square(sample)) / shared).sum())
+    both, cubes = (squares.T @ squares) / shared, ((squares * standard).T @ standard) / shared
+    fourths = (np.square(squares).T @ there) / shared
+    scatter = both - sample * (cubes + cubes.T) + 0.25 * np.square(sample) * (fourths + fourths.T + 2.0 * both)
+    noise = float((scatter / shared).sum())
     distance = float(np.square(sample - np.eye(len(sample))).sum())
-    share = min(max(scatter, 0.0) / distance, 1.0) if distance > 0.0 else 1.0
+    share = min(max(noise, 0.0) / distance, 1.0) if distance > 0.0 else 1.0
     correlation = (1.0 - share) * sample
     np.fill_diagonal(correlation, 1.0)
     return correlation, share

@@ -58,9 +58,16 @@ def reference_payoffs(option: PathOption, normals: np.ndarray) -> np.ndarray:
     st.integers(1, 4), st.integers(1, 11), st.integers(2, 140), st.booleans(), st.sampled_from([1, -1]), st.sampled_from([1, -1]),
     st.sampled_from([("down", 95.0), ("down", 60.0), ("up", 104.0), ("up", 99.0)]),
 )  # fmt: skip
-def test_every_payoff_equals_the_reference_to_ten_digits(assets, steps, samples, antithetic, asian_sign, vanilla_sign, barrier) -> None:
+def test_every_payoff_equals_the_reference_to_ten_digits(
+    assets, steps, samples, antithetic, asian_sign, vanilla_sign, barrier
+) -> None:
     option = path_option(
-        assets, steps=steps, asian_sign=asian_sign, vanilla_sign=vanilla_sign, barrier_side=barrier[0], barrier=barrier[1]
+        assets,
+        steps=steps,
+        asian_sign=asian_sign,
+        vanilla_sign=vanilla_sign,
+        barrier_side=barrier[0],
+        barrier=barrier[1],
     )
     paths = 2 * samples if antithetic else samples
     simulation = PathSimulation(option, paths=paths, seed=9, antithetic=antithetic)
@@ -106,7 +113,11 @@ def prices_of(option: PathOption, paths: int, **options) -> tuple[np.ndarray, np
     for call in range(-(-paths // size)):
         simulation.run(0, first_path=call * size)
         values = simulation.payoffs.astype(np.float64)
-        count, total, squares = count + values.shape[1], total + values.sum(axis=1), squares + np.square(values).sum(axis=1)
+        count, total, squares = (
+            count + values.shape[1],
+            total + values.sum(axis=1),
+            squares + np.square(values).sum(axis=1),
+        )
     mean = total / count
     return mean, np.sqrt((squares / count - mean**2) / count)
 
@@ -135,7 +146,9 @@ def test_ten_million_paths_meet_the_closed_forms_within_three_standard_errors() 
 
 
 def test_the_geometric_price_of_a_basket_is_that_of_its_paths() -> None:
-    option = path_option(4, spot=np.array([80.0, 120.0, 60.0, 100.0]), weight=np.array([0.5, 0.1, 0.3, 0.2]), asian_strike=95.0)
+    option = path_option(
+        4, spot=np.array([80.0, 120.0, 60.0, 100.0]), weight=np.array([0.5, 0.1, 0.3, 0.2]), asian_strike=95.0
+    )
     mean, error = prices_of(option, 300_000)
     assert abs(mean[1] - option.geometric_price()) < 3 * error[1]
 
@@ -184,7 +197,9 @@ def test_a_barrier_already_crossed_is_worth_nothing() -> None:
 def test_assets_that_move_as_one_are_priced() -> None:
     option = path_option(2, correlation=np.ones((2, 2)), volatility=np.full(2, 0.2))
     alone = path_option(1)
-    assert PathSimulation(option, paths=20_000).run().asian == pytest.approx(PathSimulation(alone, paths=20_000).run().asian, rel=0.1)
+    assert PathSimulation(option, paths=20_000).run().asian == pytest.approx(
+        PathSimulation(alone, paths=20_000).run().asian, rel=0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +216,12 @@ def test_options_that_cannot_be_priced_are_refused_by_name(terms: dict, message:
 
 
 @pytest.mark.parametrize(
-    "correlation", [np.array([[1.0, 1.5], [1.5, 1.0]]), np.array([[1.0, 0.2], [0.3, 1.0]]), np.array([[1.0, math.nan], [math.nan, 1.0]])]
+    "correlation",
+    [
+        np.array([[1.0, 1.5], [1.5, 1.0]]),
+        np.array([[1.0, 0.2], [0.3, 1.0]]),
+        np.array([[1.0, math.nan], [math.nan, 1.0]]),
+    ],
 )
 def test_what_is_no_correlation_matrix_is_refused(correlation: np.ndarray) -> None:
     with pytest.raises(DeskvigilError, match="correlation"):
@@ -210,7 +230,7 @@ def test_what_is_no_correlation_matrix_is_refused(correlation: np.ndarray) -> No
 
 @pytest.mark.parametrize("terms", [{"paths": 1}, {"paths": 101, "antithetic": True}, {"threads": 0}])
 def test_simulations_that_make_no_sense_are_refused(terms: dict) -> None:
-    with pytest.raises(DeskvigilError, match="paths|threads"):
+    with pytest.raises(DeskvigilError, match=r"paths|threads"):
         PathSimulation(path_option(), **terms)
     with pytest.raises(DeskvigilError, match="normals"):
         PathSimulation(path_option(), paths=10).run(normals=np.zeros((3, 3)))

@@ -50,7 +50,12 @@ def test_vanilla_prices_and_greeks_agree(process, sign, kind, strike, days) -> N
 def test_geometric_asian_prices_agree(process) -> None:
     fixings = [TODAY + 73 * (k + 1) for k in range(5)]
     theirs = ql.DiscreteAveragingAsianOption(
-        ql.Average.Geometric, 1.0, 0, fixings, ql.PlainVanillaPayoff(ql.Option.Call, 100.0), ql.EuropeanExercise(TODAY + DAYS)
+        ql.Average.Geometric,
+        1.0,
+        0,
+        fixings,
+        ql.PlainVanillaPayoff(ql.Option.Call, 100.0),
+        ql.EuropeanExercise(TODAY + DAYS),
     )
     theirs.setPricingEngine(ql.AnalyticDiscreteGeometricAveragePriceAsianEngine(process))
     assert geometric_asian(1.0, 100.0, 100.0, 1.0, 0.2, 0.03, 0.01, 5) == pytest.approx(theirs.NPV(), rel=1e-9)
@@ -59,7 +64,12 @@ def test_geometric_asian_prices_agree(process) -> None:
 def test_arithmetic_asian_prices_agree_within_both_errors(process) -> None:
     fixings = [TODAY + 73 * (k + 1) for k in range(5)]
     theirs = ql.DiscreteAveragingAsianOption(
-        ql.Average.Arithmetic, 0.0, 0, fixings, ql.PlainVanillaPayoff(ql.Option.Call, 100.0), ql.EuropeanExercise(TODAY + DAYS)
+        ql.Average.Arithmetic,
+        0.0,
+        0,
+        fixings,
+        ql.PlainVanillaPayoff(ql.Option.Call, 100.0),
+        ql.EuropeanExercise(TODAY + DAYS),
     )
     theirs.setPricingEngine(
         ql.MCDiscreteArithmeticAPEngine(process, "pseudorandom", controlVariate=True, requiredSamples=100_000, seed=7)
