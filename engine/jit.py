@@ -113,13 +113,14 @@ class _Kernel(CPUDispatcher):
         return super().get_call_template([types.unliteral(kind) for kind in args], plain)
 
 
-def _compile(function: F, forceinline: bool = False) -> F:
+def _compile(function: F, *, forceinline: bool = False, parallel: bool = False) -> F:
     # Numba reads the folder when the kernel is declared, so each file's kernels get their own.
     # A folder set by the user (NUMBA_CACHE_DIR) is theirs to manage.
     if not os.environ.get("NUMBA_CACHE_DIR"):
         numba.config.CACHE_DIR = str(_cache_folder(Path(function.__code__.co_filename).resolve()))  # type: ignore[attr-defined]
-    options = {"nopython": True, "boundscheck": None, "error_model": "numpy", "nogil": True, "forceinline": forceinline}
-    compiled = _Kernel(function, targetoptions=options | {"no_cfunc_wrapper": True})  # nobody calls them from C
+    options = {"nopython": True, "boundscheck": None, "error_model": "numpy", "nogil": True}
+    options |= {"forceinline": forceinline, "parallel": parallel, "no_cfunc_wrapper": True}  # nobody calls them from C
+    compiled = _Kernel(function, targetoptions=options)
     compiled.enable_caching()
     return cast(F, compiled)
 
@@ -136,3 +137,8 @@ def kernel(function: F) -> F:
 def inline_kernel(function: F) -> F:
     """Compile a small function that always disappears into its callers (calls cost reference counting)."""
     return _compile(function, forceinline=True)
+
+
+def parallel_kernel(function: F) -> F:
+    """Compile a kernel whose `prange` loop runs on several threads; it must write where no other turn does."""
+    return _compile(function, parallel=True)

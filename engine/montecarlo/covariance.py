@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.figures import DailyCovariance
+from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray
 
 
@@ -31,7 +32,7 @@ def covariance_for(
 ) -> Covariance:
     """Put together the covariance of some instruments; the first group that knows a symbol speaks for it.
 
-    Raises ValueError where a symbol occurs twice or a group's matrix is not positive definite.
+    ValueError where a symbol occurs twice; DeskvigilError where a group's matrix is not positive definite.
     """
     if len(set(symbols)) != len(symbols):
         raise ValueError(f"symbols must differ: {list(symbols)}")
@@ -52,8 +53,23 @@ def covariance_for(
             source[i] = group.source
         taken.update(ours)
     volatility = volatility * np.sqrt(horizon_days)
-    try:
-        loading = np.linalg.cholesky(correlation * np.outer(volatility, volatility))
-    except np.linalg.LinAlgError as error:
-        raise ValueError(f"the covariance of {list(symbols)} is not positive definite") from error
+    loading = correlation_factor(correlation, f"{list(symbols)}") * volatility[:, None]
     return Covariance(tuple(symbols), volatility, correlation, np.ascontiguousarray(loading), tuple(source))
+
+
+def correlation_factor(correlation: FloatArray, of: str) -> FloatArray:
+    """Lower factor of a correlation matrix, float64 (n, n): factor times its transpose is the matrix.
+
+    A matrix at the edge (assets that move as one) is moved inside by 1e-8. DeskvigilError, naming `of`, where it is
+    no correlation matrix: not finite, not symmetric, a diagonal other than 1, or not positive semidefinite.
+    """
+    if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1] or not np.isfinite(correlation).all():
+        raise DeskvigilError(f"the correlation of {of} must be a square of finite numbers")
+    if np.abs(correlation - correlation.T).max() > 1e-9 or np.abs(np.diag(correlation) - 1.0).max() > 1e-9:
+        raise DeskvigilError(f"the correlation of {of} must be symmetric, with 1 on its diagonal")
+    lowest = float(np.linalg.eigvalsh(correlation)[0])
+    if lowest < -1e-8:
+        raise DeskvigilError(f"the correlation of {of} is not positive definite: its lowest eigenvalue is {lowest:.3g}")
+    if lowest < 1e-10:
+        correlation = (correlation + 1e-8 * np.eye(len(correlation))) / (1.0 + 1e-8)
+    return np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)

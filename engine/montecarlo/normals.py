@@ -12,8 +12,10 @@ from typing import Final
 import numpy as np
 
 from engine.jit import inline_kernel, kernel
+from engine.montecarlo.elementary import by_precision, cos_sin_turn_single, fma, log_single
 from engine.montecarlo.philox import HALF, LOW, Word, philox4x32
-from metrics.frame import FloatArray
+from metrics.errors import DeskvigilError
+from metrics.frame import FloatArray, IntArray
 
 LN2_HIGH: Final = 6.93147180369123816490e-01  # fdlibm's split of ln 2: the high part times an exponent is exact
 LN2_LOW: Final = 1.90821492927058770002e-10
@@ -25,6 +27,9 @@ ONE_BITS: Final = np.int64(0x3FF0000000000000)
 MANTISSA_BITS: Final = np.int64(52)
 EXPONENT_BIAS: Final = np.int64(1023)
 DROP: Final = np.uint64(11)
+UNIT_OF_WORD: Final = 2.0**-32
+UNIT_SINGLE: Final = np.float32(2.0**-31)
+DROP_SINGLE: Final = np.uint32(1)
 
 
 @inline_kernel
@@ -116,6 +121,60 @@ def normal_pair(block: Word, stream: Word, seed: Word) -> tuple[float, float]:
     return radius * cosine, radius * sine
 
 
+@inline_kernel
+def counter(scenario: int, block: int) -> Word:
+    """Philox block of a scenario: scenarios count in the low word, their blocks in the high one."""
+    return np.uint64(scenario) | (np.uint64(block) << HALF)
+
+
+@inline_kernel
+def _pair_double(_of: FloatArray, radius_word: int, turn_word: int) -> tuple[float, float]:
+    radius = np.sqrt(-2.0 * log_positive((np.float64(radius_word) + 0.5) * UNIT_OF_WORD))
+    cosine, sine = cos_sin_turn(np.float64(turn_word) * UNIT_OF_WORD)
+    return radius * cosine, radius * sine
+
+
+@inline_kernel
+def _pair_single(_of: FloatArray, radius_word: int, turn_word: int) -> tuple[float, float]:
+    # The signed conversion of 31 bits is one instruction everywhere, that of 32 bits is not.
+    u = fma(np.float32(np.int32(radius_word >> DROP_SINGLE)), UNIT_SINGLE, np.float32(0.5) * UNIT_SINGLE)
+    radius = np.sqrt(np.float32(-2.0) * log_single(u))
+    cosine, sine = cos_sin_turn_single(np.float32(np.int32(turn_word >> DROP_SINGLE)) * UNIT_SINGLE)
+    return radius * cosine, radius * sine
+
+
+_pair = by_precision(_pair_double, _pair_single)
+
+
+@kernel
+def normal_block(z: FloatArray, seed: Word, stream: Word, scenario: IntArray, offset: int) -> None:
+    """Write normal number offset + k of scenario[row] to z[k, row]: float64 or float32 (m, rows), m and offset of whole fours.
+
+    Each of a block's two pairs of words makes two normals, the same in both precisions but for rounding.
+    """
+    rows = len(scenario)
+    w0, w1, w2, w3 = np.empty((4, rows), dtype=np.uint32)
+    for k in range(0, z.shape[0], 4):
+        block = (offset + k) // 4
+        for row in range(rows):  # words are made 64 bits wide: apart, each loop fills its vectors
+            c = counter(scenario[row], block)
+            a, b, c, d = philox4x32(c & LOW, c >> HALF, stream & LOW, stream >> HALF, seed & LOW, seed >> HALF)
+            w0[row], w1[row], w2[row], w3[row] = a, b, c, d
+        z0, z1, z2, z3 = z[k], z[k + 1], z[k + 2], z[k + 3]
+        for row in range(rows):
+            z0[row], z1[row] = _pair(z, w0[row], w1[row])
+            z2[row], z3[row] = _pair(z, w2[row], w3[row])
+
+
+def scenario_normals(seed: int, stream: int, scenario: IntArray, count: int, dtype: type = np.float64) -> FloatArray:
+    """The first `count` normals of chosen scenarios, (scenarios, count), of float64 or float32, as simulations draw them."""
+    if dtype not in (np.float64, np.float32):
+        raise DeskvigilError(f"normals come as float64 or float32, not {dtype}")
+    z = np.empty((-(-count // 4) * 4, len(scenario)), dtype=dtype)
+    normal_block(z, np.uint64(seed), np.uint64(stream), np.asarray(scenario, dtype=np.int64), 0)
+    return np.ascontiguousarray(z[:count].T)
+
+
 @kernel
 def fill_normals(seed: Word, stream: Word, first_block: Word, out: FloatArray) -> None:
     """Write the normals of blocks first_block, first_block + 1, ... of one stream; out float64 (2 m,)."""
@@ -132,3 +191,38 @@ def normals(seed: int, stream: int, start: int, count: int) -> FloatArray:
     fill_normals(np.uint64(seed), np.uint64(stream), np.uint64(first_block), block_normals)
     skip = start - 2 * first_block
     return block_normals[skip : skip + count]
+
+
+@kernel
+def normal_quantile(p: FloatArray) -> None:
+    """Replace probabilities in (0, 1), float64 (n,), by the standard normal's quantiles, to 1e-16 relative (Wichura's AS 241)."""
+    for k in range(len(p)):
+        q = p[k] - 0.5
+        if abs(q) <= 0.425:
+            r = 0.180625 - q * q
+            above = ((((((2509.0809287301226727 * r + 33430.575583588128105) * r + 67265.770927008700853) * r
+                + 45921.953931549871457) * r + 13731.693765509461125) * r + 1971.5909503065514427) * r
+                + 133.14166789178437745) * r + 3.387132872796366608  # fmt: skip
+            below = ((((((5226.495278852545925 * r + 28729.085735721942674) * r + 39307.89580009271061) * r
+                + 21213.794301586595867) * r + 5394.1960214247511077) * r + 687.1870074920579083) * r
+                + 42.313330701600911252) * r + 1.0  # fmt: skip
+            p[k] = q * above / below
+            continue
+        r = np.sqrt(-np.log(min(p[k], 1.0 - p[k])))
+        if r <= 5.0:
+            r -= 1.6
+            above = ((((((7.7454501427834140764e-4 * r + 0.0227238449892691845833) * r + 0.24178072517745061177) * r
+                + 1.27045825245236838258) * r + 3.64784832476320460504) * r + 5.7694972214606914055) * r
+                + 4.6303378461565452959) * r + 1.42343711074968357734  # fmt: skip
+            below = ((((((1.05075007164441684324e-9 * r + 5.475938084995344946e-4) * r + 0.0151986665636164571966) * r
+                + 0.14810397642748007459) * r + 0.68976733498510000455) * r + 1.6763848301838038494) * r
+                + 2.05319162663775882187) * r + 1.0  # fmt: skip
+        else:
+            r -= 5.0
+            above = ((((((2.01033439929228813265e-7 * r + 2.71155556874348757815e-5) * r + 0.0012426609473880784386) * r
+                + 0.026532189526576123093) * r + 0.29656057182850489123) * r + 1.7848265399172913358) * r
+                + 5.4637849111641143699) * r + 6.6579046435011037772  # fmt: skip
+            below = ((((((2.04426310338993978564e-15 * r + 1.4215117583164458887e-7) * r + 1.8463183175100546818e-5) * r
+                + 7.868691311456132591e-4) * r + 0.0148753612908506148525) * r + 0.13692988092273580531) * r
+                + 0.59983220655588793769) * r + 1.0  # fmt: skip
+        p[k] = above / below if q > 0.0 else -above / below

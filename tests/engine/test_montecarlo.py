@@ -12,7 +12,8 @@ from engine.jit import kernel
 from engine.montecarlo.covariance import covariance_for
 from engine.montecarlo.normals import cos_sin_turn, log_positive, normals
 from engine.montecarlo.philox import philox_blocks
-from engine.montecarlo.var import VarSimulation, shortfall_weights, tail_size, var_of_tail, worst_losses
+from engine.montecarlo.tail import shortfall_weights, tail_size, var_of_tail, worst_losses
+from engine.montecarlo.var import VarSimulation
 
 Z99 = 2.3263478740408408  # normal quantile at 0.99
 PHI_Z975 = 0.05844507  # normal density at its 0.975 quantile
