@@ -23,7 +23,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait for something that another thread or process does; fails loudly when it does not come."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()

@@ -520,7 +520,7 @@ class Sink:
             self.frames.append(frame)
             self.condition.notify_all()
 
-    def wait(self, wanted: Any, timeout_s: float = 20.0) -> Frame:
+    def wait(self, wanted: Any, timeout_s: float = 60.0) -> Frame:
         deadline = time.monotonic() + timeout_s
         with self.condition:
             while True:

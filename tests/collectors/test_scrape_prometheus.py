@@ -153,7 +153,7 @@ class Prometheus:
 
     def wait_for(self, expression: str, count: int) -> None:
         """Wait until an expression has so many results."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         pause = 0.1
         while True:
             try:
@@ -170,7 +170,7 @@ class Prometheus:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def ours(desks: list[Desk]) -> dict[str, float]:

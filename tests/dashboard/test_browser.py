@@ -20,7 +20,8 @@ FLAGS = (
     "--disable-component-update",
     "--no-first-run",
 )
-SLOW_MS = 30_000  # the machine may be busy with other things
+SLOW_MS = 60_000  # the machine may be busy with other things
+expect.set_options(timeout=SLOW_MS)  # where an expectation names none, too
 LATENCY = 'deskvigil_kpi_order_to_fill_seconds{quantile="0.99"}'
 
 
@@ -273,7 +274,7 @@ def test_alerts_and_the_halt_button_come_first_on_a_phone(live: Desk, browser: B
 def test_the_desk_stays_quiet_for_a_while(live: Desk, address: str, tab: Tab) -> None:
     tab.page.goto(address)
     age = "window.deskvigil && window.deskvigil.model.version"
-    wait_until(lambda: bool(tab.page.evaluate(age)), "the page lives", 30.0)
+    wait_until(lambda: bool(tab.page.evaluate(age)), "the page lives")
     start = int(tab.page.evaluate(age))
-    wait_until(lambda: int(tab.page.evaluate(age)) > start + 60, "the stream goes on", 30.0)
+    wait_until(lambda: int(tab.page.evaluate(age)) > start + 60, "the stream goes on")
     assert tab.complaints == []
