@@ -300,9 +300,12 @@ def largest_order(gates: Gates, i: int) -> float:
 
 @inline_kernel
 def worst_price(gates: Gates, i: int, side: int, mid: float) -> int:
-    """The worst price, in ticks, that the collar lets an order of a side have: what a market order is given."""
-    reach = gates.values[ROWS + i * ROW_WORDS + LIMIT_COLLAR] * mid
-    return int(np.floor(mid + reach)) if side > 0 else max(int(np.ceil(mid - reach)), 1)
+    """The worst price, in ticks, that both collars let an order of a side have: what a market order is given."""
+    v, row = borrowed(gates.values), ROWS + i * ROW_WORDS
+    reach, period = v[row + LIMIT_COLLAR] * mid, v[row + LIMIT_PERIOD_COLLAR]
+    if side > 0:
+        return int(np.floor(min(mid + reach, v[row + PRICES + NOW + LOW] * (1.0 + period))))
+    return max(int(np.ceil(max(mid - reach, v[row + PRICES + NOW + HIGH] * (1.0 - period)))), 1)
 
 
 @inline_kernel

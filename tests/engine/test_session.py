@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,9 +144,7 @@ def test_the_example_in_the_documents_runs(paths: RuntimePaths) -> None:
     assert match is not None
     code = match[1].replace('Path("data")', f"Path({str(paths.data_dir)!r})")
     assert code != match[1]
-    # Where the machine is slow the market is minutes on when the example asks, and may have moved by more than 5 %.
-    options = replace(OPTIONS, gates=replace(OPTIONS.gates, period_collar_ratio=1.0))
-    with running(options, paths) as (probe, _):
+    with running(OPTIONS, paths) as (probe, _):
         wait_for(lambda: probe.total("events_total") > 1000)
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
