@@ -230,8 +230,9 @@ def test_a_lost_connection_is_said_and_comes_back_by_itself(live: Desk, tab: Tab
         tab.page.goto(url)
         expect(tab.page.locator("#kpi-pnl [data-value]")).to_contain_text("+", timeout=SLOW_MS)
         first.close()
+    expect(tab.page.locator("#offline")).to_be_visible(timeout=SLOW_MS)
     expect(tab.page.locator("#offline")).to_contain_text("No connection for", timeout=SLOW_MS)
-    assert tab.page.evaluate("document.body.hasAttribute('data-offline')")
+    expect(tab.page.locator("body")).to_have_attribute("data-offline", "", timeout=SLOW_MS)
     again = replace(live.services, options=replace(WebOptions(), port=int(url.rsplit(":", 1)[1])))
     with serving(again):
         expect(tab.page.locator("#offline")).to_be_hidden(timeout=SLOW_MS)
