@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 # A slow machine is no failure: how long an example takes is measured by benchmarks, not by tests.
@@ -86,9 +87,7 @@ class PostgresqlServer:
                 user = pwd.getpwnam("nobody")
             os.chown(folder, user.pw_uid, user.pw_gid)
             self._identity = {"user": user.pw_uid, "group": user.pw_gid}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._run("initdb", "-D", str(self._data), "-U", "deskvigil", "-A", "trust", "--no-sync", "-E", "UTF8")
 
     @property

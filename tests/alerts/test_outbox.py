@@ -22,7 +22,8 @@ from storage.database import Database
 from storage.health import StorageUnavailable
 from storage.tables import notification, outbox
 from tests.alerts.messages import message
-from tests.alerts.receivers import MailServer, WebhookReceiver, free_port, wait_until
+from tests.alerts.receivers import MailServer, WebhookReceiver, wait_until
+from tests.ports import free_port
 
 FAST = OutboxOptions(retry_first_s=0.05, retry_max_s=1.0)
 

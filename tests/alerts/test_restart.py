@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from storage.tables import notification, outbox
 from tests.alerts.desk import Desk, rules_file
-from tests.alerts.receivers import WebhookReceiver, free_port, wait_until
+from tests.alerts.receivers import WebhookReceiver, wait_until
 from tests.alerts.test_outbox import Spy
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = "- alert: High\n  expr: x > 1\n"

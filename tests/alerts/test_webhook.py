@@ -18,7 +18,8 @@ from alerts.state import Reason
 from metrics.clock import ManualClock, SystemClock
 from metrics.errors import ConfigError
 from tests.alerts.messages import message
-from tests.alerts.receivers import WebhookReceiver, free_port
+from tests.alerts.receivers import WebhookReceiver
+from tests.ports import free_port
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 

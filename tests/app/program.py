@@ -9,7 +9,6 @@ import queue
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,15 +22,10 @@ from typing import Any
 
 from metrics.paths import RuntimePaths
 from resources.supervisor import ChildState, read_status
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 150.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Program:

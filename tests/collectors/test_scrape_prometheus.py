@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter
 from collectors.scrape.options import ScrapeJob
 from tests.collectors.scrape_server import OPEN, PageServer, Reply
 from tests.collectors.test_scrape import Desk, values_of
+from tests.ports import free_port
 
 PAGE = r"""
 # HELP http_requests_total Requests.
@@ -133,8 +133,7 @@ class Prometheus:
         if binary is None:
             pytest.skip("prometheus is not installed: apt-get install prometheus")
         (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": scrape_configs}))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._url = f"http://127.0.0.1:{free_port()}"
         self._process = subprocess.Popen(
             [
                 binary, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
