@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from metrics.paths import RuntimePaths
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = folder
     tempfile.tempdir = None  # Python asks for it once, and may have
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blocks_in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Telemetry blocks lie in /dev/shm, outside every temporary folder: those that killed programs left go with the run."""
+    yield
+    for folder, _, _ in os.walk(tmp_path_factory.getbasetemp()):
+        shutil.rmtree(RuntimePaths(Path(folder)).block_dir, ignore_errors=True)
 
 
 def _shared(variable: str, folder: str) -> Path:

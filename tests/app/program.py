@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +34,6 @@ class Program:
     ) -> None:
         self.data_dir = data_dir
         self.paths = RuntimePaths(data_dir)
-        # A killed program leaves its blocks in memory, and the next one on its folder is to find them: only then they go.
-        atexit.register(shutil.rmtree, self.paths.block_dir, ignore_errors=True)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
