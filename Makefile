@@ -34,8 +34,9 @@ install-dev: $(VENV)/installed-dev $(VENV)/warmed  ## The same, with linters and
 run: install  ## Start everything at http://127.0.0.1:8050 (TAPE=FILE plays a recording, ARGS=... are passed on)
 	@exec $(BIN)/python app.py run $(if $(TAPE),--tape "$(TAPE)") $(ARGS)
 
+# A file at a time to each of two workers, in the files' order: those that start whole programs come first.
 test: install-dev  ## All tests
-	@$(BIN)/python -m pytest -m "not prove" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not prove" $(ARGS)
 
 prove: install-dev  ## The long counts: kills, outages, soaks
 	@$(BIN)/python -m pytest -m prove $(ARGS)

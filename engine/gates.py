@@ -15,7 +15,7 @@ from engine import tallies, windows
 from engine.borrow import borrowed
 from engine.jit import inline_kernel
 from engine.options import INSTRUMENT_LIMITS, GateOptions
-from engine.windows import NO_HIGH, NO_LOW, OLDER, RUNNING, empty, width_of
+from engine.windows import HIGH, LOW, NO_HIGH, NO_LOW, OLDER, RUNNING, empty, width_of
 from metrics.frame import FloatArray, IntArray
 
 
@@ -273,6 +273,12 @@ def largest_order(gates: Gates, i: int) -> float:
 
 @inline_kernel
 def worst_price(gates: Gates, i: int, side: int, mid: float) -> int:
-    """The worst price, in ticks, that the collar lets an order of a side have: what a market order is given."""
-    reach = gates.values[ROWS + i * ROW_WORDS + LIMIT_COLLAR] * mid
-    return int(np.floor(mid + reach)) if side > 0 else max(int(np.ceil(mid - reach)), 1)
+    """The worst price, in ticks, that both collars let an order of a side have: what a market order is given."""
+    v, row = gates.values, ROWS + i * ROW_WORDS
+    reach, period = v[row + LIMIT_COLLAR] * mid, v[row + LIMIT_PERIOD_COLLAR]
+    older, running = row + PRICES + OLDER, row + PRICES + RUNNING
+    if side > 0:
+        low = min(mid, v[older + LOW], v[running + LOW])
+        return int(np.floor(min(mid + reach, low * (1.0 + period))))
+    high = max(mid, v[older + HIGH], v[running + HIGH])
+    return max(int(np.ceil(max(mid - reach, high * (1.0 - period)))), 1)

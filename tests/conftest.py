@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,10 +14,35 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from metrics.paths import RuntimePaths
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 # A slow machine is no failure: how long an example takes is measured by benchmarks, not by tests.
 settings.register_profile("deskvigil", deadline=None)
 settings.load_profile("deskvigil")
+# Dozens of tests start a Python of their own: with compiled sources it begins in half the time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for all that the programs of this run leave in the system's temporary folder, killed ones too."""
+    if hasattr(config, "workerinput"):
+        return  # a worker of pytest-xdist is one of those programs
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # pytest keeps its own for who wants to look
+    folder = tempfile.mkdtemp(prefix="deskvigil-tests-")
+    os.chmod(folder, 0o711)  # the PostgreSQL server runs as another user
+    os.environ["TMPDIR"] = folder
+    tempfile.tempdir = None  # Python asks for it once, and may have
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blocks_in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Telemetry blocks lie in /dev/shm, outside every temporary folder: those that killed programs left go with the run."""
+    yield
+    for folder, _, _ in os.walk(tmp_path_factory.getbasetemp()):
+        shutil.rmtree(RuntimePaths(Path(folder)).block_dir, ignore_errors=True)
 
 
 def _shared(variable: str, folder: str) -> Path:
@@ -72,9 +96,7 @@ class PostgresqlServer:
                 user = pwd.getpwnam("nobody")
             os.chown(folder, user.pw_uid, user.pw_gid)
             self._identity = {"user": user.pw_uid, "group": user.pw_gid}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._run("initdb", "-D", str(self._data), "-U", "deskvigil", "-A", "trust", "--no-sync", "-E", "UTF8")
 
     @property

@@ -14,7 +14,8 @@ from alerts.state import Reason
 from metrics.clock import SystemClock
 from metrics.errors import ConfigError
 from tests.alerts.messages import message
-from tests.alerts.receivers import MailServer, free_port
+from tests.alerts.receivers import MailServer
+from tests.ports import free_port
 
 
 def channel_to(port: int, **keys) -> EmailChannel:

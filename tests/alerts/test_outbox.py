@@ -15,14 +15,15 @@ from alerts.errors import ChannelError
 from alerts.ledger import Recipient
 from alerts.message import Message
 from alerts.options import EmailOptions, OutboxOptions, WebhookOptions
-from alerts.outbox import Outbox
+from alerts.outbox import IDLE_S, Outbox
 from alerts.state import Reason
 from metrics.clock import SystemClock
 from storage.database import Database
 from storage.health import StorageUnavailable
 from storage.tables import notification, outbox
 from tests.alerts.messages import message
-from tests.alerts.receivers import MailServer, WebhookReceiver, free_port, wait_until
+from tests.alerts.receivers import MailServer, WebhookReceiver, wait_until
+from tests.ports import free_port
 
 FAST = OutboxOptions(retry_first_s=0.05, retry_max_s=1.0)
 
@@ -113,7 +114,7 @@ def test_a_new_row_is_delivered_at_once_when_woken(database):
         put(database, message(1))
         box.wake()
         wait_until(lambda: len(spy.taken) == 1)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < IDLE_S / 2  # not woken it would look again after this
 
 
 def test_a_receiver_that_is_down_gets_everything_once_when_it_comes_back(database):
@@ -341,7 +342,7 @@ def test_stop_is_bounded_and_may_be_called_twice(database):
     began = time.monotonic()
     box.stop()
     box.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10  # the channels would hold it for 20 s
     release.set()
 
 

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from storage.tables import notification, outbox
 from tests.alerts.desk import Desk, rules_file
-from tests.alerts.receivers import WebhookReceiver, free_port, wait_until
+from tests.alerts.receivers import WebhookReceiver, wait_until
 from tests.alerts.test_outbox import Spy
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = "- alert: High\n  expr: x > 1\n"
@@ -41,7 +42,7 @@ class Program:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def test_killed_again_and_again_every_change_is_told_at_least_once_and_in_order(
             with program(tmp_path, rules, receiver.url, value) as one:
                 one.says("firing" if value else "inactive")
         with program(tmp_path, rules, receiver.url, 2):
-            wait_until(lambda: len({post.headers["webhook-id"] for post in receiver.posts}) == 3, 20)
+            wait_until(lambda: len({post.headers["webhook-id"] for post in receiver.posts}) == 3)
         first_seen = {post.headers["webhook-id"]: post.reason for post in receiver.posts}
         assert list(first_seen.values()) == ["first", "resolved", "first"]
     with Desk(tmp_path, rules, [Spy("webhook")]) as desk, desk.store.read() as connection:

@@ -18,7 +18,8 @@ from alerts.state import Reason
 from metrics.clock import ManualClock, SystemClock
 from metrics.errors import ConfigError
 from tests.alerts.messages import message
-from tests.alerts.receivers import WebhookReceiver, free_port
+from tests.alerts.receivers import WebhookReceiver
+from tests.ports import free_port
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -122,7 +123,7 @@ def test_a_receiver_that_never_answers_costs_no_more_than_the_timeout():
         began = time.monotonic()
         with pytest.raises(ChannelError, match=r"no answer within 0\.3 s"):
             channel_to(receiver.url, timeout_s=0.3).send(message())
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10  # the receiver would hold it for 20 s
         release.set()
 
 
@@ -145,7 +146,7 @@ def test_a_receiver_that_drips_its_answer_costs_no_more_than_the_timeout():
     began = time.monotonic()
     with pytest.raises(ChannelError, match="no answer within"):
         channel_to(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.5).send(message())
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # the receiver would go on for ever
     done.set()
     thread.join(5)
     listener.close()

@@ -7,7 +7,6 @@ import os
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,15 +20,10 @@ from typing import Any
 
 from metrics.paths import RuntimePaths
 from resources.supervisor import ChildState, read_status
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 90.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_S = 150.0
 
 
 class Program:
@@ -75,18 +69,18 @@ class Program:
                 return float(found.group(1))
 
     def stop(self) -> int:
-        """SIGTERM to the supervisor; returns its exit status, within 20 s."""
+        """SIGTERM to the supervisor; returns its exit status, within a minute."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(20)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError("the program did not stop within 20 s:\n" + "\n".join(self.log[-40:])) from None
+            raise AssertionError("the program did not stop within a minute:\n" + "\n".join(self.log[-40:])) from None
 
     def kill(self) -> None:
         """SIGKILL to every process of the program at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(30)
 
     def child(self, name: str) -> ChildState:
         """State of one child as the supervisor tells it."""
@@ -104,7 +98,7 @@ class Program:
         result = self.get("/api/v1/query", query=expr)["data"]["result"]
         return float(result[0]["value"][1]) if result else None
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 90.0) -> Any:
         """Ask until the condition holds; errors of a part that is just restarting count as not yet."""
         deadline = time.monotonic() + timeout_s
         pause = threading.Event()

@@ -52,7 +52,7 @@ class Witness:
     def ticks(self) -> Counter[tuple[str, int]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
             end.sendto(b"end", str(self.path))
-        text, _ = self.process.communicate(timeout=10)
+        text, _ = self.process.communicate(timeout=30)
         return Counter((line.split()[0], int(line.split()[1])) for line in text.splitlines())
 
 

@@ -103,7 +103,7 @@ def test_halt_and_resume_from_the_command_line(program: Program) -> None:
             "--reason",
             "a test",
         ]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=90)
         assert done.returncode == 0, done.stderr
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
@@ -141,5 +141,5 @@ def test_an_unknown_path_of_the_api_is_not_a_page(program: Program) -> None:
 
 def test_a_second_instance_on_the_same_folder_is_refused(program: Program, tmp_path: Path) -> None:
     with Program(program.data_dir) as second:
-        assert second.process.wait(30) == 1
+        assert second.process.wait(90) == 1
         assert "in use by another Deskvigil" in "\n".join(second.log)

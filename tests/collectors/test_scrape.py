@@ -26,6 +26,7 @@ from metrics.clock import ManualClock, SystemClock
 from metrics.frame import Frame
 from metrics.series import Series, make_labels
 from tests.collectors.scrape_server import OPEN, PageServer, Reply, raw_server
+from tests.ports import free_port
 
 
 def job(address: str | list[str], /, **how: Any) -> ScrapeJob:
@@ -520,7 +521,7 @@ class Sink:
             self.frames.append(frame)
             self.condition.notify_all()
 
-    def wait(self, wanted: Any, timeout_s: float = 20.0) -> Frame:
+    def wait(self, wanted: Any, timeout_s: float = 60.0) -> Frame:
         deadline = time.monotonic() + timeout_s
         with self.condition:
             while True:
@@ -539,8 +540,7 @@ def service(jobs: list[ScrapeJob], sink: Any) -> ScrapeService:
 def test_a_service_scrapes_all_its_targets_and_tells_of_them(server: PageServer) -> None:
     server.page("# HELP a Things.\n# TYPE a gauge\na 1\n")
     sink = Sink()
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        dead = f"127.0.0.1:{closed.getsockname()[1]}"
+    dead = f"127.0.0.1:{free_port()}"
     one = service([job([server.address, dead])], sink)
     assert [state.health for state in one.targets()] == ["unknown", "unknown"]
     one.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter
 from collectors.scrape.options import ScrapeJob
 from tests.collectors.scrape_server import OPEN, PageServer, Reply
 from tests.collectors.test_scrape import Desk, values_of
+from tests.ports import free_port
 
 PAGE = r"""
 # HELP http_requests_total Requests.
@@ -133,8 +133,7 @@ class Prometheus:
         if binary is None:
             pytest.skip("prometheus is not installed: apt-get install prometheus")
         (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": scrape_configs}))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._url = f"http://127.0.0.1:{free_port()}"
         self._process = subprocess.Popen(
             [
                 binary, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
@@ -153,7 +152,7 @@ class Prometheus:
 
     def wait_for(self, expression: str, count: int) -> None:
         """Wait until an expression has so many results."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         pause = 0.1
         while True:
             try:
@@ -170,7 +169,7 @@ class Prometheus:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def ours(desks: list[Desk]) -> dict[str, float]:

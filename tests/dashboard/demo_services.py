@@ -248,7 +248,7 @@ def serving(services: Services) -> Iterator[str]:
         yield url
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Return when the condition holds; AssertionError naming it where it does not come true in time."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()

@@ -294,7 +294,7 @@ def test_a_real_prometheus_writes_to_us(server, tmp_path):
         )
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
     _, v = server.source.column(series("up", instance=server.url[7:], job="desk"))
     assert v.tolist()[0] == 1.0
     assert server.source.column(scraped)[1].tolist()[0] == len(schema)

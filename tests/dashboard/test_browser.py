@@ -20,7 +20,8 @@ FLAGS = (
     "--disable-component-update",
     "--no-first-run",
 )
-SLOW_MS = 30_000  # the machine may be busy with other things
+SLOW_MS = 60_000  # the machine may be busy with other things
+expect.set_options(timeout=SLOW_MS)  # where an expectation names none, too
 LATENCY = 'deskvigil_kpi_order_to_fill_seconds{quantile="0.99"}'
 
 
@@ -229,8 +230,9 @@ def test_a_lost_connection_is_said_and_comes_back_by_itself(live: Desk, tab: Tab
         tab.page.goto(url)
         expect(tab.page.locator("#kpi-pnl [data-value]")).to_contain_text("+", timeout=SLOW_MS)
         first.close()
+    expect(tab.page.locator("#offline")).to_be_visible(timeout=SLOW_MS)
     expect(tab.page.locator("#offline")).to_contain_text("No connection for", timeout=SLOW_MS)
-    assert tab.page.evaluate("document.body.hasAttribute('data-offline')")
+    expect(tab.page.locator("body")).to_have_attribute("data-offline", "", timeout=SLOW_MS)
     again = replace(live.services, options=replace(WebOptions(), port=int(url.rsplit(":", 1)[1])))
     with serving(again):
         expect(tab.page.locator("#offline")).to_be_hidden(timeout=SLOW_MS)
@@ -273,7 +275,7 @@ def test_alerts_and_the_halt_button_come_first_on_a_phone(live: Desk, browser: B
 def test_the_desk_stays_quiet_for_a_while(live: Desk, address: str, tab: Tab) -> None:
     tab.page.goto(address)
     age = "window.deskvigil && window.deskvigil.model.version"
-    wait_until(lambda: bool(tab.page.evaluate(age)), "the page lives", 30.0)
+    wait_until(lambda: bool(tab.page.evaluate(age)), "the page lives")
     start = int(tab.page.evaluate(age))
-    wait_until(lambda: int(tab.page.evaluate(age)) > start + 60, "the stream goes on", 30.0)
+    wait_until(lambda: int(tab.page.evaluate(age)) > start + 60, "the stream goes on")
     assert tab.complaints == []

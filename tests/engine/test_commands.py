@@ -50,7 +50,7 @@ def serving(path: Path, handle=None) -> Iterator[CommandServer]:
         yield server
     finally:
         stop.send(b"x")
-        thread.join(10)
+        thread.join(60)
         server.stop()
         wake.close()
         stop.close()

@@ -9,20 +9,28 @@ import pytest
 
 from engine import account as acc
 from engine import counters as at
-from engine import deskarrays, ownfills
+from engine import deskarrays
 from engine.desk import TradingDesk
-from engine.events import SELF_CANCEL, TAKER_CANCEL, empty_fills
+from engine.events import SELF_CANCEL, TAKER_CANCEL, FillArray, empty_fills
 from engine.figures import load_market
 from engine.gates import TradingState
+from engine.jit import kernel
 from engine.market import SyntheticFeed
 from engine.options import EngineOptions, ParentOptions
 from engine.publisher import Publisher
 from engine.synthetic import SyntheticMarket
+from metrics.frame import IntArray
 
 # Monotonic time that the machine's clock never reaches: nothing is ever late, so nothing depends on the machine.
 ORIGIN_NS = 1 << 60
 SECOND = 1_000_000_000
 OPTIONS = EngineOptions(parents=ParentOptions(shortest_s=1.0, longest_s=3.0, period_s=5.0))
+
+
+@kernel
+def book(table: IntArray, fills: FillArray, count: int, t_ns: int) -> int:
+    """By the desk's table, as the engine calls it: what it has compiled is what is tested."""
+    return ownfills.book_fills(deskarrays.desk_of(table), fills, count, t_ns)
 
 
 def make_desk(folder: Path, options: EngineOptions = OPTIONS) -> TradingDesk:
@@ -112,7 +120,8 @@ def test_ending_a_session_leaves_flat_books_and_its_result(tmp_path: Path) -> No
 
 
 def test_an_own_order_that_self_trade_prevention_cancelled_frees_its_place_and_is_no_fill(tmp_path: Path) -> None:
-    desk = make_desk(tmp_path / "a")._desk
+    whole = make_desk(tmp_path / "a")
+    desk, table = whole._desk, whole._table
     maker, taker = -(4 + deskarrays.MAKER_ASK), -(8 + deskarrays.CHILD)
     for order_id in (maker, taker):
         desk.own[0, (-order_id) & 3, [deskarrays.ID, deskarrays.LEFT]] = order_id, 5
@@ -120,9 +129,9 @@ def test_an_own_order_that_self_trade_prevention_cancelled_frees_its_place_and_i
     for fill, flags in zip(fills, (SELF_CANCEL, TAKER_CANCEL), strict=True):
         fill["maker_id"], fill["taker_id"], fill["qty"], fill["side"], fill["flags"] = maker, taker, 5, 1, flags
     before = desk.counts.copy()
-    assert ownfills.book_fills(desk, fills[1:], 1, 0) == 0  # the taker's rest alone: the maker stays
+    assert book(table, fills[1:], 1, 0) == 0  # the taker's rest alone: the maker stays
     assert desk.own[0, [deskarrays.MAKER_ASK, deskarrays.CHILD], deskarrays.ID].tolist() == [maker, 0]
-    assert ownfills.book_fills(desk, fills[:1], 1, 0) == 0
+    assert book(table, fills[:1], 1, 0) == 0
     assert not desk.own[0, :, deskarrays.ID].any()
     assert desk.counts[at.CANCELLED] - before[at.CANCELLED] == 2
     assert not desk.account[0, acc.POSITION]

@@ -73,7 +73,7 @@ def orders(rows, instrument: int = 7, publisher: int = 1) -> np.ndarray:
 
 
 def parse(data: bytes, block: int = 64):
-    file = records_of("test", np.frombuffer(data, dtype=np.uint8))
+    file = records_of("test", np.frombuffer(bytearray(data), dtype=np.uint8))
     reader = DbnReader(file, block)
     blocks = [(events.copy(), marks.copy()) for events, marks in reader.blocks()]
     events = np.concatenate([empty_events(0), *(events for events, _ in blocks)])

@@ -294,7 +294,7 @@ FIELDS = ("t_ns", "order_id", "price", "qty", "instrument", "kind", "side", "fla
 
 
 def fast_events(data: bytes, instruments: int, block: int = 7):
-    file = survey_itch("test", np.frombuffer(data, dtype=np.uint8))
+    file = survey_itch("test", np.frombuffer(bytearray(data), dtype=np.uint8))
     reader = ItchReader(file, instruments, block)
     events = [tuple(int(event[name]) for name in FIELDS) for part in reader.blocks() for event in part.copy()]
     return file, reader, events
@@ -323,7 +323,7 @@ def test_a_book_takes_every_event_of_the_parser(rows) -> None:
     if not rows:
         return
     data = b"".join(frame(encode(m)) for m in stream(rows))
-    reader = ItchReader(survey_itch("test", np.frombuffer(data, dtype=np.uint8)), 3)
+    reader = ItchReader(survey_itch("test", np.frombuffer(bytearray(data), dtype=np.uint8)), 3)
     books = make_books(3, max_orders=64)
     for block in reader.blocks():
         apply_all(books, block, empty_fills(0))

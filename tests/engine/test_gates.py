@@ -320,6 +320,17 @@ def test_the_worst_price_of_a_market_order_is_the_last_that_the_collar_allows() 
         assert ask({"mid": 1000.5, "ticks": price + side, "side": side}, gates=gates) is Reason.PRICE_COLLAR
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_worst_price_of_a_market_order_is_within_the_collar_of_the_period_too(side: int) -> None:
+    gates = gates_of(replace(WIDE, collar_ratio=0.25, period_collar_ratio=0.25))
+    assert ask({"mid": 1000.0, "ticks": 1000, "side": side}, gates=gates) is Reason.ACCEPTED
+    moved = {"mid": 1000.0 + 100 * side, "side": side}
+    price = worst(gates, 0, side, moved["mid"])
+    assert price == 1000 + 250 * side
+    assert ask(moved | {"ticks": price}, gates=gates) is Reason.ACCEPTED
+    assert ask(moved | {"ticks": price + side}, gates=gates) is Reason.PERIOD_COLLAR
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 400_000_000), max_size=80), st.floats(0.5, 100.0), st.integers(1, 20))
 def test_no_second_ever_sees_more_messages_than_burst_plus_rate(gaps, rate, burst) -> None:

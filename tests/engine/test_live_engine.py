@@ -125,12 +125,12 @@ class Street:
         self._playing = False
         for process in self.processes:
             process.kill()
-            process.join(10)
+            process.join(60)
         self._player.result(30)
         for venue in self.venues:
             self.do(venue.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self.loop.close()
 
 
@@ -210,14 +210,14 @@ def test_a_dead_feed_process_is_a_blind_engine_and_either_may_begin_anew(street:
     engine = street.start_engine()
     assert street.trades()
     feed.kill()
-    feed.join(10)
+    feed.join(60)
     no_order_is_sent(street)
     assert engine.is_alive()
     street.start_feed()
     assert street.trades()
     wait_for(lambda: street.feed("connections_total", feed="kraken") == 1.0)
     engine.kill()
-    engine.join(10)
+    engine.join(60)
     street.start_engine()
     assert street.trades()
     assert street.feed("connections_total", feed="kraken") == 1.0  # the venue did not notice

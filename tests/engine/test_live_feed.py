@@ -37,7 +37,7 @@ COINBASE = "coinbase_l2/COINBASE.ws.28.0.xz"
 BINANCE = "binance/spot_btcusdt_20240808.gz"
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Let the loop go on until something is so."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -18,12 +18,15 @@ from engine.algos.choice import ALGOS, MARKET, Algo
 from engine.algos.parent import decide_parent
 from engine.decide import decide_quotes
 from engine.desk import TradingDesk
+from engine.deskarrays import desk_of
 from engine.figures import load_market
 from engine.gates import TradingState
+from engine.jit import kernel
 from engine.market import SyntheticFeed
 from engine.options import EngineOptions, GateOptions, MakerOptions, ParentOptions
 from engine.publisher import Publisher
 from engine.synthetic import SyntheticMarket
+from metrics.frame import IntArray
 
 ORIGIN_NS = 1 << 60
 SECOND = 1_000_000_000
@@ -43,6 +46,17 @@ def make_desk(folder: Path, options: EngineOptions) -> tuple[TradingDesk, Publis
     desk = TradingDesk(options, market, publisher)
     desk.start_session(ORIGIN_NS, 0)
     return desk, publisher
+
+
+# By the desk's table, as the engine calls them: what it has compiled is what is tested.
+@kernel
+def quote(table: IntArray, i: int, bid: int, ask: int, t_ns: int) -> int:
+    return decide_quotes(desk_of(table), i, bid, ask, t_ns)
+
+
+@kernel
+def work(table: IntArray, i: int, touch: int, opposite: int, bid_lots: int, ask_lots: int, t_ns: int) -> int:
+    return decide_parent(desk_of(table), i, touch, opposite, bid_lots, ask_lots, t_ns)
 
 
 class Venue:
@@ -91,7 +105,7 @@ def test_a_parent_is_never_overfilled_keeps_its_limit_and_ends_in_time(algo, num
     )
     with tempfile.TemporaryDirectory() as folder:
         whole, publisher = make_desk(Path(folder), EngineOptions(maker=NO_MAKER, parents=parents))
-        desk = whole._desk
+        desk, table = whole._desk, whole._table
         desk.status[0, deskarrays.STATE] = TradingState.ACTIVE
         venue = Venue(desk)
         desk.parents[0, plan.P_COUNT], desk.parents[0, plan.P_SIDE] = number, side
@@ -101,13 +115,13 @@ def test_a_parent_is_never_overfilled_keeps_its_limit_and_ends_in_time(algo, num
             bid, offered = mid - spread, mid + spread
             desk.account[0, acc.MARK], desk.spread[0] = mid, 2.0 * spread
             desk.volumes[deskarrays.TRADED_BY_OTHERS, 0] += bid_lots
-            venue.carry_out(decide_quotes(desk, 0, bid, offered, t_ns), t_ns, crossed_share)
+            venue.carry_out(quote(table, 0, bid, offered, t_ns), t_ns, crossed_share)
             venue.fill(rested_share, t_ns)
             t_ns, same = max(t_ns, int(desk.parents[0, plan.P_NEXT_NS])), 0
             while int(desk.parents[0, plan.P_NEXT_NS]) <= t_ns:
                 state, before = desk.parents[0, plan.P_STATE], int(desk.finished_written[0])
                 touch, opposite = (bid, offered) if desk.parents[0, plan.P_SIDE] > 0 else (offered, bid)
-                requests = decide_parent(desk, 0, touch, opposite, bid_lots, ask_lots, t_ns)
+                requests = work(table, 0, touch, opposite, bid_lots, ask_lots, t_ns)
                 venue.carry_out(requests, t_ns, crossed_share)
                 if int(desk.finished_written[0]) > before:
                     row = publisher.parents[before]

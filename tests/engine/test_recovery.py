@@ -406,7 +406,7 @@ def kill_at_random_moments(paths: RuntimePaths, kills: int) -> None:
                 send_some(client, probe, rng)
                 time.sleep(rng.uniform(0.05, 0.5))  # the moment is the test
                 os.kill(process.pid, signal.SIGKILL)
-                process.join(10)
+                process.join(60)
             seen |= published_fills(probe)
     assert_sound(paths, seen)
 
@@ -535,7 +535,7 @@ def test_an_engine_killed_around_the_end_of_a_session_settles_each_one_once(tmp_
             wait_for(lambda: probe.value("session_total") > session)  # noqa: B023
             time.sleep(rng.uniform(0.0, 0.3))  # the moment is the test: a session lasts 0.2 s
             os.kill(process.pid, signal.SIGKILL)
-            process.join(10)
+            process.join(60)
         records, malformed, _ = read_settlements(paths.settlements)
         assert len(malformed) <= number + 1  # a line cut off by a kill
     sessions = [record.session for record in records]

@@ -90,7 +90,7 @@ def running(options: EngineOptions, paths: RuntimePaths, target=run_engine) -> I
         yield probe, process
     finally:
         process.kill()
-        process.join(10)
+        process.join(60)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_every_key_figure_has_a_value_after_a_few_seconds(paths: RuntimePaths) -
                 and "client_order" not in str(s)  # no client is there
             ]
 
-        wait_for(lambda: not missing(), 30.0)
+        wait_for(lambda: not missing())
 
 
 def test_a_halt_cancels_every_own_order_before_it_is_acknowledged(paths: RuntimePaths) -> None:
@@ -178,7 +178,7 @@ def test_an_engine_killed_while_halted_comes_back_halted(paths: RuntimePaths) ->
         wait_for(lambda: probe.value("working_orders") > 0)
         probe.client.send(HALT)
         os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
+        process.join(60)
         with pytest.raises(CommandError):
             probe.client.send({"command": "ping"})
     with running(OPTIONS, paths) as (probe, _):
@@ -192,7 +192,7 @@ def test_sigterm_cancels_own_orders_publishes_and_ends_well(paths: RuntimePaths)
     with running(OPTIONS, paths) as (probe, process):
         wait_for(lambda: probe.value("working_orders") > 0)
         os.kill(process.pid, signal.SIGTERM)
-        process.join(10)
+        process.join(60)
         assert process.exitcode == 0
         assert probe.value("working_orders") == 0.0
         assert not paths.engine_socket.exists()
@@ -249,7 +249,7 @@ def test_a_killed_engine_is_soon_replaced(paths: RuntimePaths) -> None:
     with running(OPTIONS, paths) as (probe, process):
         wait_for(lambda: probe.value("working_orders") > 0)
         os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
+        process.join(60)
     with running(OPTIONS, paths) as (probe, _):
         wait_for(lambda: probe.value("working_orders") > 0)
         assert probe.client.send({"command": "ping"})["ok"]
@@ -283,7 +283,7 @@ def test_a_strategy_is_halted_by_its_name_and_stays_so_over_a_restart(paths: Run
         assert (answer["remaining"], answer["unattributed"]) == (0, 0)
         assert probe.value("halted_strategies") == 1.0
         os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
+        process.join(60)
     with running(OPTIONS, paths) as (probe, _):
         assert probe.value("halted_strategies") == 1.0
         assert probe.client.send(RESUME | {"who": "engine"})["ok"] is False
@@ -302,7 +302,7 @@ def test_a_limit_set_at_run_time_counts_at_once_is_logged_and_survives(paths: Ru
         before = probe.value("orders_rejected_total", reason="order_value")
         wait_for(lambda: probe.value("orders_rejected_total", reason="order_value") > before)
         os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
+        process.join(60)
     log = read_log(paths.command_log)
     assert log is not None
     assert [(entry.command, entry.who, entry.answer["value"]) for entry in log.entries if entry.command == "limit"] == [

@@ -94,7 +94,7 @@ def test_an_engine_that_stops_cancels_and_says_so(paths: RuntimePaths) -> None:
         assert cancel.reason == "shutdown"
         with pytest.raises(SessionError, match="ended"):
             session.wait(20.0)
-        process.join(10)
+        process.join(60)
         assert process.exitcode == 0
         session.close()
         assert not paths.order_socket.exists()

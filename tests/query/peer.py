@@ -11,7 +11,6 @@ import http.client
 import json
 import math
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -26,6 +25,7 @@ from metrics.clock import SystemClock
 from query.engine import QueryEngine, QueryOptions
 from query.labels import labels_of, show
 from query.source import MemorySource
+from tests.ports import free_port
 from tests.query.engines import series
 
 BASE_S = 1_700_000_000  # a multiple of 10 s
@@ -156,9 +156,7 @@ def running(source: MemorySource, folder: Path) -> Iterator[Peer]:
         capture_output=True,
     )
     (folder / "prometheus.yml").write_text("global: {}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [
             "prometheus",

@@ -45,7 +45,7 @@ def test_it_is_ready_before_it_is_asked_and_begins_when_it_is() -> None:
     process.start()
     assert ours.poll(60)
     assert ours.recv() == "begun"
-    process.join(10)
+    process.join(60)
     assert process.exitcode == 0
 
 
@@ -57,14 +57,14 @@ def test_a_spare_that_died_is_replaced_and_one_that_fails_ahead_says_so_by_its_e
     waiting = spare._waiting
     assert waiting is not None
     waiting.kill()
-    waiting.join(10)
+    waiting.join(60)
     process = spare.make()
     assert ours.recv() == "ready"
     process.start()
     assert ours.recv() == "begun"
-    process.join(10)
+    process.join(60)
     failing = Standby(_failing, "child").make()
-    failing.join(10)
+    failing.join(60)
     failing.start()
     assert failing.exitcode == 3
 
@@ -77,7 +77,7 @@ def test_a_spare_ends_with_its_keeper() -> None:
     waiting = spare._waiting
     assert waiting is not None
     waiting._pipe.close()  # as the kernel does when the keeper is killed
-    waiting.join(10)
+    waiting.join(60)
     assert waiting.exitcode == 0
 
 
@@ -147,5 +147,5 @@ def test_a_child_that_wants_a_processor_and_gets_none_is_starved_and_one_that_sp
         assert not _is_starved(process.pid, used_s, silent_s=1000.0)
     finally:
         process.kill()
-        process.join(10)
+        process.join(60)
     assert process_state(process.pid) == ("", 0.0)

@@ -54,12 +54,12 @@ class _Running:
 
     def __exit__(self, *exc: object) -> None:
         self.supervisor.request_stop()
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
     def until(self, condition: object) -> None:
         with self.polled:
-            assert self.polled.wait_for(condition, timeout=20)  # type: ignore[arg-type]
+            assert self.polled.wait_for(condition, timeout=60)  # type: ignore[arg-type]
 
 
 def _spec(folder: Path, hang_after_s: float = 5.0) -> ChildSpec:
@@ -89,7 +89,7 @@ def test_a_child_that_hangs_is_killed_and_restarted(tmp_path: Path) -> None:
 def test_a_child_that_says_it_can_never_run_ends_the_program(tmp_path: Path) -> None:
     spec = ChildSpec("child", lambda: SPAWN.Process(target=_exit, args=(EXIT_PERMANENT,)), lambda: None)
     with _Running(spec, tmp_path) as running:
-        running.thread.join(20)
+        running.thread.join(60)
         assert running.result == [1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import orjson
 import pytest
+
+from tests.ports import free_port
 
 PACKAGES = {"victoria-metrics": "victoria-metrics", "prometheus": "prometheus"}
 
@@ -32,9 +33,7 @@ class RemoteStore:
         self._program = program
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
 
     @property
     def url(self) -> str:

@@ -188,7 +188,7 @@ def test_the_writer_thread_commits_and_stops(tmp_path: object, open_store: OpenS
     store.start()
     try:
         store.live.append(frame(HOST, time.time_ns() // 1_000_000, 1.0, 2.0))
-        assert committed.wait(10)
+        assert committed.wait(60)
     finally:
         store.close()
         store.close()

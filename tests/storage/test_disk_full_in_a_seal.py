@@ -133,12 +133,12 @@ def test_its_threads_recover_by_themselves(tmpfs: Callable[[str], Path], monkeyp
         monkeypatch.setattr(storage.archive, "insert_sealed", fill_and_insert)
         store.start()
         store.archive.due.set()
-        assert hit.wait(20)
+        assert hit.wait(60)
         store.live.append(Frame(WIDE, start_ns + 130_000_000_000, rng.normal(size=300)))
         store.archive.on_commit(lambda some: committed.set())
         ballast.remove()
-        assert sealed.wait(20)
-        assert committed.wait(20)
+        assert sealed.wait(60)
+        assert committed.wait(60)
         assert len(samples(store, "m1")) == 131
     finally:
         store.close()

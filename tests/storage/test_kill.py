@@ -55,7 +55,7 @@ def run_until_killed(folder: Path, start_ms: int, least: int, at: str | None) ->
         assert child.poll() is None, "the child ended by itself"
         child.kill()
         lines += child.stdout.readlines()
-        child.wait(10)
+        child.wait(60)
     whole = [line.decode().split() for line in lines if line.endswith(b"\n")]
     marks = [words[0] for words in whole if words[0].startswith("@")]
     acknowledged = [(words[0], int(words[1])) for words in whole if not words[0].startswith("@")]

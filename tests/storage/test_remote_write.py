@@ -447,7 +447,7 @@ def test_the_thread_sends_soon_after_a_commit_and_stops(opened: Opener, receiver
     writer._clock = SystemClock()
     writer.start()
     fill(store, 0, 1)
-    assert arrived.wait(20)
+    assert arrived.wait(60)
     writer.stop()
     writer.stop()
     assert receiver.samples("cpu") == expected(0, 1)

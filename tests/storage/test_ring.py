@@ -75,4 +75,4 @@ def test_readers_beside_a_fast_writer_never_see_torn_or_unsorted_data() -> None:
         assert (values[0] == times).all()
         assert (values[2] == times * 3.0).all()
         reads += 1
-    writer.join(10)
+    writer.join(60)
