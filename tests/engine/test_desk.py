@@ -9,7 +9,7 @@ import pytest
 
 from engine import account as acc
 from engine import counters as at
-from engine import deskarrays
+from engine import deskarrays, ownfills
 from engine.desk import TradingDesk
 from engine.events import SELF_CANCEL, TAKER_CANCEL, FillArray, empty_fills
 from engine.figures import load_market
