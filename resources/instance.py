@@ -88,6 +88,8 @@ def _remove_dead(folder: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink == 0:  # its holder removed it just now, and may be making it anew
+            return
         shutil.rmtree(folder)
         log.warning("removed %s: a Deskvigil that was killed left it behind", folder)
     except OSError:  # it is in use
