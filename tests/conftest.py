@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.chmod(folder, 0o711)  # the PostgreSQL server runs as another user
     os.environ["TMPDIR"] = folder
     tempfile.tempdir = None  # Python asks for it once, and may have
-    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # After multiprocessing's own folder in it (-100), which is removed when the process ends.
+    util.Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
 
 
 @pytest.fixture(scope="session", autouse=True)
