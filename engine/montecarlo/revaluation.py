@@ -84,7 +84,7 @@ def sampling_of(loading: FloatArray, shift: FloatArray, first: FloatArray, secon
     """Lay a factor (n, n) and what goes with it out for the kernels; without given normals."""
     n = len(loading)
     last = [np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in loading]
-    padded = np.zeros((n, -(-n // 4) * 4), dtype)
+    padded: FloatArray = np.zeros((n, -(-n // 4) * 4), dtype)
     padded[:, :n] = loading
     return Sampling(
         padded, np.array([-(-end // 4) * 4 for end in last], np.int64), np.ascontiguousarray(shift, dtype),
