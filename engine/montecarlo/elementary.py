@@ -94,9 +94,14 @@ def _power_of_two(k: Any) -> float:
 
 
 @inline_kernel
-def _exp_double(x: float) -> float:
-    even, odd, k = _exp_parts(min(max(x, -EXP_LIMIT), EXP_LIMIT))
+def _bounded_double(x: float) -> float:
+    even, odd, k = _exp_parts(x)
     return (1.0 + (odd + even)) * _power_of_two(k)
+
+
+@inline_kernel
+def _exp_double(x: float) -> float:
+    return _bounded_double(min(max(x, -EXP_LIMIT), EXP_LIMIT))
 
 
 @inline_kernel
@@ -123,9 +128,14 @@ def _power_of_two_single(k: Any) -> Single:
 
 
 @inline_kernel
-def _exp_single(x: Single) -> Single:
-    even, odd, k = _exp_parts_single(min(max(x, -EXP_LIMIT_SINGLE), EXP_LIMIT_SINGLE))
+def _bounded_single(x: Single) -> Single:
+    even, odd, k = _exp_parts_single(x)
     return (ONE_SINGLE + (odd + even)) * _power_of_two_single(k)
+
+
+@inline_kernel
+def _exp_single(x: Single) -> Single:
+    return _bounded_single(min(max(x, -EXP_LIMIT_SINGLE), EXP_LIMIT_SINGLE))
 
 
 @inline_kernel
@@ -136,6 +146,8 @@ def _exp_pair_single(x: Single) -> tuple[Single, Single]:
 
 # exp(x): e**x to about one unit in the last place, x held within the range of normal numbers.
 exp = by_precision(_exp_double, _exp_single)
+# bounded_exp(x): the same for an x known to lie within [-87, 87].
+bounded_exp = by_precision(_bounded_double, _bounded_single)
 # exp_pair(x): e**x and e**-x for little more than the price of one.
 exp_pair = by_precision(_exp_pair_double, _exp_pair_single)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.jit import inline_kernel, kernel, parallel_kernel
 from engine.montecarlo.book import Book
-from engine.montecarlo.elementary import exp, fma, normal_tail
+from engine.montecarlo.elementary import bounded_exp, exp, fma, normal_tail
 from engine.montecarlo.normals import normal_block
 from engine.montecarlo.philox import Word
 from engine.montecarlo.tail import offer, sort_heap
@@ -80,6 +80,18 @@ def lines_of(book: Book, horizon_years: float, dtype: type) -> tuple[Lines, IntA
     return lines, np.concatenate([linear, option, payoff])
 
 
+def sampling_of(loading: FloatArray, shift: FloatArray, first: FloatArray, second: FloatArray, dtype: type) -> Sampling:
+    """Lay a factor (n, n) and what goes with it out for the kernels; without given normals."""
+    n = len(loading)
+    last = [np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in loading]
+    padded: FloatArray = np.zeros((n, -(-n // 4) * 4), dtype)
+    padded[:, :n] = loading
+    return Sampling(
+        padded, np.array([-(-end // 4) * 4 for end in last], np.int64), np.ascontiguousarray(shift, dtype),
+        np.zeros((0, 0), dtype), np.ascontiguousarray(first, dtype), np.ascontiguousarray(second, dtype),
+    )  # fmt: skip
+
+
 @inline_kernel
 def _option(move: float, growth: float, forward: float, cash: float, start: float, slope: float, width: float) -> Any:
     """Value of one option line at a log return and its exponential."""
@@ -90,27 +102,24 @@ def _option(move: float, growth: float, forward: float, cash: float, start: floa
     p1, q1 = normal_tail(a1)
     p2, q2 = normal_tail(a2)
     grown = forward * growth
-    density = grown * exp(type(move)(-0.5) * a1 * a1) / (q1 * q2)
+    density = grown * bounded_exp(type(move)(-0.5) * a1 * a1) / (q1 * q2)
     tail1, tail2 = density * (p1 * q2), density * (p2 * q1)
     return (tail1 if x1 < zero else grown - tail1) - (tail2 if x2 < zero else cash - tail2)
 
 
 @inline_kernel
 def _correlate(z: FloatArray, sampling: Sampling, moves: FloatArray) -> None:
-    """moves[i] = shift[i] + sum over j < filled[i] of loading[i, j] z[j]; four terms a pass save loads and stores."""
+    """moves[i] = shift[i] + sum over j < filled[i] of loading[i, j] z[j]; four terms a pass save loads and stores
+    (with eight LLVM gives up: too many arrays that might overlap)."""
     loading, filled, shift = sampling.loading, sampling.filled, sampling.shift
     for i in range(len(moves)):
-        move, last = moves[i], filled[i]
-        four = last - last % 4
+        move, factor = moves[i], loading[i]
         move[:] = shift[i]
-        for j in range(0, four, 4):
-            l0, l1, l2, l3 = loading[i, j], loading[i, j + 1], loading[i, j + 2], loading[i, j + 3]
+        for j in range(0, filled[i], 4):
+            l0, l1, l2, l3 = factor[j], factor[j + 1], factor[j + 2], factor[j + 3]
             z0, z1, z2, z3 = z[j], z[j + 1], z[j + 2], z[j + 3]
             for row in range(BLOCK):
                 move[row] = fma(l3, z3[row], fma(l2, z2[row], fma(l1, z1[row], fma(l0, z0[row], move[row]))))
-        for j in range(four, last):
-            for row in range(BLOCK):
-                move[row] = fma(loading[i, j], z[j, row], move[row])
 
 
 @inline_kernel
@@ -160,9 +169,9 @@ def _revalue(lines: Lines, moves: FloatArray, growth: FloatArray, step: int, gai
 
 
 class Sampling(NamedTuple):
-    """How scenarios are drawn, and what stands beside their profit; n assets.
+    """How scenarios are drawn, and what stands beside their profit; n assets, m the next multiple of 4.
 
-    moves = shift (n,) + loading (n, n) z, row i of loading filled up to filled[i] (int64). given (n, scenarios): the
+    moves = shift (n,) + loading (n, m) z, row i of loading filled up to filled[i] (int64, multiples of 4). given (n, scenarios): the
     normals z; with no columns they are drawn. first, second (n,): the quadratic in the moves, first . r + second . r^2,
     that is kept beside each profit as `near`; with no entries none is.
     """

@@ -30,13 +30,14 @@ from engine.montecarlo.revaluation import (
     gains_on_threads,
     line_gains,
     lines_of,
+    sampling_of,
     simulate_book,
     workspaces,
 )
 from engine.montecarlo.sobol import sobol_normals
 from engine.montecarlo.tail import shortfall_error, shortfall_weights, tail_size, var_of_tail
 from metrics.errors import DeskvigilError
-from metrics.frame import FloatArray, IntArray
+from metrics.frame import FloatArray
 
 TRADING_DAY: Final = 1.0 / 252.0
 MOST_SCENARIOS: Final = 1 << 24
@@ -132,13 +133,7 @@ class BookSimulation:
         if self._draw == "importance":
             self._theta = self._quadratic.twist(self._known_var)
             shift, loading, self._psi = self._quadratic.twisted(self._theta, loading)
-        filled: IntArray = np.array(
-            [np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in loading], dtype=np.int64
-        )
-        typed: list[FloatArray] = [
-            np.ascontiguousarray(values, self._dtype) for values in (loading, shift, first, second)
-        ]
-        self._sampling = Sampling(typed[0], filled, typed[1], np.zeros((0, 0), self._dtype), typed[2], typed[3])
+        self._sampling = sampling_of(loading, shift, first, second, self._dtype)
 
     def run(self, stream: int = 0, normals: FloatArray | None = None) -> BookRisk:
         """Draw the scenarios of a stream, or take given normals (n, scenarios). The gains returned are a copy."""
@@ -201,7 +196,8 @@ class BookSimulation:
         left = math.sqrt(max(var_error**2 + near_error**2 - 2.0 * together * var_error * near_error, 0.0))
         near_shortfall = float(self._weights @ worst[: len(self._weights)])
         share = self._shortfall_confidence
-        beyond = np.maximum(loss - np.quantile(loss, share), 0.0) - np.maximum(near - np.quantile(near, share), 0.0)
+        last = len(self._weights) - 1  # the mildest loss in the shortfall's tail
+        beyond = np.maximum(loss - self._tail.loss[last], 0.0) - np.maximum(near - worst[last], 0.0)
         return (
             var + self._known_var - near_var, left,
             shortfall + self._known_shortfall - near_shortfall, float(beyond.std()) / ((1.0 - share) * math.sqrt(n)),
