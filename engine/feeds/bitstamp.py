@@ -13,6 +13,8 @@ and up to seconds apart, and an aggressor shows as an order created at a price t
 - Where an aggressor still crosses after CROSSED_FOR_NS, the end of some order was lost, which is counted as a
   gap: the aggressor's, where orders have come to rest since that it crosses, else that of those it crosses.
 - A change of an order that was never created shows that it was there before the recording began: it rests.
+- There is no snapshot, and orders from before the recording are not seen: for BUILT_FOR_NS the book is being built, and
+  nobody trades on it. In the first minute the recorded one holds a tenth of what it holds after five.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from engine.events import CANCEL, EXECUTE, LIMIT, MAX_VENUE_ID, REDUCE, Tape
+from engine.events import CANCEL, EXECUTE, HALT, LIMIT, MAX_VENUE_ID, REDUCE, Tape
 from engine.feeds.capture import Capture, Envelope, Origin, prove_capture, read_capture
 from engine.feeds.decimals import UNIT, Increments, price_units
 from engine.feeds.decoder import Check, FeedState, MessageDecoder, Track, Update
@@ -38,6 +40,7 @@ VOLUME_UNIT: Final = UNIT // 10**8
 SYMBOL: Final = "BTCUSD"  # the recording names none
 PAIRED_FOR_NS: Final = 5_000_000_000  # the two losses of one trade lie no further apart
 CROSSED_FOR_NS: Final = 5_000_000_000
+BUILT_FOR_NS: Final = 300_000_000_000
 MAX_REMEMBERED: Final = 1 << 16  # ids of deleted orders
 
 
@@ -85,6 +88,7 @@ class BitstampDecoder(MessageDecoder):
         self._levels = {1: SortedSide[int](1), -1: SortedSide[int](-1)}  # lots resting at a price
         self._losses: deque[_Loss] = deque()
         self._gone: OrderedDict[int, None] = OrderedDict()
+        self._begun_ns = -1  # when the book began to be built
 
     def _parse(self, line: bytes) -> Row:
         """A line's columns; ValueError where they mean nothing."""
@@ -98,7 +102,9 @@ class BitstampDecoder(MessageDecoder):
 
     def _take(self, row: Row, t_ns: int) -> bool:
         track = self._track(SYMBOL)
-        if track.state is not FeedState.LIVE:
+        if self._begun_ns < 0:
+            self._begin_book(track, t_ns)
+        elif track.state is FeedState.SYNCING and t_ns - self._begun_ns >= BUILT_FOR_NS:
             self._go_live(track, t_ns)
         order = self._orders.get(row.order_id)
         if row.order_id in self._gone:
@@ -115,6 +121,14 @@ class BitstampDecoder(MessageDecoder):
         bids, asks = (tuple(self._levels[side].top(1)) for side in (1, -1))
         self.checks.append(Check(len(self._out), track.index, bids, asks))
         return True
+
+    def _begin_book(self, track: Track, t_ns: int) -> None:
+        """From nothing: halted until it has been built."""
+        self._begun_ns = t_ns
+        self._move(track, FeedState.SYNCING, "the book is being built: there is no snapshot", t_ns)
+        if not track.halted:
+            self._out.append(Update(t_ns, track.index, HALT))
+            track.halted = True
 
     def _create(self, track: Track, row: Row, t_ns: int) -> None:
         if row.qty:
@@ -228,6 +242,7 @@ class BitstampDecoder(MessageDecoder):
         self._aggressors.clear()
         self._losses.clear()
         self._gone.clear()
+        self._begun_ns = -1
         self._levels = {side: SortedSide[int](side) for side in (1, -1)}
 
     def _increments_in(self, listing: object) -> dict[str, Increments]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.events import LEVEL, TRADE, EventArray
+from engine.events import LEVEL, MAX_PRICE_TICKS, TRADE, EventArray
 from engine.feeds.dbnphase import OPEN, tell_status
 from engine.feeds.dbnwords import (
     BAD_VALUE,
@@ -35,10 +35,21 @@ from engine.feeds.dbnwords import (
 from engine.feeds.ordertable import I64
 from engine.feeds.parsewords import AT, DONE, LATE, LATEST_NS, OUT_FULL, WRITTEN, skip, write_event
 from engine.feeds.scan import ByteArray
-from engine.jit import kernel
+from engine.jit import inline_kernel, kernel
 from metrics.frame import IntArray
 
 LEVEL_EVENTS: Final = 4 * MAX_LEVELS + 3  # that one record gives at most
+
+
+@inline_kernel
+def _is_beyond(data: ByteArray, at: int, depth: int, tick: int) -> bool:
+    """Whether a record shows a price that no book takes."""
+    most = MAX_PRICE_TICKS * tick if tick <= UNDEFINED // MAX_PRICE_TICKS else UNDEFINED
+    beyond = False
+    for k in range(2 * depth):
+        price = le8(data, at + 48 + 32 * (k >> 1) + 8 * (k & 1))
+        beyond |= most < price < UNDEFINED
+    return beyond
 
 
 @kernel
@@ -72,11 +83,14 @@ def parse_levels(
         t_ns = max(t_ns, now)
         price, size, action, letter = le8(data, at + 16), le4(data, at + 24), data[at + 28], data[at + 29]
         depth = 1 if kind == MBP_1 else 10
+        if _is_beyond(data, at, depth, tick):
+            skip(w, at, BAD_VALUE)
+            continue
         if action == T:
             w[TRADES] += 1
             if letter not in (A, B):
                 w[SIDELESS] += 1
-            elif 0 < price < UNDEFINED and price // tick > 0 and size > 0:
+            elif 0 < price < UNDEFINED and 0 < price // tick <= MAX_PRICE_TICKS and size > 0:
                 write_event(out, written, t_ns, 0, price // tick, size, i, TRADE, 1 if letter == B else -1, 0)
                 written += 1
             else:

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.events import CANCEL, CLEAR, EXECUTE, HIDDEN, LIMIT, MAX_VENUE_ID, REDUCE, REST_ONLY, EventArray
+from engine.events import (
+    CANCEL,
+    CLEAR,
+    EXECUTE,
+    HIDDEN,
+    LIMIT,
+    MAX_PRICE_TICKS,
+    MAX_VENUE_ID,
+    REDUCE,
+    REST_ONLY,
+    EventArray,
+)
 from engine.feeds.dbnphase import OPEN, PRE_OPEN, tell_status, turn
 from engine.feeds.dbnwords import (
     AGGREGATED,
@@ -124,7 +135,8 @@ def parse_orders(
                 written = turn(w, out, written, t_ns, i, PRE_OPEN)
         elif action in (A, C, F, M):
             ticks = price // tick
-            priced = (action in (C, F)) or (0 < price < UNDEFINED and ticks * tick == price and letter in (A, B))
+            on_grid = 0 < price < UNDEFINED and ticks * tick == price and ticks <= MAX_PRICE_TICKS
+            priced = (action in (C, F)) or (on_grid and letter in (A, B))
             if flags & (F_TOB | F_MBP) != 0:
                 skip(w, at, AGGREGATED)
             elif not (0 < ref <= MAX_VENUE_ID and size > 0 and priced):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from typing import NamedTuple, Protocol
 from metrics.errors import DeskvigilError
 
 MAX_BYTES = 4 << 30  # unpacked: a file that claims more is refused rather than filling the memory
+# What zipfile raises on damage, by its place: in a directory, a member's offset, its method, its name or its bytes.
+DAMAGED_ZIP = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, struct.error,
+)  # fmt: skip
 
 
 class Readable(Protocol):
@@ -73,10 +78,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """Open a zip archive; DeskvigilError where it is not one."""
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DeskvigilError(f"{path.name} is not a zip archive, or a damaged one: {error}") from error
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise DeskvigilError(f"cannot read {path}: {error.strerror or error}") from error
+    except DAMAGED_ZIP as error:
+        raise DeskvigilError(f"{path.name} is not a zip archive, or a damaged one: {error}") from error
 
 
 def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
@@ -84,5 +89,5 @@ def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     try:
         with archive.open(name) as member:
             return read_limited(member, f"{name} in {path.name}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGED_ZIP as error:
         raise DeskvigilError(f"{name} in {path.name} is damaged: {error}") from error

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.book import Books, apply, best_price, counters, depth, make_books, order_qty, traded_lots
-from engine.events import CANCEL, EXECUTE, LIMIT, REDUCE
+from engine.events import CANCEL, EXECUTE, HALT, LIMIT, REDUCE, RESUME
 from engine.feeds.bitstamp import HEADER, load, read
 from engine.feeds.capture import Capture
 from engine.replay import replay
@@ -67,8 +67,8 @@ def test_an_aggressor_executes_what_it_meets_and_rests_with_what_is_left(tmp_pat
         (3, 31, 236.55, 150, "changed", "bid"),
     ]
     events = load(write(tmp_path, rows)).events
-    assert list(events["kind"]) == [LIMIT, LIMIT, EXECUTE, LIMIT, REDUCE]
-    assert list(events["order_id"]) == [1, 2, 1, 3, 3]
+    assert list(events["kind"]) == [HALT, LIMIT, LIMIT, EXECUTE, LIMIT, REDUCE]
+    assert list(events["order_id"]) == [0, 1, 2, 1, 3, 3]
     books = make_books(1)
     capture = read(write(tmp_path, rows))
     assert play(capture, books) == 0
@@ -85,7 +85,7 @@ def test_a_trade_whose_two_losses_come_the_other_way_round_is_one_trade(tmp_path
         (1, 35, 236.50, 60, "changed", "ask"),
     ]
     events = load(write(tmp_path, rows)).events
-    assert list(events["kind"]) == [LIMIT, EXECUTE]
+    assert list(events["kind"]) == [HALT, LIMIT, EXECUTE]
 
 
 def test_an_own_order_before_a_recorded_one_trades_first_and_meets_what_arrives(tmp_path) -> None:
@@ -128,7 +128,7 @@ def test_an_own_order_before_a_recorded_one_trades_first_and_meets_what_arrives(
 def test_events_out_of_order_and_out_of_nowhere(tmp_path, rows, kinds, duplicates) -> None:
     start: list[Row | str] = [(1, 0, 100.0, 5, "created", "ask")]
     capture = read(write(tmp_path, start + rows))
-    assert list(capture.events["kind"]) == [LIMIT, *kinds]
+    assert list(capture.events["kind"]) == [HALT, LIMIT, *kinds]
     assert capture.counters.duplicates == duplicates
 
 
@@ -140,8 +140,8 @@ def test_an_order_whose_end_was_lost_does_not_stand_in_the_way_for_long(tmp_path
     ]
     capture = read(write(tmp_path, rows))
     assert capture.counters.gaps == 1
-    assert list(capture.events["kind"]) == [LIMIT, LIMIT, CANCEL, LIMIT]
-    assert list(capture.events["order_id"]) == [1, 3, 1, 2]
+    assert list(capture.events["kind"]) == [HALT, LIMIT, LIMIT, CANCEL, LIMIT]
+    assert list(capture.events["order_id"]) == [0, 1, 3, 1, 2]
 
 
 def test_damaged_lines_are_counted_with_their_places_and_change_nothing(tmp_path) -> None:
@@ -159,7 +159,7 @@ def test_damaged_lines_are_counted_with_their_places_and_change_nothing(tmp_path
     ]
     capture = read(write(tmp_path, [good[0], *damaged, good[1]]))
     assert [line for line, _ in capture.counters.skipped_at] == list(range(3, 12))
-    assert list(capture.events["order_id"]) == [1, 2]
+    assert list(capture.events["order_id"]) == [0, 1, 2]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -207,3 +207,13 @@ def venue_rows(seed: int, steps: int) -> list[Row]:
         if live[taker][2] == 0:
             del live[taker]
     return [(i, round(late), *rest) for late, (i, _, *rest) in sorted(sent, key=lambda pair: pair[0])]  # type: ignore[misc]
+
+
+def test_nobody_trades_on_a_book_that_is_still_being_built(marketdata, tmp_path) -> None:
+    rows: list[Row | str] = [(k, 100_000 * k, 236.50 - k / 100, 100, "created", "bid") for k in range(1, 6)]
+    events = load(write(tmp_path, rows)).events
+    assert list(events["kind"]) == [HALT, LIMIT, LIMIT, LIMIT, RESUME, LIMIT, LIMIT]  # 300 s after the first
+    tape = load(marketdata / RECORDED)
+    phases = tape.events[np.isin(tape.events["kind"], (HALT, RESUME))]
+    assert list(phases["kind"]) == [HALT, RESUME]
+    assert 300 <= (phases["t_ns"][1] - phases["t_ns"][0]) / 1e9 < 302

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import shutil
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,18 +12,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from engine import account as acc
+from engine import journal as log
+from engine import orders
+from engine.book import make_books
 from engine.commandlog import read_log
+from engine.desk import TradingDesk
+from engine.events import CANCEL
+from engine.executions import OWN_FOLDER
+from engine.journalfile import JournalFile, read_from
+from engine.journalreplay import replay_journal
 from engine.live.feedrunner import run_feed
 from engine.live.options import FeedOptions, LiveOptions
+from engine.livemarket import LiveMarket
+from engine.market import market_key
 from engine.options import EngineOptions, MakerOptions, ParentOptions
+from engine.publisher import Publisher
+from engine.recordtail import RecordTail
+from engine.recovery import recover
 from engine.runner import run_engine
 from engine.telemetry import BlockReader
 from metrics.catalogue import series
 from metrics.errors import TransientError
 from metrics.paths import RuntimePaths
 from tests.engine.recordedvenue import RecordedKraken, messages_of
+from tests.engine.test_recovery import assert_streams, reference
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["engine.preload"])
@@ -221,3 +238,61 @@ def test_a_dead_feed_process_is_a_blind_engine_and_either_may_begin_anew(street:
     street.start_engine()
     assert street.trades()
     assert street.feed("connections_total", feed="kraken") == 1.0  # the venue did not notice
+
+
+def recovered_desk(street: Street, folder: Path, name: str) -> TradingDesk:
+    """What a new desk makes of a copy of the dead engine's journal; nothing of the original is touched."""
+    copy = RuntimePaths(folder / name)
+    shutil.copytree(street.paths.journal, copy.journal)
+    shutil.copytree(street.paths.executions_dir, copy.executions_dir)
+    market = LiveMarket(street.live, street.paths, wait_s=5.0)
+    desk = TradingDesk(
+        street.options, market, Publisher(folder / f"{name}.block", market.instruments, {}), copy.executions_dir
+    )
+    file = JournalFile(copy.journal, street.options.journal)
+    file.open()
+    found = recover(desk, file, market_key(market, street.options.seed))
+    file.close()
+    market.close()
+    assert found.goes_on
+    return desk
+
+
+def assert_is_the_journals(street: Street, desk: TradingDesk) -> None:
+    """Own orders, positions and both streams of executions are what the records add up to, one by one; nothing is twice."""
+    records = np.concatenate(list(read_from(street.paths.journal, 1)))
+    books = make_books(len(street.live.symbols), level_book=True)
+    _, resting, positions = reference(records, books)
+    own = desk.arrays[0].own
+    known = {
+        (i, int(row[orders.ID])): int(row[orders.LEFT])
+        for i in range(len(own))
+        for row in own[i]
+        if row[orders.ID] != 0
+    }
+    assert known == resting
+    np.testing.assert_array_equal(desk.arrays[0].account[:, acc.POSITION], positions)
+    sent = records[(records["what"] == log.OWN) & (records["kind"] != CANCEL)]
+    assert len(np.unique(sent["order_id"])) == len(sent) > 0
+    assert_streams(street.paths.executions_dir, desk.arrays[0].ledger)
+    replayed = replay_journal(street.paths.journal)
+    assert (replayed.mismatches, replayed.damaged, replayed.gaps) == (0, 0, 0)
+
+
+def executions(street: Street) -> int:
+    return len(RecordTail(street.paths.executions_dir / OWN_FOLDER).read(0, limit=1_000_000).records)
+
+
+def test_an_engine_killed_on_a_live_market_comes_back_with_its_orders_and_account_and_doubles_nothing(
+    street: Street, tmp_path: Path
+) -> None:
+    street.start_feed()
+    before = 0
+    for life in range(3):
+        engine = street.start_engine()
+        assert street.trades()
+        wait_for(lambda before=before: executions(street) > before + 3)
+        engine.kill()
+        engine.join(10)
+        before = executions(street)
+        assert_is_the_journals(street, recovered_desk(street, tmp_path, f"life{life}"))

@@ -21,7 +21,7 @@ from console.comparison import COPY, OWN, Comparison, executions_of
 from engine import account as acc
 from engine import blotter, deskarrays, strategy
 from engine import journal as log
-from engine.book import apply_all, make_books, order_qty
+from engine.book import Books, apply_all, make_books, order_qty
 from engine.desk import TradingDesk
 from engine.events import CANCEL, IOC, empty_fills
 from engine.executions import DROP_COPY_FOLDER, OWN_FOLDER
@@ -29,6 +29,7 @@ from engine.figures import load_market
 from engine.journalfile import RECORD_BYTES, SNAPSHOT_SUFFIX, JournalFile, read_from, segment_paths
 from engine.journalkeeper import JournalKeeper
 from engine.journalreplay import replay_journal
+from engine.layout import N_INSTRUMENTS
 from engine.market import SyntheticFeed, market_key
 from engine.options import EngineOptions, JournalOptions, ParentOptions
 from engine.publisher import Publisher
@@ -186,12 +187,14 @@ def test_a_damaged_snapshot_is_passed_over(played: tuple[Path, Trading], tmp_pat
     assert_same(again.desk, played[1].desk)
 
 
-def reference(records: log.JournalArray) -> tuple[np.ndarray, dict[tuple[int, int], int], np.ndarray]:
-    """Books' words, own resting orders (instrument, id) -> lots, and positions, the slow and obvious way."""
-    books, fills = make_books(10), empty_fills(1 << 18)
+def reference(
+    records: log.JournalArray, books: Books | None = None
+) -> tuple[np.ndarray, dict[tuple[int, int], int], np.ndarray]:
+    """Books' words, own resting orders (instrument, id) -> lots, and positions, the slow and obvious way; books: empty ones."""
+    books, fills = books or make_books(10), empty_fills(1 << 18)
     events = log.as_events(records)
     count = apply_all(books, events, fills)
-    positions = np.zeros(10)
+    positions = np.zeros(int(books.words[N_INSTRUMENTS]))
     for fill in fills[:count]:
         if fill["flags"] == 0 and fill["taker_id"] < 0:
             positions[fill["instrument"]] += int(fill["side"]) * int(fill["qty"])

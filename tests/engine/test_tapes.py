@@ -74,6 +74,10 @@ def test_the_desk_trades_on_it(name: str, marketdata: Path, tmp_path: Path) -> N
     assert played.fills > 10
     for reason in (Reason.ORDER_QUANTITY, Reason.ORDER_VALUE, Reason.VENUE, Reason.MISSING_LIMIT):
         assert played.counts[at.REJECTED_FOR + reason] == 0, reason
+    if (
+        name == "bitstamp"
+    ):  # on its first seconds' few orders one of our own moved the mid by 5 %, which the period remembers
+        assert played.counts[at.REJECTED_FOR + Reason.PERIOD_COLLAR] == 0
 
 
 def test_a_folder_of_trades_and_quotes_is_a_market_too(marketdata: Path, tmp_path: Path) -> None:
