@@ -217,6 +217,11 @@ class Database:
             finally:
                 connection.close()
 
+    def checkpoint(self) -> None:
+        """Write the log back into the file as far as readers allow; commits do so themselves once it has grown long."""
+        with self.maintenance() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def integrity_problems(self) -> list[str]:
         """Return what SQLite's own check finds wrong: an empty list for a sound file. Slow on large files."""
         with self.read() as connection:

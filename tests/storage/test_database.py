@@ -202,3 +202,20 @@ def test_closing_leaves_one_file_and_its_lock(tmp_path: Path, clock: ManualClock
 def test_statements_go_to_the_database_as_written(database: Database) -> None:
     with database.read() as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_a_checkpoint_brings_what_was_committed_into_the_file_itself(database: Database, tmp_path: Path) -> None:
+    def in_the_file() -> list[tuple[str]]:
+        alone = sqlite3.connect(f"file:{tmp_path / 'test.sqlite'}?immutable=1", uri=True)  # without the log
+        try:
+            return alone.execute("SELECT key FROM meta").fetchall()
+        finally:
+            alone.close()
+
+    database.checkpoint()
+    put(database, "a")
+    assert in_the_file() == []
+    database.checkpoint()
+    assert in_the_file() == [("a",)]
+    put(database, "b")
+    assert keys(database) == ["a", "b"]
