@@ -17,11 +17,12 @@ from engine import account as acc
 from engine.book import Books, apply, best_price
 from engine.control import THROTTLE, Cause, TradingControl, key_of
 from engine.desk import TradingDesk
-from engine.deskarrays import CHILD, LAST_ID, Desk
+from engine.deskarrays import CHILD, LAST_ID, desk_of
 from engine.events import IOC
 from engine.figures import load_market
 from engine.gates import HOUSE, PARENTS, TradingState
 from engine.jit import kernel
+from engine.lend import lend
 from engine.market import SyntheticFeed
 from engine.options import EngineOptions, MakerOptions, ParentOptions
 from engine.orders import pass_gates
@@ -29,6 +30,7 @@ from engine.ownfills import book_fills
 from engine.publisher import Publisher
 from engine.strategy import crossing_price
 from engine.synthetic import SyntheticMarket
+from metrics.frame import IntArray
 from validation.figure import Figure
 
 NAME = "knight"
@@ -46,8 +48,9 @@ OPTIONS = EngineOptions(maker=MakerOptions(enabled=False), parents=ParentOptions
 
 
 @kernel
-def spawn(desk: Desk, books: Books, i: int, children: int, intent: int, lots: int, t_ns: int, gated: bool) -> int:
+def spawn(table: IntArray, books: Books, i: int, children: int, intent: int, lots: int, t_ns: int, gated: bool) -> int:
     """Send children that cross the spread, buying and selling in turn; returns how many reached the book."""
+    desk = desk_of(table)
     sent = 0
     desk.arrival[i] = desk.account[i, acc.MARK]
     for k in range(children):
@@ -92,7 +95,8 @@ def run(gated: bool, seed: int = SEED, lasts_ms: int = LASTS_MS) -> Outcome:
             desk.step(now_ns)
             if now_ms >= ONSET_MS and now_ms % GENERATION_MS == 0:
                 for i in range(len(symbols)):
-                    sent += spawn(*desk.arrays, i, children, i, LOTS, desk.engine_ns(now_ns), gated)
+                    arrays, books = desk.arrays
+                    sent += spawn(lend(arrays), books, i, children, i, LOTS, desk.engine_ns(now_ns), gated)
                     asked += children
                 children = min(2 * children, MOST_CHILDREN)
             if now_ms % HOUSEKEEPING_MS == 0:

@@ -11,10 +11,11 @@ import pytest
 
 from engine import counters as at
 from engine.desk import TradingDesk
-from engine.deskarrays import Desk
+from engine.deskarrays import desk_of
 from engine.events import BLIND, CLEAR, HALT, LEVEL, RESUME, empty_events
 from engine.gates import CLIENTS, HOUSE, MAKER, PARENTS, Reason
 from engine.jit import kernel
+from engine.lend import lend
 from engine.live.eventring import EventProducer, Grid
 from engine.live.options import LiveOptions
 from engine.livemarket import DAY_NS, LiveMarket
@@ -22,6 +23,7 @@ from engine.options import EngineOptions, MakerOptions, ParentOptions
 from engine.orders import pass_gates
 from engine.publisher import Publisher
 from metrics.errors import TransientError
+from metrics.frame import IntArray
 from metrics.paths import RuntimePaths
 
 LIVE = LiveOptions(venue="kraken", symbols=("BTC/USD",))
@@ -30,8 +32,10 @@ BID, ASK = 600_000, 600_010
 
 
 @kernel
-def ask_gates(desk: Desk, strategy: int, side: int, ticks: int, lots: int, intent: int, t_ns: int, age_ns: int) -> int:
-    return pass_gates(desk, 0, side, ticks, lots, strategy, HOUSE, intent, t_ns, age_ns)
+def ask_gates(
+    table: IntArray, strategy: int, side: int, ticks: int, lots: int, intent: int, t_ns: int, age_ns: int
+) -> int:
+    return pass_gates(desk_of(table), 0, side, ticks, lots, strategy, HOUSE, intent, t_ns, age_ns)
 
 
 class Feed:
@@ -90,9 +94,10 @@ def step_until(desk: TradingDesk, condition: Any, feed: Feed) -> None:
 def reasons(desk: TradingDesk) -> set[int]:
     """What the gates say to every strategy, on either side, now."""
     arrays, _ = desk.arrays
+    table = lend(arrays)
     now_ns = desk.engine_ns(time.monotonic_ns())
     return {
-        int(ask_gates(arrays, strategy, side, BID if side > 0 else ASK, 1000, 7_000 + strategy, now_ns, 0))
+        int(ask_gates(table, strategy, side, BID if side > 0 else ASK, 1000, 7_000 + strategy, now_ns, 0))
         for strategy in (MAKER, PARENTS, CLIENTS)
         for side in (1, -1)
     }

@@ -184,11 +184,11 @@ def test_a_parent_beyond_its_limit_waits_and_is_reported_unfilled(tmp_path: Path
     desk.parents[0, plan.P_SIDE] = 1
     desk.account[0, acc.MARK], desk.spread[0] = 10_000.0, 10.0
     t_ns = int(desk.parents[0, plan.P_NEXT_NS])
-    assert decide_parent(desk, 0, 9_995, 10_005, 10, 10, t_ns) == 1  # rests; the venue of this test never accepts it
+    assert work(whole._table, 0, 9_995, 10_005, 10, 10, t_ns) == 1  # rests; the venue of this test never accepts it
     assert desk.requests[0, deskarrays.R_ACTION] == deskarrays.REST
     while not publisher.parents_written[0]:
         t_ns = int(desk.parents[0, plan.P_NEXT_NS])
-        requests = decide_parent(desk, 0, 10_095, 10_105, 10, 10, t_ns)
+        requests = work(whole._table, 0, 10_095, 10_105, 10, 10, t_ns)
         assert all(
             row[deskarrays.R_ACTION] != deskarrays.CROSS and row[deskarrays.R_TICKS] <= 10_010
             for row in desk.requests[:requests]
@@ -208,7 +208,7 @@ def test_a_signal_makes_the_peg_cross_or_wait(tmp_path: Path) -> None:
     for signal in (0.0, 0.95, -0.95):
         desk.signal[0], desk.parents[0, plan.P_STATE] = signal, plan.IDLE
         t_ns = int(desk.parents[0, plan.P_NEXT_NS])
-        requests = decide_parent(desk, 0, 9_995, 10_005, 10, 10, t_ns)
+        requests = work(whole._table, 0, 9_995, 10_005, 10, 10, t_ns)
         actions[signal] = desk.requests[:requests, deskarrays.R_ACTION].tolist()
     assert actions == {0.0: [deskarrays.REST], 0.95: [deskarrays.WITHDRAW, deskarrays.CROSS], -0.95: []}
 
@@ -223,7 +223,7 @@ def test_a_child_is_no_larger_than_the_gates_take_and_a_negligible_spread_is_pai
     for touch, opposite in ((9_995, 10_005), (9_999, 10_001)):  # half-spreads of 5 and of 1 bp
         desk.parents[0, plan.P_STATE] = plan.IDLE
         t_ns = int(desk.parents[0, plan.P_NEXT_NS])
-        requests = decide_parent(desk, 0, touch, opposite, 500, 500, t_ns)
+        requests = work(whole._table, 0, touch, opposite, 500, 500, t_ns)
         found.append(desk.requests[:requests, [deskarrays.R_ACTION, deskarrays.R_LOTS]].tolist())
         assert desk.parents[0, plan.P_TARGET] == 100
     assert found == [[[deskarrays.REST, 30]], [[deskarrays.WITHDRAW, 0], [deskarrays.CROSS, 30]]]

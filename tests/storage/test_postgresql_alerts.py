@@ -43,8 +43,8 @@ def test_alerts_are_told_while_the_server_is_away_and_are_on_record_once_when_it
             wait_until(lambda: not desk.store.health().ok)
             assert desk.store.numbers_health().ok
             assert re.search(r"127\.0\.0\.1:\d+/test_\w+: the database server", desk.store.health().reason)
-            assert desk.states() == {"High": "firing", "Low": "firing"}
-            assert desk.service.stats().unwritten == 1
+            wait_until(lambda: desk.states() == {"High": "firing", "Low": "firing"})  # shown after it was told
+            wait_until(lambda: desk.service.stats().unwritten == 1)
         finally:
             wait_until(lambda: _started(postgresql_server))
         wait_until(lambda: desk.store.health().ok)
