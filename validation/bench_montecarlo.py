@@ -81,7 +81,7 @@ def _book_figures(say: Callable[[str], None]) -> list[Figure]:
     apart = float(np.abs(gains - reference.gains(normals)).max() / np.abs(gains).max())
     theirs = times_us(lambda stream: reference.run(SCENARIOS, stream))
     scalar = times_us(scalar_book(book, loading, TRADING_DAY, SCENARIOS))
-    peers = f"NumPy here {_spread(theirs)}, scalar Numba here {_spread(scalar)} us"
+    peers = f"{reference.name} here {_spread(theirs)}, scalar Numba here {_spread(scalar)} us"
     figures = []
     for name, options in VARIANTS:
         simulation = BookSimulation(book, loading, scenarios=SCENARIOS, **options)
