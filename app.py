@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -132,6 +132,7 @@ def serve(args: argparse.Namespace) -> int:
 def _engine(settings: Settings, paths: RuntimePaths, wait: Callable[[], None]) -> None:
     from engine.market import open_market
     from engine.runner import run_engine
+    from resources.garbage import settle
 
     log_to_stderr(settings)
 
@@ -139,23 +140,38 @@ def _engine(settings: Settings, paths: RuntimePaths, wait: Callable[[], None]) -
         # Reading a recording takes longest, so it is done ahead; a live market's feed is for one engine at a time.
         market = None if settings.engine.live.venue else open_market(settings.engine)
         wait()
-        run_engine(settings.engine, paths, market)
+        with _reporting(settings, paths, "engine"):
+            run_engine(settings.engine, paths, market, settled=partial(settle, settings.memory))
 
     _or_exit(trade)
 
 
 def _risk(settings: Settings, paths: RuntimePaths) -> None:
     from engine.riskrunner import run_risk
+    from resources.allocator import keep_freed
+    from resources.garbage import settle
 
     log_to_stderr(settings)
-    _or_exit(lambda: run_risk(settings.risk, paths))
+    if settings.memory.keep_freed:
+        keep_freed()
+    settle(settings.memory)
+    with _reporting(settings, paths, "risk"):
+        _or_exit(lambda: run_risk(settings.risk, paths))
 
 
 def _feed(settings: Settings, paths: RuntimePaths) -> None:
     from engine.live.feedrunner import run_feed
 
     log_to_stderr(settings)
-    _or_exit(lambda: run_feed(settings.engine.live, paths))
+    with _reporting(settings, paths, "feed"):
+        _or_exit(lambda: run_feed(settings.engine.live, paths))
+
+
+def _reporting(settings: Settings, paths: RuntimePaths, process: str) -> AbstractContextManager[object]:
+    """Let this process report its memory meanwhile."""
+    from resources.memoryreport import MemoryReporter
+
+    return MemoryReporter(paths.block_dir, process) if settings.memory.report else nullcontext()
 
 
 class _ConsoleProcess(SpawnProcess):
@@ -183,10 +199,9 @@ def _console(pipe: Connection) -> None:
     # Importing makes a million objects that all stay: looking through them for garbage, now or ever,
     # costs half a second of the start and pauses of a tenth of a second later.
     gc.disable()
-    from resources.allocator import few_arenas
-
-    few_arenas()
     from console.wiring import run_console
+    from resources.allocator import few_arenas
+    from resources.garbage import settle
 
     gc.freeze()
     gc.enable()
@@ -196,8 +211,12 @@ def _console(pipe: Connection) -> None:
     except EOFError:  # the supervisor has ended, for a wrong setting perhaps
         return
     pipe.close()
+    if settings.memory.few_arenas:
+        few_arenas()
+    settle(settings.memory)
     log_to_stderr(settings)
-    _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
+    with _reporting(settings, paths, "console"):
+        _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
 
 
 def _or_exit(child: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -484,10 +485,16 @@ class Engine:
         }
 
 
-def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | None = None) -> None:
+def run_engine(
+    options: EngineOptions,
+    paths: RuntimePaths,
+    market: Market | None = None,
+    settled: Callable[[], None] = gc.freeze,
+) -> None:
     """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
 
-    market: where it has been opened already. Raises DeskvigilError where the market cannot be opened.
+    market: where it has been opened already. settled: called when all is built that lives on; by default it is left out
+    of garbage collections. Raises DeskvigilError where the market cannot be opened.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
@@ -499,5 +506,5 @@ def run_engine(options: EngineOptions, paths: RuntimePaths, market: Market | Non
         signal.set_wakeup_fd(engine.wake_descriptor, warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         end_with_parent()
-        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
+        settled()
         engine.run()

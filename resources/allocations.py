@@ -12,7 +12,7 @@ import sysconfig
 import threading
 import tracemalloc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metrics.errors import DeskvigilError
@@ -76,14 +76,19 @@ def _held() -> _Held:
 
 
 def _grown(first: _Held, second: _Held, seconds: float) -> list[Site]:
-    sites = []
+    grown: dict[tuple[str, int], Site] = {}
     for trace, (size, count) in second.items():
         before, blocks = first.get(trace, (0, 0))
         if before > 0 and size > before:
-            sites.append((trace, (size - before) / seconds, (count - blocks) / seconds))
-    total = sum(grown for _, grown, _ in sites)
-    sites.sort(key=lambda site: -site[1])
-    return [_site(*site) for site in sites[:MOST_SITES] if site[1] >= LEAST_SHARE * total]
+            site = _site(trace, (size - before) / seconds, (count - blocks) / seconds)
+            same = grown.get((site.file, site.line))
+            if same is not None:  # another way led to the same line: the dearer one's callers are shown
+                more = max(same, site, key=lambda one: one.bytes_s)
+                site = replace(more, bytes_s=same.bytes_s + site.bytes_s, blocks_s=same.blocks_s + site.blocks_s)
+            grown[site.file, site.line] = site
+    total = sum(site.bytes_s for site in grown.values())
+    fastest = sorted(grown.values(), key=lambda site: -site.bytes_s)[:MOST_SITES]
+    return [site for site in fastest if site.bytes_s >= LEAST_SHARE * total]
 
 
 def _site(trace: tuple[tuple[str, int], ...], bytes_s: float, blocks_s: float) -> Site:

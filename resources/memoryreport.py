@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,11 +49,16 @@ class MemoryReport:
 
 
 class MemoryReporter:
-    """Reports on the process that it runs in, between `start` and `stop` (or as a context)."""
+    """Reports on the process that it runs in, between `start` and `stop` (or as a context).
 
-    def __init__(self, folder: Path, process: str, period_s: float = PERIOD_S) -> None:
-        self._folder, self._process, self._period_s = folder, process, period_s
-        self._started_s = time.monotonic()
+    clock_s: what the reports' times are; all processes' must agree (the system's monotonic clock does).
+    """
+
+    def __init__(
+        self, folder: Path, process: str, period_s: float = PERIOD_S, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder, self._process, self._period_s, self._clock_s = folder, process, period_s, clock_s
+        self._started_s = clock_s()
         self._sites: tuple[Site, ...] = ()
         self._sites_s = float("nan")
         self._stop = threading.Event()
@@ -82,7 +88,7 @@ class MemoryReporter:
         malloc = heap()
         arena, free, mapped = (malloc.arena, malloc.free, malloc.mapped) if malloc else (float("nan"),) * 3
         return MemoryReport(
-            self._process, os.getpid(), time.monotonic(), self._started_s, _anonymous_bytes(), arena, free, mapped,
+            self._process, os.getpid(), self._clock_s(), self._started_s, _anonymous_bytes(), arena, free, mapped,
             float(sys.getallocatedblocks()), self._sites_s, self._sites,
         )  # fmt: skip
 
@@ -108,7 +114,7 @@ class MemoryReporter:
             return
         try:
             self._sites = tuple(find_growth(min(float(words), LONGEST_BURST_S), self._stop))
-            self._sites_s = time.monotonic()
+            self._sites_s = self._clock_s()
         except (DeskvigilError, ValueError) as error:
             log.warning("%s: no sites that grow were looked for: %s", self._process, error)
 
