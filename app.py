@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -130,23 +130,45 @@ def serve(args: argparse.Namespace) -> int:
 
 def _engine(settings: Settings, paths: RuntimePaths, wait: Callable[[], None]) -> None:
     from engine.runner import run_engine
+    from resources.garbage import settle
 
     log_to_stderr(settings)
-    _or_exit(lambda: run_engine(settings.engine, paths, wait))
+
+    with ExitStack() as reporting:
+
+        def take_turn() -> None:  # a spare has nothing to report
+            wait()
+            reporting.enter_context(_reporting(settings, paths, "engine"))
+
+        _or_exit(lambda: run_engine(settings.engine, paths, take_turn, partial(settle, settings.memory)))
 
 
 def _risk(settings: Settings, paths: RuntimePaths) -> None:
     from engine.riskrunner import run_risk
+    from resources.allocator import keep_freed
+    from resources.garbage import settle
 
     log_to_stderr(settings)
-    _or_exit(lambda: run_risk(settings.risk, paths))
+    if settings.memory.keep_freed:
+        keep_freed()
+    settle(settings.memory)
+    with _reporting(settings, paths, "risk"):
+        _or_exit(lambda: run_risk(settings.risk, paths))
 
 
 def _feed(settings: Settings, paths: RuntimePaths) -> None:
     from engine.live.feedrunner import run_feed
 
     log_to_stderr(settings)
-    _or_exit(lambda: run_feed(settings.engine.live, paths))
+    with _reporting(settings, paths, "feed"):
+        _or_exit(lambda: run_feed(settings.engine.live, paths))
+
+
+def _reporting(settings: Settings, paths: RuntimePaths, process: str) -> AbstractContextManager[object]:
+    """Let this process report its memory meanwhile."""
+    from resources.memoryreport import MemoryReporter
+
+    return MemoryReporter(paths.block_dir, process) if settings.memory.report else nullcontext()
 
 
 class _ConsoleProcess(SpawnProcess):
@@ -174,10 +196,9 @@ def _console(pipe: Connection) -> None:
     # Importing makes a million objects that all stay: looking through them for garbage, now or ever,
     # costs half a second of the start and pauses of a tenth of a second later.
     gc.disable()
-    from resources.allocator import few_arenas
-
-    few_arenas()
     from console.wiring import run_console
+    from resources.allocator import few_arenas
+    from resources.garbage import settle
 
     gc.freeze()
     gc.enable()
@@ -187,8 +208,12 @@ def _console(pipe: Connection) -> None:
     except EOFError:  # the supervisor has ended, for a wrong setting perhaps
         return
     pipe.close()
+    if settings.memory.few_arenas:
+        few_arenas()
+    settle(settings.memory)
     log_to_stderr(settings)
-    _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
+    with _reporting(settings, paths, "console"):
+        _or_exit(lambda: run_console(settings, paths, listener, VERSION, live=True))
 
 
 def _or_exit(child: Callable[[], None]) -> None:

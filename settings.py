@@ -25,6 +25,7 @@ from engine.montecarlo.options import RiskOptions
 from engine.options import EngineOptions
 from metrics.errors import ConfigError
 from query.options import QueryOptions
+from resources.memoryoptions import MemoryOptions
 from storage.options import DatabaseOptions, StorageOptions
 
 PREFIX = "DESKVIGIL_"
@@ -45,6 +46,7 @@ class Settings:
     query: QueryOptions = field(default_factory=QueryOptions)
     alerts: AlertOptions = field(default_factory=AlertOptions)
     web: WebOptions = field(default_factory=WebOptions)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
 
 
 def load_settings(

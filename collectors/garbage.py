@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import time
+from bisect import bisect_left
+from itertools import accumulate
 
 from metrics.catalogue import series
 
 GENERATIONS = (0, 1, 2)
+PAUSES_S = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)  # upper bounds of the histogram's buckets
+_PAUSES_NS = [round(bound * 1e9) for bound in PAUSES_S]
 
 
 class GarbageWatch:
@@ -20,6 +24,7 @@ class GarbageWatch:
         self._began_ns = 0
         self._collections = [0] * len(GENERATIONS)
         self._pause_ns = self._longest_ns = 0
+        self._pauses = [0] * (len(PAUSES_S) + 1)
         self.series = (
             *(
                 series("deskvigil_process_gc_collections_total", process=process, generation=str(g))
@@ -27,13 +32,21 @@ class GarbageWatch:
             ),
             series("deskvigil_process_gc_pause_seconds_total", process=process),
             series("deskvigil_process_gc_pause_max_seconds", process=process),
+            *(
+                series("deskvigil_process_gc_pause_duration_seconds_bucket", process=process, le=bound)
+                for bound in (*(f"{bound:g}" for bound in PAUSES_S), "+Inf")
+            ),
+            series("deskvigil_process_gc_pause_duration_seconds_sum", process=process),
+            series("deskvigil_process_gc_pause_duration_seconds_count", process=process),
         )
         gc.callbacks.append(self._called)
 
     def read(self, elapsed_s: float) -> list[float]:
-        """Collections by generation, seconds paused in all, and the longest pause since the last read."""
+        """Collections by generation, seconds paused in all, the longest pause since the last read, and all as histogram."""
         longest_ns, self._longest_ns = self._longest_ns, 0
-        return [*map(float, self._collections), self._pause_ns / 1e9, longest_ns / 1e9]
+        paused_s = self._pause_ns / 1e9
+        buckets = [float(count) for count in accumulate(self._pauses)]
+        return [*map(float, self._collections), paused_s, longest_ns / 1e9, *buckets, paused_s, buckets[-1]]
 
     def close(self) -> None:
         """Stop watching; a second call does nothing."""
@@ -47,4 +60,5 @@ class GarbageWatch:
         took_ns = time.perf_counter_ns() - self._began_ns
         self._collections[info["generation"]] += 1
         self._pause_ns += took_ns
+        self._pauses[bisect_left(_PAUSES_NS, took_ns)] += 1
         self._longest_ns = max(self._longest_ns, took_ns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -185,7 +184,6 @@ class ProcessCollector:
             values += self._read(child, elapsed_s)
             values.append(float(child.restarts))
         values += self._garbage.read(elapsed_s)
-        values.append(float(sys.getallocatedblocks()))
         return Frame(self._schema, now_ns, np.array(values, dtype=np.float64))
 
     def close(self) -> None:
@@ -222,5 +220,4 @@ class ProcessCollector:
 
     def _assemble(self) -> Schema:
         made = tuple(one for name in self._names for one in _process_series(name))
-        blocks = series("deskvigil_process_python_blocks", process=SELF_NAME)
-        return Schema(self.name, (*made, *self._garbage.series, blocks))
+        return Schema(self.name, (*made, *self._garbage.series))

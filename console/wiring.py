@@ -19,6 +19,7 @@ from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
 from console.engineroom import engine_room
+from console.memory import MemoryWatch
 from console.orderboard import OrderBoardCollector
 from console.orders import CommandCopier, order
 from console.reconciliation import Reconciliation
@@ -111,6 +112,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 *([feed] if feed is not None else []),
                 board,
                 Reconciliation(paths, store, clock),
+                *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),
             ]
@@ -178,6 +180,15 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 scrape.start()
                 cleanup.callback(scrape.stop)
         asyncio.run(serve(server, settings.web, paths.console_heartbeat, listener))
+
+
+def _memory(settings: Settings, paths: RuntimePaths, store: Store, clock: Clock) -> MemoryWatch:
+    processes = ["console", "engine", "risk", *(["feed"] if settings.engine.live.venue else [])]
+
+    def note(words: str) -> None:
+        store.annotations.note("leak", words, t_ms=clock.now_ns() // 1_000_000)
+
+    return MemoryWatch(clock, settings.memory, paths.block_dir, processes, note)
 
 
 # What few desks have set up is imported where it is needed: each costs everybody's start some hundredths of a second.

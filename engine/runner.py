@@ -301,12 +301,17 @@ class Engine:
         }
 
 
-def run_engine(options: EngineOptions, paths: RuntimePaths, wait: Callable[[], None] = lambda: None) -> None:
+def run_engine(
+    options: EngineOptions,
+    paths: RuntimePaths,
+    wait: Callable[[], None] = lambda: None,
+    settled: Callable[[], None] = gc.freeze,
+) -> None:
     """The engine process: trade until SIGTERM (or the parent's death), then cancel own orders and return.
 
     wait: called with everything made that can be made while another engine trades, see `resources.standby`;
-    a live market is opened after it, its feed is for one engine at a time. Raises DeskvigilError where the
-    market cannot be opened.
+    a live market is opened after it, its feed is for one engine at a time. settled: called when all is built that
+    lives on; by default it is left out of garbage collections. Raises DeskvigilError where the market cannot be opened.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides the order
     sleep_exactly()
@@ -316,7 +321,7 @@ def run_engine(options: EngineOptions, paths: RuntimePaths, wait: Callable[[], N
             wait()
         engine = Engine(options, paths, open_market(options, paths))
         cleanup.callback(engine.close)
-        gc.freeze()  # what lives now lives on; collections need not look at it again, nor the start wait for one
+        settled()  # before the turn comes: the start need not wait for a collection
         if not options.live.venue:
             engine.touch()
             wait()

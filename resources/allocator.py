@@ -7,9 +7,14 @@ above it lives: a console of 30 threads grew by 26 MB an hour that way (`python 
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 ARENAS = 2
+KEPT = 64 * 2**20
+MOST_MAPPED = 32 * 2**20
 
 
 def few_arenas() -> bool:
@@ -26,3 +31,59 @@ def trim() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (OSError, AttributeError):
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """What malloc holds, bytes: `arena` taken from the system for its heaps, of which `free` is not handed out (holes
+    and the top), and `mapped` in blocks of their own. Python's own small objects (up to 512 bytes) are not in it."""
+
+    arena: int
+    free: int
+    mapped: int
+
+    @property
+    def in_use(self) -> int:
+        """What is handed out."""
+        return self.arena - self.free + self.mapped
+
+    @property
+    def fragmentation(self) -> float:
+        """Share of the heaps that is not handed out; 0 where there is none."""
+        return self.free / self.arena if self.arena else 0.0
+
+
+class _Mallinfo2(ctypes.Structure):
+    """struct mallinfo2 of <malloc.h> (glibc 2.33)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def heap() -> Heap | None:
+    """The present state of malloc in this process, all arenas together; None where the C library cannot say."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return None
+    ask.restype = _Mallinfo2
+    found = ask()
+    return Heap(found.arena, found.fordblks, found.hblkhd)
+
+
+def keep_freed(threshold: int = KEPT) -> bool:
+    """Let malloc keep up to `threshold` bytes of what was freed, and take blocks smaller than that from its heaps.
+
+    By default a NumPy temporary beyond 128 KiB is mapped, touched page by page, and given back each time it is made.
+    Call it before threads are started. False where the C library is not glibc.
+    """
+    try:
+        ask = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    # glibc refuses a mapping threshold above 32 MiB and then keeps its own.
+    return bool(ask(_M_MMAP_THRESHOLD, min(threshold, MOST_MAPPED)) and ask(_M_TRIM_THRESHOLD, threshold))

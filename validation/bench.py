@@ -32,6 +32,8 @@ BENCHMARKS = {
     "browser": "validation.bench_browser",
     "ingest": "validation.bench_http",
     "forward": "validation.bench_forward",
+    "leaks": "validation.bench_leaks",
+    "optimisers": "validation.bench_optimisers",
 }
 
 

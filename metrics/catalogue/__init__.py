@@ -16,6 +16,7 @@ from metrics.catalogue import (
     host,
     kpi,
     live,
+    memory,
     orders,
     process,
     reconciliation,
@@ -46,6 +47,7 @@ CATALOGUE = MappingProxyType(
         for module in (
             host,
             process,
+            memory,
             scrape,
             gpu,
             engine,

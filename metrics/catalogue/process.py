@@ -22,8 +22,8 @@ _PROCESS = (
     Metric("deskvigil_process_page_faults_total", "", "counter", "Page faults: minor, and major ones (which waited for a disk).", ("process", "kind")),
     Metric("deskvigil_process_gc_collections_total", "", "counter", "Runs of Python's garbage collector in the console.", ("process", "generation")),
     Metric("deskvigil_process_gc_pause_seconds_total", "seconds", "counter", "Time that the console stood still for garbage collection.", _P),
+    Metric("deskvigil_process_gc_pause_duration_seconds", "seconds", "histogram", "Pauses for garbage collection in the console.", _P),
     Metric("deskvigil_process_gc_pause_max_seconds", "seconds", "gauge", "Longest such pause since the last tick.", _P),
-    Metric("deskvigil_process_python_blocks", "", "gauge", "Memory blocks that the console's Python interpreter holds.", _P),
 )  # fmt: skip
 
 _COLLECTOR = (
