@@ -78,7 +78,8 @@ def heap() -> Heap | None:
 def keep_freed(threshold: int = KEPT) -> bool:
     """Let malloc keep up to `threshold` bytes of what was freed, and take blocks smaller than that from its heaps.
 
-    By default a NumPy temporary beyond 128 KiB is mapped, touched page by page, and given back each time it is made.
+    By default the top of the heap goes back to the system once twice the largest block freed so far is free there: a
+    NumPy expression with several temporaries gives them back after each run, and touches new pages in the next.
     Call it before threads are started. False where the C library is not glibc.
     """
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_a_leak_in_the_engines_process_is_named_with_its_line_within_two_hours_o
         named_s = math.nan
         frame = watch.collect(0)
         while not notes and time.monotonic() - begun_s < 60:
-            time.sleep(0.05)
+            threading.Event().wait(0.05)
             frame = watch.collect(0)
             if math.isnan(named_s) and value(frame, "deskvigil_resource_leak_verdict") == LeakVerdict.LEAK:
                 named_s = time.monotonic() - begun_s

@@ -157,3 +157,21 @@ def test_closing_leaves_the_garbage_collector_alone() -> None:
     desk.collector.close()
     desk.collector.close()
     assert gc.callbacks == before
+
+
+def test_pauses_for_garbage_are_counted_by_their_length(desk: Desk) -> None:
+    before = desk.tick()
+    gc.collect()
+    gc.collect()
+    after = desk.tick()
+
+    def grown(part: str, **labels: str) -> float:
+        return sum(
+            sign * value(frame, f"gc_pause_duration_seconds_{part}", process="console", **labels)
+            for sign, frame in ((1, after), (-1, before))
+        )
+
+    assert grown("count") >= 2
+    assert grown("bucket", le="+Inf") == grown("count")
+    assert 0 <= grown("bucket", le="0.001") <= grown("bucket", le="0.1") <= grown("count")
+    assert grown("sum") > 0
