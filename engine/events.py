@@ -60,7 +60,7 @@ BLIND: Final = 128  # HALT: it is our data that cannot be trusted, so no order i
 FILL: Final = np.dtype(
     [
         ("t_ns", np.int64),
-        ("sequence", np.int64),  # how many events the books had applied before the one that traded
+        ("sequence", np.int64),  # of the event that traded: how many the books had applied, this one included
         ("maker_id", np.int64),  # the resting order
         ("taker_id", np.int64),  # the aggressor; 0 where the venue does not say
         ("price", np.int64),  # ticks: the resting order's price

@@ -146,7 +146,7 @@ class _Replay:
             self._found.events += len(events)
             fills = self._fills[:count]
             trades = fills[fills["flags"] & (SELF_CANCEL | TAKER_CANCEL) == 0]
-            row = part["sequence"][trades["sequence"] - base]
+            row = part["sequence"][trades["sequence"] - base - 1]  # the event that traded is counted in its sequence
             self._found.parts.append(np.column_stack((row, trades["maker_id"], trades["qty"], trades["price"])))
 
     def _control(self, record: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.feeds.ordertable import CAPACITY, I64, ORDERS, ROW_WORDS
+from engine.feeds.ordertable import CAPACITY, I64, ORDERS, ROW_WORDS, U64
 from engine.feeds.parsewords import PARSER
 from engine.feeds.scan import ByteArray
 from engine.jit import inline_kernel
@@ -56,9 +56,13 @@ def make_words(ticks: IntArray, capacity: int = 1 << 12) -> IntArray:
     return w
 
 
+# Little-endian numbers; unsigned positions, as in `itchparse`.
+
+
 @inline_kernel
 def le2(data: ByteArray, at: int) -> int:
-    return int(I64(data[at]) | (I64(data[at + 1]) << 8))
+    k = U64(at)
+    return int(I64(data[k]) | (I64(data[k + U64(1)]) << 8))
 
 
 @inline_kernel

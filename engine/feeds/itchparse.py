@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.events import CANCEL, EXECUTE, HALT, HIDDEN, LIMIT, MAX_VENUE_ID, REDUCE, REST_ONLY, RESUME, EventArray
 from engine.feeds.itchtable import MESSAGES
-from engine.feeds.ordertable import CAPACITY, I64, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, USED, find_order
+from engine.feeds.ordertable import CAPACITY, I64, LEFT, ORDERS, PRICE, ROW_WORDS, TAG, U64, USED, find_order
 from engine.feeds.parsewords import (
     AT,
     COUNTS,
@@ -76,14 +76,20 @@ def make_words(locates: IntArray, ticks: IntArray, capacity: int = 1 << 12) -> I
     return w
 
 
+# Unsigned positions: a signed one may mean "from the end", and asking whether it does keeps the bytes from being read as one word.
+
+
 @inline_kernel
 def _be2(data: ByteArray, at: int) -> int:
-    return int((I64(data[at]) << 8) | I64(data[at + 1]))
+    k = U64(at)
+    return int((I64(data[k]) << 8) | I64(data[k + U64(1)]))
 
 
 @inline_kernel
 def _be4(data: ByteArray, at: int) -> int:
-    return int((I64(data[at]) << 24) | (I64(data[at + 1]) << 16) | (I64(data[at + 2]) << 8) | I64(data[at + 3]))
+    k = U64(at)
+    high = (I64(data[k]) << 24) | (I64(data[k + U64(1)]) << 16)
+    return int(high | (I64(data[k + U64(2)]) << 8) | I64(data[k + U64(3)]))
 
 
 @inline_kernel

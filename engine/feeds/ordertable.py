@@ -15,6 +15,7 @@ from metrics.errors import DeskvigilError
 from metrics.frame import IntArray
 
 I64: Any = np.int64  # what widens a byte in a kernel; NumPy's own type is no int to a type checker
+U64: Any = np.uint64
 MAX_ORDERS: Final = 1 << 24
 # Header words of every parser.
 CAPACITY: Final = 0  # rows of the table, a power of two

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.book import apply_all, counters, make_books
+from engine.book import apply_all, make_books
 from engine.events import Tape, empty_fills
 from engine.feeds.dbnwrite import write_dbn
 from engine.feeds.itchwrite import write_itch
@@ -99,7 +99,6 @@ def read_it(sample: str, path: Path) -> int:
         events = len(tape.events)
         books = make_books(len(tape.instruments), max_orders=1 << 12, level_book=tape.level_book)
         apply_all(books, tape.events, empty_fills(0))
-        assert counters(books)["refused_invalid"] == 0
     with suppress(DeskvigilError):
         found = format.prove(path, None)
         assert min(found.events, found.skipped_lines, found.mismatches, found.gaps) >= 0

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ import pytest
 from engine import account as acc
 from engine import journal as log
 from engine import orders
-from engine.book import make_books
+from engine.book import apply_all, make_books
 from engine.commandlog import read_log
 from engine.desk import TradingDesk
-from engine.events import CANCEL
+from engine.events import CANCEL, SELF_CANCEL, TAKER_CANCEL, empty_fills
 from engine.executions import OWN_FOLDER
 from engine.journalfile import JournalFile, read_from
 from engine.journalreplay import replay_journal
@@ -29,7 +30,7 @@ from engine.live.feedrunner import run_feed
 from engine.live.options import FeedOptions, LiveOptions
 from engine.livemarket import LiveMarket
 from engine.market import market_key
-from engine.options import EngineOptions, MakerOptions, ParentOptions
+from engine.options import EngineOptions, GateOptions, MakerOptions, ParentOptions
 from engine.publisher import Publisher
 from engine.recordtail import RecordTail
 from engine.recovery import recover
@@ -129,8 +130,15 @@ class Street:
     def trades(self) -> bool:
         """Whether orders are sent now."""
         wait_for(lambda: self.acked() >= 0.0, 90.0)
-        before = self.acked()
-        wait_for(lambda: self.acked() > before, 90.0)
+        least = self.acked()
+
+        def sent_one() -> bool:
+            nonlocal least
+            now = self.acked()
+            least = min(least, now)  # a new engine counts from 0; until it does, the block is the dead one's
+            return now > least
+
+        wait_for(sent_one, 90.0)
         return True
 
     async def cut(self, *venues: RecordedKraken) -> None:
@@ -277,6 +285,21 @@ def assert_is_the_journals(street: Street, desk: TradingDesk) -> None:
     assert_streams(street.paths.executions_dir, desk.arrays[0].ledger)
     replayed = replay_journal(street.paths.journal)
     assert (replayed.mismatches, replayed.damaged, replayed.gaps) == (0, 0, 0)
+    assert replayed.fills().row.tolist() == [
+        int(record["sequence"])
+        for record, trades in one_by_one(records, len(street.live.symbols))
+        for _ in range(trades)
+    ]
+
+
+def one_by_one(records: log.JournalArray, instruments: int) -> Iterator[tuple[Any, int]]:
+    """Each record of an event and how many trades it gave."""
+    books = make_books(instruments, level_book=True)
+    chosen = records[records["what"] <= log.OWN]
+    for record, event in zip(chosen, log.as_events(chosen), strict=True):
+        fills = empty_fills(64)
+        count = apply_all(books, np.array([event]), fills)
+        yield record, int(np.count_nonzero(fills["flags"][:count] & (SELF_CANCEL | TAKER_CANCEL) == 0))
 
 
 def executions(street: Street) -> int:
@@ -286,12 +309,19 @@ def executions(street: Street) -> int:
 def test_an_engine_killed_on_a_live_market_comes_back_with_its_orders_and_account_and_doubles_nothing(
     street: Street, tmp_path: Path
 ) -> None:
+    # Values are in the quote currency, bitcoins for one pair: small orders. The recording ends and the market stands still then.
+    street.options = replace(
+        street.options,
+        maker=MakerOptions(order_usd=1.0, requote_s=0.0),
+        parents=ParentOptions(order_usd=1.0, shortest_s=1.0, longest_s=2.0, period_s=3.0),
+        gates=GateOptions(stale_after_s=3600.0),
+    )
     street.start_feed()
     before = 0
     for life in range(3):
         engine = street.start_engine()
         assert street.trades()
-        wait_for(lambda before=before: executions(street) > before + 3)
+        wait_for(lambda before=before: executions(street) > before + 3, 90.0)
         engine.kill()
         engine.join(10)
         before = executions(street)
