@@ -61,7 +61,7 @@ def sweep(
         )  # fmt: skip
 
     state.save(state_file)  # a disk that refuses is told now, not after an hour
-    reported, save_at = began, began + SAVE_S
+    reported = save_at = began
     try:
         for block, tally in workers.results(job, state.missing(), stop):
             state.add(block, tally)
