@@ -162,7 +162,7 @@ class RayWorkers:
                 ray.init(num_cpus=self._workers, include_dashboard=False, log_to_driver=False, runtime_env=here)
             else:
                 ray.init(address=self._address, log_to_driver=False, runtime_env=there)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a start that times out is a bare Exception of Ray's
             raise DeskvigilError(f"Ray cannot be reached at {self._address or 'this machine'}: {error}") from error
         try:
             yield from self._run(job, _Blocks(blocks), stop)
