@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +126,38 @@ def replay(args: argparse.Namespace) -> int:
             print(f"{key:>20}  {value}")
     print(json.dumps(result))
     return 1 if args.verify and (result["mismatches"] or result["checksums_bad"]) else 0
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Run a Monte-Carlo job of hundreds of millions of samples, or a grid of stress scenarios; it can be stopped and gone on with."""
+    from engine.montecarlo.sweep.job import read_job
+    from engine.montecarlo.sweep.progress import Report, stop_signal, write_rows
+    from engine.montecarlo.sweep.sweep import sweep as run_sweep
+    from engine.montecarlo.sweep.workers import LocalWorkers, RayWorkers
+
+    job = read_job(args.job, samples=args.samples, seed=args.seed)
+    if args.out.exists() and not args.force:
+        raise DeskvigilError(f"{args.out} exists already; --force overwrites it")
+    if args.workers is not None and not 1 <= args.workers <= 1024:
+        raise DeskvigilError(f"--workers must lie between 1 and 1024, not {args.workers}")
+    state = args.state or args.out.with_name(args.out.name + ".state")
+    local = args.ray is None
+    workers = (
+        LocalWorkers(args.workers or len(os.sched_getaffinity(0)))
+        if local
+        else RayWorkers(args.workers, args.ray or None)
+    )
+    report = Report(as_json=args.json)
+    with stop_signal() as stop:
+        progress, rows = run_sweep(job, workers, state, report.progress, stop)
+    if not progress.complete:
+        report.stopped(progress, state)
+        return 128 + signal.SIGINT
+    with _new_file(args.out, overwrite=True) as file:
+        write_rows(rows, file)
+    state.unlink()  # the result is there; a kill before this line only computes the figures again
+    report.finished(progress, rows, args.out)
+    return 0
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -293,6 +327,29 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
     add_export.add_argument("--format", choices=EXPORT_FORMATS, default="csv", help="default: csv")
     add_export.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: standard output")
     add_export.add_argument("--force", action="store_true", help="overwrite FILE")
+    add_sweep = add("sweep", sweep)
+    add_sweep.add_argument("job", type=Path, metavar="JOB.yml", help="what to compute (docs/SCALING.md)")
+    add_sweep.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.csv", help="where the figures go")
+    add_sweep.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="how far it has come; the same again goes on (default: OUT.csv.state)",
+    )
+    add_sweep.add_argument("--workers", type=int, metavar="N", help="default: one for each core")
+    add_sweep.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="on a Ray cluster (auto, host:6379, ray://...); without ADDRESS, one of this machine",
+    )
+    add_sweep.add_argument("--samples", type=int, metavar="N", help="instead of the job's")
+    add_sweep.add_argument("--seed", type=int, metavar="N", help="instead of the job's")
+    add_sweep.add_argument("--force", action="store_true", help="overwrite OUT.csv")
+    add_sweep.add_argument(
+        "--json", action="store_true", help="print JSON lines: progress, and the result as the last one"
+    )
     add("bench", bench).add_argument("names", nargs="*", metavar="NAME", help="which benchmarks (default: all)")
     add("warm", warm)
     add("version", version)

@@ -33,6 +33,7 @@ def test_help_lists_every_command() -> None:
         "restore",
         "fsck",
         "export",
+        "sweep",
         "bench",
         "warm",
         "version",
