@@ -40,6 +40,7 @@ from storage.reader import Reader
 from storage.retention import Retention
 from storage.ring import NEVER_MS
 from storage.rollups import RollupReader, RollupWriter
+from storage.profiles import Profiles
 from storage.saved_views import SavedViews
 from storage.settlements import Settlements
 from storage.tables import block as block_table
@@ -154,6 +155,7 @@ class Store:
             clock,
         )
         self.saved_views = SavedViews(database, clock)
+        self.profiles = Profiles(database, clock)
         self.breaks = Breaks(database, clock)
         self.settlements = Settlements(database)
         self.job_runs = JobRuns(database, clock, self.deferred)
