@@ -86,7 +86,17 @@ def _cpu(pid: int, seconds: float, out: Path) -> Taken:
 
 
 def _memory(pid: int, seconds: float, out: Path) -> Taken:
-    line = [sys.executable, "-m", "memray", "attach", "--duration", f"{max(1, round(seconds))}", "-o", str(out), str(pid)]
+    line = [
+        sys.executable,
+        "-m",
+        "memray",
+        "attach",
+        "--duration",
+        f"{max(1, round(seconds))}",
+        "-o",
+        str(out),
+        str(pid),
+    ]
     said = _run(line, GRACE_S)
     end = time.monotonic() + seconds + GRACE_S
     # memray writes its file in the other process and says nothing at the end: when it lets go of the file, it is done.

@@ -35,10 +35,9 @@ class Column(enum.IntEnum):
     UNDURABLE_S = enum.auto()  # how long the journal's oldest record waits for the disk
     FEED_AGE_S = enum.auto()
     OTHERS_CPU = enum.auto()  # processors used by programs that are not ours
-    IDLE_RATIO = enum.auto()  # share of the machine's (or our quota's) processors not used
     STEAL_RATIO = enum.auto()
     RUNNING = enum.auto()  # tasks that run or wait for a processor, for each processor
-    INVOLUNTARY = enum.auto()  # times a second that the engine was put off its core
+    RUN_DELAY = enum.auto()  # share of the time that the engine's loop could run and got no processor
     COMMIT_S = enum.auto()  # the console's last transaction
     IO_PRESSURE = enum.auto()
     IOWAIT_RATIO = enum.auto()
@@ -87,7 +86,7 @@ SYMPTOMS: Final[Mapping[Symptom, Limit]] = {
     Symptom.FEED: Limit(Column.FEED_AGE_S, 2.0, 3.0),
     Symptom.LATENCY: Limit(Column.LATENCY_P99_S, 200e-6, 1.5),
     Symptom.DURABILITY: Limit(Column.UNDURABLE_S, 0.25, 2.0),
-    Symptom.CONSOLE: Limit(Column.CONSOLE_LATE_S, 0.02, 1.5),
+    Symptom.CONSOLE: Limit(Column.CONSOLE_LATE_S, 0.004, 1.5),
 }
 # Any one of a group is evidence; of a tuple within a group all must hold.
 EVIDENCE: Final[Mapping[Cause, tuple[tuple[Limit, ...], ...]]] = {
@@ -110,7 +109,7 @@ EVIDENCE: Final[Mapping[Cause, tuple[tuple[Limit, ...], ...]]] = {
     Cause.CPU_HOG: (
         (Limit(Column.OTHERS_CPU, 0.25, 1.0, 0.25), Limit(Column.RUNNING, 1.0, 1.2)),
         (Limit(Column.STEAL_RATIO, 0.05, 1.5),),
-        (Limit(Column.INVOLUNTARY, 50.0, 3.0), Limit(Column.OTHERS_CPU, 0.25, 1.0, 0.25)),
+        (Limit(Column.RUN_DELAY, 0.01, 2.0), Limit(Column.OTHERS_CPU, 0.25, 1.0, 0.25)),
     ),
 }
 NAMES: Final = {
@@ -229,7 +228,7 @@ def _from_to(levels: _Levels, column: Column, show: Callable[[float], str]) -> s
 
 def _seconds(value: float) -> str:
     if not np.isfinite(value):
-        return "none"
+        return "unknown"
     for scale, unit in ((1.0, "s"), (1e-3, "ms")):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"
@@ -237,11 +236,13 @@ def _seconds(value: float) -> str:
 
 
 def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "unknown"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f} %" if np.isfinite(value) else "unknown"
 
 
 _BECAUSE: Final[Mapping[Cause, Callable[[_Levels, str], str]]] = {
@@ -266,10 +267,8 @@ _BECAUSE: Final[Mapping[Cause, Callable[[_Levels, str], str]]] = {
         f"the journal waits {_from_to(levels, Column.UNDURABLE_S, _seconds)}"
     ),
     Cause.CPU_HOG: lambda levels, _: (
-        f"other programs take the processors ({_from_to(levels, Column.OTHERS_CPU, _number)} cores, "
-        f"{_from_to(levels, Column.RUNNING, _number)} tasks for each, "
-        f"stolen {_percent(float(levels.now[Column.STEAL_RATIO]))})"
-        if np.isfinite(levels.now[Column.STEAL_RATIO])
-        else f"other programs take the processors ({_from_to(levels, Column.OTHERS_CPU, _number)} cores)"
+        f"other programs take the processors ({_from_to(levels, Column.OTHERS_CPU, _number)} cores in use, "
+        f"stolen by other machines {_from_to(levels, Column.STEAL_RATIO, _percent)}; the engine waited for one "
+        f"{_from_to(levels, Column.RUN_DELAY, _percent)} of the time)"
     ),
 }

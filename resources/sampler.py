@@ -80,7 +80,9 @@ class Sampler:
         self._threads: dict[int, _Seen] = {}
         self._ended: dict[str, tuple[float, int, int]] = {}  # name -> CPU seconds, samples at work, samples
         self._late_s = 0.0
-        self._cost_s = 0.0
+        self.cost_s = 0.0
+        """CPU seconds that looking has taken so far."""
+        self.looks = 0
         self._began_s = self._looked_s = time.monotonic()
 
     def start(self) -> None:
@@ -99,7 +101,7 @@ class Sampler:
     @property
     def cost_ratio(self) -> float:
         """CPU time of looking, of one core, since the start."""
-        return self._cost_s / max(time.monotonic() - self._began_s, 1e-9)
+        return self.cost_s / max(time.monotonic() - self._began_s, 1e-9)
 
     def take_late_s(self) -> float:
         """The most by which a look came late since the last call: how long Python kept a thread waiting that wanted to run."""
@@ -144,7 +146,8 @@ class Sampler:
                 if ident != me:
                     self._take(ident, names.get(ident, "unnamed"), frame, passed_s)
         del frames  # frames keep whatever their functions hold alive
-        self._cost_s += time.thread_time() - began_s
+        self.cost_s += time.thread_time() - began_s
+        self.looks += 1
 
     def _run(self) -> None:
         due_s = time.monotonic() + self._pause_s

@@ -18,6 +18,7 @@ from metrics.catalogue import (
     live,
     orders,
     process,
+    profiler,
     reconciliation,
     remote,
     risk,
@@ -46,6 +47,7 @@ CATALOGUE = MappingProxyType(
         for module in (
             host,
             process,
+            profiler,
             scrape,
             gpu,
             engine,

@@ -8,8 +8,8 @@ from resources.bottleneck import GAP_S, LEAST_S, RECENT_S, Baseline, Cause, Colu
 
 USUAL = {
     Column.LATENCY_P99_S: 60e-6, Column.CONSOLE_LATE_S: 1e-3, Column.UNDURABLE_S: 0.02, Column.FEED_AGE_S: 0.05,
-    Column.OTHERS_CPU: 0.2, Column.IDLE_RATIO: 0.6, Column.STEAL_RATIO: 0.0, Column.RUNNING: 0.5,
-    Column.INVOLUNTARY: 5.0, Column.COMMIT_S: 5e-3, Column.IO_PRESSURE: 0.0, Column.IOWAIT_RATIO: 0.01,
+    Column.OTHERS_CPU: 0.2, Column.STEAL_RATIO: 0.0, Column.RUNNING: 0.5,
+    Column.RUN_DELAY: 1e-3, Column.COMMIT_S: 5e-3, Column.IO_PRESSURE: 0.0, Column.IOWAIT_RATIO: 0.01,
     Column.THREAD_CPU: 0.05, Column.GC_RATIO: 1e-3, Column.GC_LONGEST_S: 1e-3, Column.WAITING: 3.0,
     Column.ARRIVALS: 500.0, Column.MAJOR_FAULTS: 0.1, Column.MINOR_FAULTS: 200.0, Column.MEMORY_PRESSURE: 0.0,
 }  # fmt: skip
@@ -17,7 +17,7 @@ USUAL = {
 TROUBLES: dict[Cause, dict[Column, float]] = {
     Cause.CPU_HOG: {
         Column.LATENCY_P99_S: 4e-3, Column.CONSOLE_LATE_S: 0.03, Column.OTHERS_CPU: 1.6, Column.RUNNING: 2.5,
-        Column.INVOLUNTARY: 400.0, Column.COMMIT_S: 0.15, Column.WAITING: 30.0,
+        Column.RUN_DELAY: 0.2, Column.COMMIT_S: 0.15, Column.WAITING: 30.0,
     },
     Cause.SLOW_DISK: {
         Column.UNDURABLE_S: 0.8, Column.COMMIT_S: 0.9, Column.IO_PRESSURE: 0.5, Column.IOWAIT_RATIO: 0.4,

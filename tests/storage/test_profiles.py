@@ -30,7 +30,13 @@ def test_a_profile_comes_back_with_who_when_and_why(store: Store) -> None:
     kept = store.profiles.add(ROW)
     found, data = store.profiles.get(kept.id)
     assert found == kept
-    assert (found.t_ms, found.process, found.who, found.reason, data) == (1_000, "engine", "anna", "p99 rose", b"packed")
+    assert (found.t_ms, found.process, found.who, found.reason, data) == (
+        1_000,
+        "engine",
+        "anna",
+        "p99 rose",
+        b"packed",
+    )
     assert store.profiles.list() == [kept]
     entry = store.audit.list()[0]
     assert (entry.who, entry.action, entry.object, entry.detail) == (
