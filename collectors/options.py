@@ -24,7 +24,8 @@ class CollectorOptions:
     max_cores, max_disks, max_filesystems, max_interfaces: so many get series of their own; what
     is left out is counted in deskvigil_host_devices_left_out.
     max_gpu_processes: the largest users of each GPU's memory that get a series of their own.
-    sampler_hz: how often a second the console looks at its own threads (docs/RESOURCES.md, Profiler); 0: never.
+    sampler_hz: how often a second the console looks at its own threads and for bottlenecks (docs/RESOURCES.md,
+    Profiler); 0: never.
     scrape: other programs' endpoints, as in Prometheus's scrape_configs (docs/DEPLOY.md has an example).
     scrape_max_series: different series that all of them together may have in a day; what comes on top is refused and counted.
     """

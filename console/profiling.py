@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from console.bottlenecks import BottleneckCollector
 from metrics.clock import Clock
@@ -77,9 +77,9 @@ class Profiling:
             raise ProfilingError(
                 f"a memory profile stops the {process} for about a second while the debugger attaches: halt trading first"
             )
-        if missing := absence(cast(Kind, kind)):
+        if missing := absence(kind):
             raise ProfilingError(missing)
-        job = _Running(process, cast(Kind, kind), seconds, self._clock.now_ns() // 1_000_000)
+        job = _Running(process, kind, seconds, self._clock.now_ns() // 1_000_000)
         with self._lock:
             if self._running is not None:
                 raise ProfilingError(f"a profile of {self._running.process} is being taken; one at a time")

@@ -126,7 +126,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 StorageCollector(store),
                 AlertsCollector(alerts),
                 meter,
-                bottlenecks,
+                *([bottlenecks] if settings.collectors.sampler_hz else []),
                 engine,
                 risk,
                 *([feed] if feed is not None else []),

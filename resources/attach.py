@@ -116,7 +116,7 @@ def _memory(pid: int, seconds: float, out: Path) -> Taken:
 def _run(line: Sequence[str], timeout_s: float) -> str:
     """What a program says, both streams together; one that does not end is killed."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - our own words and a number
             line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s,
             check=False, cwd=ROOT,
         )  # fmt: skip

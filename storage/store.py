@@ -36,11 +36,11 @@ from storage.live import LiveRing
 from storage.matching import MatcherLike, SeriesIndex
 from storage.migrations import migrate
 from storage.options import DatabaseOptions, StorageOptions
+from storage.profiles import Profiles
 from storage.reader import Reader
 from storage.retention import Retention
 from storage.ring import NEVER_MS
 from storage.rollups import RollupReader, RollupWriter
-from storage.profiles import Profiles
 from storage.saved_views import SavedViews
 from storage.settlements import Settlements
 from storage.tables import block as block_table
