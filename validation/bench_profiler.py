@@ -45,7 +45,8 @@ def measure(
     warm_up_s: float = WARM_UP_S,
 ) -> list[Figure]:
     """Start the program 2 * rounds times, every second time without the profiler."""
-    off, on = [], []
+    off: list[Run] = []
+    on: list[Run] = []
     for number in range(rounds):
         pair = [("0", off), ("4", on)]
         for hz, runs in pair if number % 2 == 0 else reversed(pair):  # neither is always the first

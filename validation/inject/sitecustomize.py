@@ -4,30 +4,33 @@ processes do, while a file KIND lies in the folder that BOTTLENECK_INJECT names,
 The thread begins in the children, not in the forkserver: threads do not survive a fork.
 """
 
+from __future__ import annotations
+
 import gc
 import multiprocessing
 import os
 import sys
 import threading
 import time
+from typing import Any
 
 LOOK_S = 0.1
 SYNC_S = 0.6
 OBJECTS = 1_500_000
 
 
-def _holds(kind):
+def _holds(kind: str) -> bool:
     return os.path.exists(os.path.join(os.environ["BOTTLENECK_INJECT"], kind))
 
 
-def _hog():
+def _hog() -> None:
     """One thread of the console that never lets go of Python's lock by itself."""
     while _holds("gil_hog"):
         for _ in range(300_000):
             pass
 
 
-def _collect():
+def _collect() -> None:
     """Many containers that live, and collections of all of them."""
     kept = [[i] for i in range(OBJECTS)]
     while _holds("gc"):
@@ -36,37 +39,39 @@ def _collect():
     del kept
 
 
-def _slow_disk():
+def _slow_disk() -> None:
     """A disk that takes SYNC_S for each sync of the journal."""
     real = os.fdatasync
 
-    def slow(descriptor):
+    def slow(descriptor: Any) -> None:
         if _holds("slow_disk"):
             time.sleep(SYNC_S)
         real(descriptor)
 
-    os.fdatasync = slow
+    os.fdatasync = slow  # type: ignore[assignment]
 
 
-def _stalling_feed():
+def _stalling_feed() -> None:
     """A market that has nothing to say for a while."""
-    from engine.events import empty_events
-    from engine.synthetic import SyntheticMarket
+    from engine.events import EventArray, empty_events
+    from engine.market import SyntheticFeed
 
-    real = SyntheticMarket.take
-    state = {"looked": 0.0, "stalls": False}
+    real = SyntheticFeed.take
+    looked_s, stalls = 0.0, False
 
-    def take(self, until_ns):
-        now = time.monotonic()
-        if now - state["looked"] > LOOK_S:
-            state["looked"], state["stalls"] = now, _holds("feed_stall")
-        return empty_events(0) if state["stalls"] else real(self, until_ns)
+    def take(self: SyntheticFeed, until_ns: int) -> EventArray:
+        nonlocal looked_s, stalls
+        now_s = time.monotonic()
+        if now_s - looked_s > LOOK_S:
+            looked_s, stalls = now_s, _holds("feed_stall")
+        return empty_events(0) if stalls else real(self, until_ns)
 
-    SyntheticMarket.take = take
+    SyntheticFeed.take = take  # type: ignore[method-assign]
 
 
-def _watch():
-    name = multiprocessing.current_process().name
+def _watch() -> None:
+    while (name := multiprocessing.current_process().name) == "MainProcess":  # it is told its name a little later
+        time.sleep(LOOK_S)
     if name == "engine":
         _slow_disk()
         _stalling_feed()
@@ -78,7 +83,7 @@ def _watch():
             _collect()
 
 
-def _begin():
+def _begin() -> None:
     threading.Thread(target=_watch, name="injected", daemon=True).start()
 
 
