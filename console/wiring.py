@@ -28,6 +28,7 @@ from console.profiling import Profiling
 from console.readings import Readings
 from console.reconciliation import Reconciliation
 from console.relief import Relief
+from console.riskroom import risk_room
 from console.schedule import schedule
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
@@ -155,6 +156,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             alerts=alerts,
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
+            risk=lambda: risk_room(risk),
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),

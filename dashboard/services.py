@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
 from dashboard.room.engineroom import EngineRoom
+from dashboard.room.riskroom import RiskRoom
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray, Frame, IntArray
@@ -286,6 +287,10 @@ def _no_room() -> EngineRoom:
     return EngineRoom(absence="this console reads no engine")
 
 
+def _no_risk() -> RiskRoom:
+    return RiskRoom(absence="this console reads no risk process")
+
+
 def _healthy() -> Health:
     return Health(True)
 
@@ -301,7 +306,7 @@ class Services:
     cancel takes the scope order:ID. orders answers the Orders page (see console.orderboard), asked from a
     worker thread a few times a second; {} where there is none. breaks: its reconciliation breaks, to be explained and closed.
     described: what scraped programs say of their metrics, family -> (type, help, unit).
-    room: the engine's record tables, asked from a worker thread.
+    room, risk: the record tables of the engine and of the risk process, asked from a worker thread.
     """
 
     options: WebOptions
@@ -329,3 +334,4 @@ class Services:
     risk_device: str = "CPU"
     room: Callable[[], EngineRoom] = _no_room
     profiles: Profiles = field(default_factory=NoProfiles)
+    risk: Callable[[], RiskRoom] = _no_risk
