@@ -206,8 +206,8 @@ def _real(say: Callable[[str], None]) -> tuple[Counts, Counts]:
             ]
         ).T
         began_s = reports[name][0].started_s
-        taken_s, anonymous, held = columns
-        trace = Trace(name, taken_s, anonymous, held, np.full(len(taken_s), began_s), began_s if leaks else None)
+        t_s, resident, in_use = columns
+        trace = Trace(name, t_s, resident, in_use, np.full_like(t_s, began_s), began_s if leaks else None)
         at = claimed_at(detector, trace)
         ours.add(trace.leak_s, at)
         theirs.add(trace.leak_s, claimed_at(naive, trace))
