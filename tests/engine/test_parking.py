@@ -35,14 +35,18 @@ from tests.engine.house import House
 FORK = multiprocessing.get_context("fork")
 LONG_NS = 60_000_000_000  # a waking that is lost ends the test by what it finds, not by this
 RECORDS = 64
+RINGS = (
+    RECORDS,
+    RECORDS + mailbox.RESERVE,
+)  # who has more answers to read than leave RESERVE free is not served, nor woken for
 
 
 class Line:
     """One client's two rings and both eventfds, and the engine's table with that client in it."""
 
     def __init__(self) -> None:
-        descriptor = shared_memory((RECORDS, RECORDS))
-        self.memory = RingMemory(descriptor, (RECORDS, RECORDS))
+        descriptor = shared_memory(RINGS)
+        self.memory = RingMemory(descriptor, RINGS)
         os.close(descriptor)
         self.memory.format()
         self.bell, self.wake = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
