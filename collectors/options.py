@@ -24,6 +24,8 @@ class CollectorOptions:
     max_cores, max_disks, max_filesystems, max_interfaces: so many get series of their own; what
     is left out is counted in deskvigil_host_devices_left_out.
     max_gpu_processes: the largest users of each GPU's memory that get a series of their own.
+    sampler_hz: how often a second the console looks at its own threads and for bottlenecks (docs/RESOURCES.md,
+    Profiler); 0: never.
     scrape: other programs' endpoints, as in Prometheus's scrape_configs (docs/DEPLOY.md has an example).
     scrape_max_series: different series that all of them together may have in a day; what comes on top is refused and counted.
     """
@@ -40,6 +42,7 @@ class CollectorOptions:
     max_filesystems: Annotated[int, Ge(1), Le(256)] = 32
     max_interfaces: Annotated[int, Ge(1), Le(256)] = 16
     max_gpu_processes: Annotated[int, Ge(0), Le(128)] = 16
+    sampler_hz: Annotated[float, Ge(0.0), Le(50.0)] = 4.0
     scrape: tuple[ScrapeJob, ...] = ()
     scrape_max_series: Annotated[int, Ge(1), Le(10_000_000)] = 150_000
 

@@ -7,6 +7,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alerts.service import AlertService
@@ -18,12 +19,16 @@ from collectors.gpu import GpuCollector
 from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
+from console.bottlenecks import BottleneckCollector
 from console.engineroom import engine_room
 from console.memory import MemoryWatch
 from console.orderboard import OrderBoardCollector
 from console.orders import CommandCopier, order
+from console.profiling import Profiling
+from console.readings import Readings
 from console.reconciliation import Reconciliation
 from console.relief import Relief
+from console.riskroom import risk_room
 from console.schedule import schedule
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
@@ -35,6 +40,7 @@ from dashboard.api.prometheus import BuildInfo, prometheus_router
 from dashboard.server import build_server
 from dashboard.services import (
     Annotation,
+    NoProfiles,
     Services,
 )
 from dashboard.stats import LiveCollector
@@ -43,6 +49,7 @@ from metrics.clock import Clock, SystemClock
 from metrics.paths import RuntimePaths
 from query.engine import QueryEngine
 from resources.process import end_with_parent
+from resources.sampler import Sampler
 from resources.supervisor import ChildState, read_status
 from settings import Settings
 from storage.stats import StorageCollector
@@ -83,6 +90,20 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             supervisor = ChildState("supervisor", os.getppid(), 0, 0, "")
             return [supervisor, *read_status(paths.supervisor_status)]
 
+        def pids() -> list[tuple[str, int]]:
+            return [
+                ("console", os.getpid()),
+                *((child.name, child.pid) for child in children() if child.name != "console"),
+            ]
+
+        sampler = Sampler(settings.collectors.sampler_hz or 1.0)
+        bottlenecks = BottleneckCollector(
+            Readings(store.live, sampler, pids),
+            sampler,
+            lambda sentence, t_ms: store.annotations.note("bottleneck", sentence, t_ms=t_ms),
+        )
+        trades = partial(_trades, engine, store)
+        profiling = Profiling(store.profiles, sampler, bottlenecks, pids, trades, clock)
         collectors: list[Collector] = []
         notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
         copier = CommandCopier(paths.command_log, store, notes)
@@ -107,6 +128,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 StorageCollector(store),
                 AlertsCollector(alerts),
                 meter,
+                *([bottlenecks] if settings.collectors.sampler_hz else []),
                 engine,
                 risk,
                 *([feed] if feed is not None else []),
@@ -116,6 +138,10 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),
             ]
+            cleanup.callback(profiling.stop)
+            if settings.collectors.sampler_hz:
+                sampler.start()
+                cleanup.callback(sampler.stop)
             scheduler = schedule(store, clock)
             cleanup.callback(scheduler.shutdown, wait=False)
 
@@ -130,6 +156,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             alerts=alerts,
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
+            risk=lambda: risk_room(risk),
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),
@@ -142,6 +169,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             ],
             processes=lambda: [process_info(child) for child in children()],
             views=store.saved_views,
+            profiles=profiling if live else NoProfiles(),
             raw_days=settings.storage.raw_days,
             described=dict if scrape is None else scrape.metadata,
             store_health=lambda: store_health(store),
@@ -192,6 +220,11 @@ def _memory(settings: Settings, paths: RuntimePaths, store: Store, clock: Clock)
 
 
 # What few desks have set up is imported where it is needed: each costs everybody's start some hundredths of a second.
+
+
+def _trades(engine: EngineCollector, store: Store) -> bool:
+    """Whether orders may be sent now."""
+    return engine_info(engine, store).state in ("ACTIVE", "REDUCING")
 
 
 def _scraper(store: Store, settings: Settings, clock: Clock, version: str) -> ScrapeService:

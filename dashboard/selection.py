@@ -29,22 +29,31 @@ _DESK_NAMES = _KPI_NAMES | {
     "deskvigil_host_cpu_core_busy_ratio",
     "deskvigil_host_memory_used_ratio",
 }
+_RISK_NAMES = frozenset(
+    {
+        "deskvigil_risk_var_usd",
+        "deskvigil_risk_var_standard_error_usd",
+        "deskvigil_risk_expected_shortfall_usd",
+    }
+)
 _HOST_PREFIXES = ("deskvigil_host_", "deskvigil_process_", "deskvigil_gpu_")
 _PARTS = ("_bucket", "_sum", "_count")
-PAGES = ("desk", "host")
+PAGES = ("desk", "host", "risk")
 
 
 def is_live(series: Series) -> bool:
     """True where some live page shows the series: our own, never those of another Deskvigil that is scraped."""
     if series.label("instance"):
         return False
-    return shown_on("desk", series) or shown_on("host", series)
+    return any(shown_on(page, series) for page in PAGES)
 
 
 def shown_on(page: str, series: Series) -> bool:
-    """True where `page` ("desk" or "host") shows the series."""
+    """True where `page` (one of PAGES) shows the series."""
     if page == "desk":
         return series.name in _DESK_NAMES or series.name.startswith("deskvigil_gpu_")
+    if page == "risk":
+        return series.name in _RISK_NAMES
     return series.name.startswith(_HOST_PREFIXES) and not series.name.endswith(_PARTS)
 
 

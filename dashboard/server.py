@@ -16,6 +16,7 @@ from starlette.types import Message
 
 from dashboard.api.desk import desk_router
 from dashboard.api.history import history_router
+from dashboard.api.profiles import profiles_router
 from dashboard.api.room import room_router
 from dashboard.components.markup import Component, html
 from dashboard.components.shell import shell
@@ -67,6 +68,7 @@ def build_server(services: Services) -> FastAPI:
     server.include_router(desk_router(services))
     server.include_router(history_router(services))
     server.include_router(room_router(services))
+    server.include_router(profiles_router(services))
     server.include_router(live_router(hub, services))
     _add_health(server, services)
     dash = _dash(server, services)
@@ -225,6 +227,7 @@ def _index(options: WebOptions) -> str:
     <script type="module" src="{_asset("live/main.js")}"></script>
     <script type="module" src="{_asset("history/main.js")}"></script>
     <script type="module" src="{_asset("room/main.js")}"></script>
+    <script type="module" src="{_asset("profiler/main.js")}"></script>
   </body>
 </html>
 """

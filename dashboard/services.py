@@ -7,7 +7,7 @@ each collaborator is a small Protocol, so that a test can hand in a real part or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
 from dashboard.room.engineroom import EngineRoom
+from dashboard.room.riskroom import RiskRoom
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray, Frame, IntArray
@@ -229,12 +230,37 @@ class RemoteState:
     lost: int = 0
 
 
+class Profiles(Protocol):
+    """Profiles of our processes and the bottleneck that is named (`console.profiling`); blocks, raises DeskvigilError."""
+
+    def start(self, who: str, process: str, kind: str, seconds: float, reason: str) -> str: ...
+    def list(self) -> Mapping[str, Any]: ...
+    def show(self, name: str) -> Mapping[str, Any]: ...
+    def collapsed(self, name: str) -> str: ...
+
+
 class Action(Protocol):
     """Something an operator does to the engine; returns a sentence, raises a DeskvigilError where it failed."""
 
     def __call__(self, who: str, reason: str, scope: str = ..., /) -> str:
         """scope: "all" where it is left out, a symbol, strategy:NAME or client:NAME."""
         ...
+
+
+class NoProfiles:
+    """Of a console that watches nothing."""
+
+    def start(self, who: str, process: str, kind: str, seconds: float, reason: str) -> str:
+        raise DeskvigilError("this console takes no profiles")
+
+    def list(self) -> Mapping[str, Any]:
+        raise DeskvigilError("this console takes no profiles")
+
+    def show(self, name: str) -> Mapping[str, Any]:
+        raise DeskvigilError("this console takes no profiles")
+
+    def collapsed(self, name: str) -> str:
+        raise DeskvigilError("this console takes no profiles")
 
 
 def _no_annotations(_start_ms: int, _end_ms: int) -> Sequence[Annotation]:
@@ -261,6 +287,10 @@ def _no_room() -> EngineRoom:
     return EngineRoom(absence="this console reads no engine")
 
 
+def _no_risk() -> RiskRoom:
+    return RiskRoom(absence="this console reads no risk process")
+
+
 def _healthy() -> Health:
     return Health(True)
 
@@ -276,7 +306,7 @@ class Services:
     cancel takes the scope order:ID. orders answers the Orders page (see console.orderboard), asked from a
     worker thread a few times a second; {} where there is none. breaks: its reconciliation breaks, to be explained and closed.
     described: what scraped programs say of their metrics, family -> (type, help, unit).
-    room: the engine's record tables, asked from a worker thread.
+    room, risk: the record tables of the engine and of the risk process, asked from a worker thread.
     """
 
     options: WebOptions
@@ -303,3 +333,5 @@ class Services:
     described: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]] = dict
     risk_device: str = "CPU"
     room: Callable[[], EngineRoom] = _no_room
+    profiles: Profiles = field(default_factory=NoProfiles)
+    risk: Callable[[], RiskRoom] = _no_risk

@@ -48,6 +48,7 @@ class Reason(IntEnum):
     DUPLICATE = 15
     REPEATED_EXECUTION = 16
     BREAKER = 17
+    VAR_LIMIT = 18
 
     @property
     def label(self) -> str:
@@ -81,12 +82,13 @@ WORKING_USD, GROSS_USD = range(2)  # columns of `exposure`, and `total_exposure`
 FIRM = 0
 TOTALS = FIRM + len(FIRM_LIMITS)
 IDENTICAL_NS, REPEAT_NS, COLLAR_WIDTH_NS, VOLUME_WIDTH_NS, LAYOUT = range(TOTALS + 2, TOTALS + 7)
-LAYOUT_NOW = 2  # counts the layouts of this memory: what a run with another one kept is not taken over
+LAYOUT_NOW = 3  # counts the layouts of this memory: what a run with another one kept is not taken over
 # What breakers and the degraded mode say (engine/fusebox.py): the reason that every order is refused with (0: none),
 # how many orders are let through all the same (a probe), and what is not to be decided now: bits of HOLD_...
-BLOCK, PROBES, HOLD = range(LAYOUT + 1, LAYOUT + 4)
+# VAR_STOP: the reason that every order is refused with that does not reduce its position (engine/varlimit.py), else 0.
+BLOCK, PROBES, HOLD, VAR_STOP = range(LAYOUT + 1, LAYOUT + 5)
 HOLD_QUOTES, HOLD_PARENTS, HOLD_CONTROL, PROBE_DECISION = 1, 2, 4, 8
-STATES = HOLD + 1
+STATES = VAR_STOP + 1
 LATCHED = STATES + 2 * MAX_CLIENTS
 BEGUN = LATCHED + 2 * MAX_CLIENTS
 TOKENS = BEGUN + MAX_STRATEGIES
@@ -257,6 +259,12 @@ def spend_probe(gates: Gates) -> None:
 def blocked_for(gates: Gates) -> int:
     """The reason that a breaker refuses every order with now; 0 for none."""
     return int(borrowed(gates.words)[BLOCK])
+
+
+@inline_kernel
+def stopped_by_var(gates: Gates) -> int:
+    """The reason that orders are refused with while the value at risk allows no more; 0 for none."""
+    return int(borrowed(gates.words)[VAR_STOP])
 
 
 @inline_kernel

@@ -35,7 +35,8 @@ ALL = "all"
 STRATEGY = "strategy:"
 STRATEGY_LIMITS = ("max_messages_per_s", "message_burst")
 WATCH_LIMITS = ("max_loss_usd", "max_drawdown_usd", "max_reject_ratio", "max_output_ratio")
-NAMES = (*INSTRUMENT_LIMITS, *FIRM_LIMITS, *STRATEGY_LIMITS, *WATCH_LIMITS)
+RISK_LIMITS = ("max_var_usd",)
+NAMES = (*INSTRUMENT_LIMITS, *FIRM_LIMITS, *STRATEGY_LIMITS, *WATCH_LIMITS, *RISK_LIMITS)
 
 
 class LimitRefusedError(DeskvigilError):
@@ -126,6 +127,8 @@ class Limits:
 
     def most(self, name: str, scope: str = ALL) -> float:
         """The hard maximum: a limit cannot be set above it while the engine runs."""
+        if name in RISK_LIMITS and self._configured(name, scope) == 0.0:
+            return math.inf  # none is configured: whatever a person sets is stricter
         most = self._configured(name, scope) * self._options.raise_ratio
         return min(most, 1.0) if name.endswith("_ratio") and name != "max_output_ratio" else most
 
@@ -140,6 +143,8 @@ class Limits:
             scopes |= {STRATEGY + strategy for strategy in STRATEGIES}
         if scope not in scopes:
             raise LimitRefusedError(f"{name} has the scopes {', '.join(sorted(scopes))}, not {scope!r}")
+        if name in RISK_LIMITS and value == 0.0:
+            raise LimitRefusedError(f"{name} cannot be switched off at run time: set it above 0")
         if not (math.isfinite(value) and value >= 0.0):
             raise LimitRefusedError(f"{name} must be a number not below 0, it is {value}")
         if value > self.most(name, scope):

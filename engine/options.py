@@ -29,6 +29,8 @@ class GateOptions:
     max_working_usd: buys and sells at work; max_period_usd, max_period_qty: sent within
     volume_period_s. Quantities are in units (shares, contracts, coins), whatever an instrument's lot
     is. symbols: other values for one instrument, by symbol and name of the limit.
+    The book's: max_var_usd, the risk process's value at risk; above it, or while there is none or only one older than
+    max_var_age_s, an order must reduce its position. 0 means no such limit here, the one limit that may be missing.
     The desk's: max_working_total_usd and max_gross_usd over all instruments; max_identical orders of
     the same terms within identical_within_s; max_repeats orders for the same parent order within
     repeat_within_s, one more latches its strategy off. Each strategy's: max_messages_per_s and
@@ -52,6 +54,8 @@ class GateOptions:
     symbols: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     max_working_total_usd: Annotated[float, Ge(0)] = 5_000_000.0
     max_gross_usd: Annotated[float, Ge(0)] = 5_000_000.0
+    max_var_usd: Annotated[float, Ge(0)] = 0.0
+    max_var_age_s: Annotated[float, Gt(0), Le(3600)] = 2.0
     max_identical: Annotated[int, Ge(0)] = 5
     max_repeats: Annotated[int, Ge(0)] = 50
     max_messages_per_s: Annotated[float, Ge(0), Le(1e9)] = 100.0

@@ -38,6 +38,7 @@ from engine.gates import (
     is_latched,
     spend_probe,
     state_for,
+    stopped_by_var,
 )
 from engine.jit import inline_kernel, kernel
 from engine.journal import OWN, append
@@ -121,7 +122,10 @@ def pass_gates(
     desk.counts[at.MESSAGES_OF + strategy] += 1
     if reason != _ACCEPTED:
         desk.counts[at.REJECTED_FOR + reason] += 1
-        if reason > _REDUCE_ONLY and reason != blocked_for(desk.gates):  # who asks while he may not is not at fault
+        if reason > _REDUCE_ONLY and reason not in (
+            blocked_for(desk.gates),
+            stopped_by_var(desk.gates),
+        ):  # who asks while he may not is not at fault
             desk.counts[at.REJECTED_OF + strategy] += 1
     record(desk, at.LATENCY_GATE, clock_ns(CLOCK_MONOTONIC) - started)
     return reason

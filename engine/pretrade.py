@@ -50,6 +50,7 @@ from engine.gates import (
     ROWS,
     TOKENS,
     TOTALS,
+    VAR_STOP,
     VOLUME_WIDTH_NS,
     VOLUMES,
     WORKING_USD,
@@ -79,7 +80,7 @@ from metrics.frame import FloatArray, IntArray
 # Kernels see module-level ints as constants; enum members would not compile to them.
 (
     _ACCEPTED, _HALTED, _REDUCE_ONLY, _MISSING, _STALE, _COLLAR, _LOTS, _VALUE, _POSITION, _RATE, _,
-    _PERIOD_COLLAR, _PERIOD_VOLUME, _WORKING, _GROSS, _DUPLICATE, _REPEATED, _,
+    _PERIOD_COLLAR, _PERIOD_VOLUME, _WORKING, _GROSS, _DUPLICATE, _REPEATED, _, _,
 ) = (int(reason) for reason in Reason)  # fmt: skip
 _STATE_REDUCING, _STATE_HALTED = int(TradingState.REDUCING), int(TradingState.HALTED)
 
@@ -193,15 +194,18 @@ def _check(
     lot_usd = mid * usd_per_tick_lot
     value = lots * ticks * usd_per_tick_lot
     in_force = strictest(w, state, strategy, client)
+    reduces = side * position < 0.0 and same_side + lots <= abs(position)
     reason = _ACCEPTED
     if in_force >= _STATE_HALTED:
         reason = _HALTED
     elif is_off(w, strategy, client):
         reason = _REPEATED
-    elif in_force == _STATE_REDUCING and (side * position >= 0.0 or same_side + lots > abs(position)):
+    elif in_force == _STATE_REDUCING and not reduces:
         reason = _REDUCE_ONLY
     elif w[BLOCK] != _ACCEPTED and w[PROBES] <= 0:
         reason = int(w[BLOCK])
+    elif w[VAR_STOP] != _ACCEPTED and not reduces:
+        reason = int(w[VAR_STOP])
     elif not (v[row + COMPLETE] > 0.0 and v[TOKENS + strategy * BUCKET_WORDS + BUCKET_SIZE] > 0.0):
         reason = _MISSING
     elif _repeats_too_often(w, v, strategy, client, intent, t_ns):

@@ -1,8 +1,8 @@
-"""Risk runner: the process that prices the engine's positions, ten times a second.
+"""Risk runner: the process that prices what is held, ten times a second.
 
 It reads the engine's telemetry block and publishes one of its own. While there is nothing sound to
-price (no engine, positions too old, a position without a price) every figure is NaN and the state
-says why: no figure is ever made up.
+price (no engine, positions too old, a position without a price) or nothing sound to price it with (a covariance
+that is none, an option book that cannot be read) every figure is NaN and the state says why: no figure is ever made up.
 """
 
 from __future__ import annotations
@@ -11,52 +11,35 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from engine.buckets import bucket_of
 from engine.figures import DailyCovariance, load_covariances
 from engine.montecarlo import warm
+from engine.montecarlo.book import Book, Position
 from engine.montecarlo.covariance import Covariance, covariance_for
+from engine.montecarlo.distribution import convergence, histogram
+from engine.montecarlo.heldoptions import HeldOptions
 from engine.montecarlo.options import RiskOptions
-from engine.montecarlo.var import RiskFigures, VarSimulation
-from engine.telemetry import BlockReader, BlockSpec, BlockWriter, Snapshot
+from engine.montecarlo.simulation import TRADING_DAY, BookRisk, BookSimulation
+from engine.montecarlo.stress import stress_grid
+from engine.riskblock import Outcome, Pictures, RiskBlock, RiskState
+from engine.telemetry import BlockReader, Snapshot
 from metrics.catalogue import series
 from metrics.clock import Clock, SystemClock
-from metrics.errors import TransientError
+from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import FloatArray
 from metrics.paths import RuntimePaths
-from metrics.series import Series
 from resources.process import end_with_parent
 from resources.relief import relieve
 
 log = logging.getLogger("deskvigil.risk")
 NAN = float("nan")
 DEGRADED = series("deskvigil_engine_degraded")
-
-
-class RiskState(Enum):
-    """Whether there are figures, and if not, why; the value is the label of deskvigil_risk_state."""
-
-    OK = "ok"
-    NO_ENGINE = "no_engine"
-    STALE = "stale"
-    NO_MARKS = "no_marks"
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What one run came to; figures only where the state is OK. Exposure float64 (n,) in USD."""
-
-    state: RiskState
-    age_s: float
-    figures: RiskFigures | None = None
-    exposure: FloatArray | None = None
+PICTURES_NS: Final = 1_000_000_000  # between two histograms, convergences and stress grids
 
 
 def symbols_of(snapshot: Snapshot) -> tuple[str, ...]:
@@ -65,13 +48,13 @@ def symbols_of(snapshot: Snapshot) -> tuple[str, ...]:
     return tuple(str(item["symbol"] if isinstance(item, dict) else item) for item in listed)
 
 
-def exposure_of(snapshot: Snapshot, count: int) -> FloatArray:
-    """Signed value of each position in USD, float64 (count,); NaN where one is held that has no mark."""
-    exposure = np.zeros(count)
+def holdings_of(snapshot: Snapshot, count: int) -> tuple[FloatArray, FloatArray]:
+    """Quantity in units and mark in USD of each instrument, float64 (count,); NaN marks where there is none."""
+    quantity, mark = np.zeros(count), np.full(count, NAN)
     rows = snapshot.tables["positions"]
     rows = rows[(rows["instrument"] >= 0) & (rows["instrument"] < count)]
-    exposure[rows["instrument"]] = np.where(rows["qty"] == 0.0, 0.0, rows["qty"] * rows["mark_usd"])
-    return exposure
+    quantity[rows["instrument"]], mark[rows["instrument"]] = rows["qty"], rows["mark_usd"]
+    return quantity, mark
 
 
 class RiskRunner:
@@ -82,31 +65,31 @@ class RiskRunner:
     ) -> None:
         self._options, self._clock, self._known = options, clock, tuple(known)
         self._reader = BlockReader(engine_block)
-        self._risk_block = risk_block
         self._beat_ns, self._beat_seen_ns = -1, 0
-        self._runs, self._late = 0, 0
         self._degraded = False  # as the engine's block said last
         self._state: RiskState | None = None
+        self._options_held = HeldOptions(options.book)
         self._covariance: Covariance | None = None
-        self._simulation: VarSimulation | None = None
-        self._block = BlockWriter(risk_block, self._spec(()))
+        self._simulations: dict[str, BookSimulation] = {}
+        self._pictures, self._pictures_due_ns = Pictures(), 0
+        self._block = RiskBlock(risk_block, options)
         self._publish(Outcome(RiskState.NO_ENGINE, NAN))
 
     def run(self) -> Outcome:
         """Read the positions, simulate, publish."""
         begun_ns = self._clock.monotonic_ns()
         outcome = self._price()
-        if outcome.figures is not None:
-            self._runs += 1
-            took_ns = self._clock.monotonic_ns() - begun_ns
-            self._block.counts[0, bucket_of(took_ns)] += 1
-            self._block.sums_ns[0] += took_ns
+        if outcome.figures is not None and outcome.book is not None:
+            self._block.time(self._clock.monotonic_ns() - begun_ns)
+            if begun_ns >= self._pictures_due_ns:
+                self._pictures_due_ns = begun_ns + PICTURES_NS
+                self._draw(outcome.figures, outcome.book)
         self._publish(outcome)
         return outcome
 
     def missed(self, turns: int) -> None:
         """Count turns that passed without a run."""
-        self._late += turns
+        self._block.late += turns
 
     def _price(self) -> Outcome:
         try:
@@ -121,12 +104,49 @@ class RiskRunner:
         symbols = symbols_of(snapshot)
         if not symbols or "positions" not in snapshot.tables:
             return Outcome(RiskState.NO_ENGINE, age_s)
-        simulation = self._simulation_for(symbols)
-        exposure = exposure_of(snapshot, len(symbols))
-        if not np.isfinite(exposure).all():
-            return Outcome(RiskState.NO_MARKS, age_s)
-        stream = self._runs if self._options.scenario_set == "fresh" else 0
-        return Outcome(RiskState.OK, age_s, simulation.run(exposure, stream), exposure)
+        quantity, mark = holdings_of(snapshot, len(symbols))
+        try:
+            return self._priced(age_s, symbols, quantity, mark)
+        except DeskvigilError as error:
+            return Outcome(RiskState.FAILED, age_s, str(error))
+
+    def _priced(self, age_s: float, symbols: tuple[str, ...], quantity: FloatArray, mark: FloatArray) -> Outcome:
+        held, expired = self._options_held.at(self._clock.now_ns())
+        under = {option.symbol for option in held}
+        priced = np.isfinite(mark) & (mark > 0.0)
+        for i, symbol in enumerate(symbols):
+            if not np.isfinite(quantity[i]) or ((quantity[i] != 0.0 or symbol in under) and not priced[i]):
+                return Outcome(RiskState.NO_MARKS, age_s, f"{symbol}: a quantity of {quantity[i]:g} at {mark[i]:g} USD")
+        loading = self._loading_of(symbols)
+        stocks = [Position(symbol=symbol, quantity=float(quantity[i])) for i, symbol in enumerate(symbols)]
+        # A spot of 1 stands for a price that nobody has and no position needs.
+        book = Book.of([*stocks, *held], symbols, np.where(priced, mark, 1.0))
+        return Outcome(RiskState.OK, age_s, "", self._simulated(book, loading), book, expired)
+
+    def _simulated(self, book: Book, loading: FloatArray) -> BookRisk:
+        options = self._options
+        # Of a flat book there is nothing to vary or to twist towards a tail.
+        draw = options.draw if book.quantity.any() else "plain"
+        simulation = self._simulations.get(draw)
+        if simulation is None:
+            simulation = self._simulations[draw] = BookSimulation(
+                book, loading, scenarios=options.scenarios, seed=options.seed,
+                horizon_years=options.horizon_days * TRADING_DAY, var_confidence=options.var_confidence,
+                shortfall_confidence=options.shortfall_confidence, draw=draw,
+            )  # fmt: skip
+        else:
+            simulation.take(book)
+        return simulation.run(self._block.runs if options.scenario_set == "fresh" else 0)
+
+    def _draw(self, figures: BookRisk, book: Book) -> None:
+        """Make the tables that people look at."""
+        options = self._options
+        grid = stress_grid(book, options.stress_spots, options.stress_volatilities)
+        volatilities, spots = np.meshgrid(options.stress_volatilities, options.stress_spots, indexing="ij")
+        self._pictures = Pictures(
+            histogram(figures), convergence(figures, options.var_confidence),
+            np.column_stack([volatilities.ravel(), spots.ravel(), grid.ravel()]),
+        )  # fmt: skip
 
     @property
     def pace(self) -> int:
@@ -154,59 +174,25 @@ class RiskRunner:
             self._beat_ns, self._beat_seen_ns = heartbeat_ns, now_ns - already_ns
         return (now_ns - self._beat_seen_ns) / 1e9
 
-    def _simulation_for(self, symbols: tuple[str, ...]) -> VarSimulation:
-        if self._simulation is not None and self._covariance is not None and self._covariance.symbols == symbols:
-            return self._simulation
+    def _loading_of(self, symbols: tuple[str, ...]) -> FloatArray:
+        """The factor of these instruments' covariance; DeskvigilError where what is known is none."""
+        if self._covariance is not None and self._covariance.symbols == symbols:
+            return self._covariance.loading
+        self._covariance = None
         options = self._options
         self._covariance = covariance_for(
             symbols, self._known, default_volatility=options.default_daily_volatility, horizon_days=options.horizon_days
         )
-        self._simulation = VarSimulation(
-            self._covariance.loading, scenarios=options.scenarios, seed=options.seed,
-            var_confidence=options.var_confidence, shortfall_confidence=options.shortfall_confidence,
-        )  # fmt: skip
-        # Other instruments are other series, and a block's series are fixed: a new one takes its place.
-        before = self._block
-        self._block = BlockWriter(self._risk_block, self._spec(symbols, self._covariance))
-        self._block.counts[:], self._block.sums_ns[:] = before.counts, before.sums_ns
-        return self._simulation
-
-    def _spec(self, symbols: tuple[str, ...], covariance: Covariance | None = None) -> BlockSpec:
-        options = self._options
-        var, shortfall = f"{options.var_confidence:g}", f"{options.shortfall_confidence:g}"
-        scalars: list[Series] = [
-            series("deskvigil_risk_var_usd", confidence=var),
-            series("deskvigil_risk_var_standard_error_usd"),
-            series("deskvigil_risk_expected_shortfall_usd", confidence=shortfall),
-            series("deskvigil_risk_gross_exposure_usd"),
-            series("deskvigil_risk_position_age_seconds"),
-            series("deskvigil_risk_scenarios"),
-            series("deskvigil_risk_runs_total"),
-            series("deskvigil_risk_late_runs_total"),
-            *(series("deskvigil_risk_state", state=state.value) for state in RiskState),
-            *(series("deskvigil_risk_contribution_usd", symbol=symbol) for symbol in symbols),
-        ]
-        info = {
-            "instruments": list(symbols),
-            "method": f"{options.scenarios} Gaussian scenarios of linear positions over {options.horizon_days:g} day(s)",
-            "scenario_set": options.scenario_set,
-            "covariance": dict(zip(symbols, covariance.source, strict=True)) if covariance else {},
-        }
-        return BlockSpec("risk", tuple(scalars), (series("deskvigil_risk_run_seconds"),), {}, info)
+        self._simulations.clear()
+        self._pictures_due_ns = 0
+        self._block.begin(symbols, self._covariance)
+        return self._covariance.loading
 
     def _publish(self, outcome: Outcome) -> None:
         if outcome.state is not self._state:
-            log.info("risk state is %s", outcome.state.value)
+            log.info("risk state is %s%s", outcome.state.value, f": {outcome.words}" if outcome.words else "")
             self._state = outcome.state
-        scalars, figures = self._block.scalars, outcome.figures
-        scalars[:] = NAN
-        if figures is not None and outcome.exposure is not None:
-            gross = float(np.abs(outcome.exposure).sum())
-            scalars[:4] = figures.var, figures.var_standard_error, figures.expected_shortfall, gross
-            scalars[8 + len(RiskState) :] = figures.contributions
-        scalars[4:8] = outcome.age_s, self._options.scenarios, self._runs, self._late
-        scalars[8 : 8 + len(RiskState)] = [float(state is outcome.state) for state in RiskState]
-        self._block.publish(self._clock.now_ns())
+        self._block.publish(outcome, self._pictures, self._clock.now_ns())
 
 
 def run_until(runner: RiskRunner, clock: Clock, stop: threading.Event, period_s: float) -> None:

@@ -32,6 +32,7 @@ from engine.publisher import Gauges, Publisher
 from engine.restraint import ENGINE, Restraint
 from engine.settlement import SettlementError, SettlementFile
 from engine.sleeper import Sleeper
+from engine.varlimit import VarLimit
 from engine.watch import Watch
 from metrics.errors import DeskvigilError
 from metrics.paths import RuntimePaths
@@ -81,6 +82,7 @@ class Engine:
             paths.order_socket, market.instruments, self._desk, entry.max_orders_per_client, entry.enabled
         )
         self._fuses = FuseBox(options.breakers, self._desk, paths.risk_block, lambda: market.faults, self._say_breaker)
+        self._var_limit = VarLimit(paths.risk_block, self._desk, options.gates.max_var_age_s)
         pressure = program_pressure(options.pressure, paths.supervisor_status, os.getpid(), time.thread_time_ns)
         names = program_names(paths.supervisor_status, os.getpid())
         self._degraded = DegradedMode(options.pressure, pressure, lambda: relieve([self._desk.drop_caches]), names)
@@ -210,6 +212,7 @@ class Engine:
             self._restraint.lift(CONSOLE, "the console is back")
         self._keeper.look(now_ns, time.time_ns())
         self._look_at_pressure(now_ns)
+        self._var_limit.look(now_ns)
         self._fuses.look(now_ns, self._keeper.lost_records, self._degraded.hold)
         problem = self._keeper.problem
         if problem:
@@ -290,6 +293,7 @@ class Engine:
             "state": self._control.state.name,
             "causes": causes,
             "limits": self._desk.limits.kept(),
+            "var_limit": self._var_limit.status(),
             "breakers": self._fuses.status(time.monotonic_ns()),
             "degraded": self._degraded.status(),
             "recovery_s": self._recovery_s,

@@ -37,6 +37,7 @@ from storage.live import LiveRing
 from storage.matching import MatcherLike, SeriesIndex
 from storage.migrations import migrate
 from storage.options import DatabaseOptions, StorageOptions
+from storage.profiles import Profiles
 from storage.reader import Reader
 from storage.retention import Retention
 from storage.ring import NEVER_MS
@@ -156,6 +157,7 @@ class Store:
             clock,
         )
         self.saved_views = SavedViews(database, clock)
+        self.profiles = Profiles(database, clock)
         self.breaks = Breaks(database, clock)
         self.settlements = Settlements(database)
         self.job_runs = JobRuns(database, clock, self.deferred)

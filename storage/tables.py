@@ -350,6 +350,23 @@ settlement = Table(
     comment="what each instrument came to at the end of each session",
 )
 
+profile = Table(
+    "profile",
+    METADATA,
+    Column("id", Key, primary_key=True),
+    Column("t_ms", BigInteger, nullable=False, comment="when it was begun"),
+    Column("process", Words, nullable=False),
+    Column("kind", String(16), nullable=False, comment="cpu or memory"),
+    Column("seconds", Double, nullable=False),
+    Column("unit", String(16), nullable=False, comment="of the weights: samples or bytes"),
+    Column("total", BigInteger, nullable=False, comment="sum of the weights"),
+    Column("who", Words, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("data", LargeBinary, nullable=False, comment="zlib of collapsed stacks"),
+    Index(None, "t_ms"),
+    comment="stacks taken of a process on demand",
+)
+
 meta = Table(
     "meta",
     METADATA,
@@ -381,6 +398,7 @@ __all__ = [
     "meta",
     "notification",
     "outbox",
+    "profile",
     "rollup_block",
     "rollup_chunk",
     "saved_view",

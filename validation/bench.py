@@ -28,6 +28,8 @@ BENCHMARKS = {
     "cost": "validation.bench_cost",
     "query": "validation.bench_query",
     "start": "validation.bench_start",
+    "profiler": "validation.bench_profiler",
+    "bottlenecks": "validation.bottlenecks",
     "recovery": "validation.bench_recovery",
     "browser": "validation.bench_browser",
     "ingest": "validation.bench_http",

@@ -1,4 +1,4 @@
-"""What the Latency and the Engine page ask: present figures (made at most once a second for all viewers), and heatmaps."""
+"""What the Latency, the Engine and the Risk page ask: present figures (made at most once a second for all viewers), and heatmaps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from dashboard.room.heatmap import heatmap
 from dashboard.room.panels import engine_panels
 from dashboard.room.readings import GROWTH, read
+from dashboard.room.riskview import risk_view
 from dashboard.room.stages import latency_now, limits
 from dashboard.services import Services
 from dashboard.timerange import DEFAULT
@@ -47,7 +48,7 @@ class _Shared:
 
 
 def room_router(services: Services) -> APIRouter:
-    """/api/desk/engine, /api/desk/latency and /api/desk/latency/heatmap?stage=&range=."""
+    """/api/desk/engine, /api/desk/latency, /api/desk/risk and /api/desk/latency/heatmap?stage=&range=."""
     router = APIRouter(prefix="/api/desk")
     now, maps = _Shared(services.clock), _Shared(services.clock)
     limiter: list[anyio.CapacityLimiter] = []
@@ -79,6 +80,10 @@ def room_router(services: Services) -> APIRouter:
     @router.get("/latency")
     async def latency_route() -> Response:
         return await answer(lambda: now.get("latency", latency))
+
+    @router.get("/risk")
+    async def risk_route() -> Response:
+        return await answer(lambda: now.get("risk", lambda: risk_view(services.risk())))
 
     @router.get("/latency/heatmap")
     async def heatmap_route(request: Request) -> Response:

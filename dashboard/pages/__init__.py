@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboard.pages import alerts, desk, engine, history, host, latency, orders
+from dashboard.pages import alerts, desk, engine, history, host, latency, orders, profiler, risk
 from dashboard.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -10,7 +10,9 @@ PAGES: tuple[Page, ...] = (
     orders.PAGE,
     latency.PAGE,
     engine.PAGE,
+    risk.PAGE,
     host.PAGE,
+    profiler.PAGE,
     history.PAGE,
     alerts.PAGE,
 )

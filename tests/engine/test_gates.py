@@ -444,7 +444,8 @@ def test_those_runs_met_every_gate() -> None:
     assert set(Reason) - set(SEEN) == {
         Reason.VENUE,
         Reason.BREAKER,
-    }  # the book's, and one that tests/engine/test_fusebox.py is about
+        Reason.VAR_LIMIT,
+    }  # the book's, and those that tests/engine/test_fusebox.py and test_varlimit.py are about
     assert min(SEEN.values()) >= 10
 
 

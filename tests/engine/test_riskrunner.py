@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.figures import load_covariances
+from engine.figures import DATA_DIR, DailyCovariance, load_covariances, load_market
+from engine.montecarlo.distribution import convergence, histogram
 from engine.montecarlo.options import RiskOptions
-from engine.riskrunner import RiskRunner, RiskState, run_risk, run_until
+from engine.riskblock import RiskState
+from engine.riskrunner import RiskRunner, run_risk, run_until
 from engine.telemetry import BlockReader, BlockSpec, BlockWriter, Snapshot, TableSpec
 from metrics.catalogue import CATALOGUE, series
 from metrics.clock import ManualClock, SystemClock
@@ -56,9 +60,10 @@ class Desk:
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self.engine_block, self.risk_block, self.clock = folder / "engine.block", folder / "risk.block", clock
 
-    def runner(self, **options: object) -> RiskRunner:
+    def runner(self, known: Sequence[DailyCovariance] | None = None, **options: object) -> RiskRunner:
         given = RiskOptions(**{"scenarios": 2_000, **options})
-        return RiskRunner(given, self.engine_block, self.risk_block, self.clock, load_covariances())
+        found = load_covariances() if known is None else known
+        return RiskRunner(given, self.engine_block, self.risk_block, self.clock, found)
 
     def engine(self, *symbols: str) -> Engine:
         return Engine(self.engine_block, list(symbols))
@@ -174,6 +179,160 @@ def test_an_engine_that_comes_back_with_other_instruments_is_followed_and_counte
     assert published.counts.sum() == 2
     assert published.spec.info["instruments"] == ["BTCUSDT", "DV-ALPHA"]
     assert not math.isnan(published.scalar(series("deskvigil_risk_contribution_usd", symbol="DV-ALPHA")))
+
+
+DRAWS = ("plain", "antithetic", "sobol", "control", "importance")
+
+
+def option_book(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text(json.dumps({"format": 1, "positions": list(rows)}))
+    return path
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_every_way_to_draw_gives_the_same_figures_within_their_errors(
+    desk: Desk, clock: ManualClock, tmp_path: Path, draw: str
+) -> None:
+    put = {"symbol": "AMZN", "kind": "put", "quantity": 150, "strike": 210, "days": 30, "volatility": 0.3}
+    book = option_book(tmp_path / "book.json", put)
+    desk.engine("AMZN", "AAPL").publish(clock.now_ns(), [100.0, -50.0], [220.0, 580.0])
+    outcome = desk.runner(draw=draw, book=book, scenarios=4_096).run()
+    exact = desk.runner(book=book, draw="plain", scenarios=400_000, seed=7).run()
+    assert outcome.figures is not None
+    assert exact.figures is not None
+    for name, error in (("var", "var_standard_error"), ("expected_shortfall", "shortfall_standard_error")):
+        off = abs(getattr(outcome.figures, name) - getattr(exact.figures, name))
+        assert off < 4 * math.hypot(getattr(outcome.figures, error), getattr(exact.figures, error))
+    assert outcome.figures.var_contributions.sum() == pytest.approx(outcome.figures.var)
+
+
+def test_what_people_look_at_is_published_and_fits_the_figures(desk: Desk, clock: ManualClock, tmp_path: Path) -> None:
+    call = {"symbol": "AAPL", "kind": "call", "quantity": -20, "strike": 600, "days": 20, "volatility": 0.4}
+    runner = desk.runner(book=option_book(tmp_path / "book.json", call), draw="plain")
+    desk.engine("AMZN", "AAPL").publish(clock.now_ns(), [100.0, 0.0], [220.0, 580.0])
+    outcome = runner.run()
+    published = desk.published()
+    tables, figures = published.tables, outcome.figures
+    assert figures is not None
+    lines = tables["positions"]
+    assert [bytes(row["name"]).decode() for row in lines] == ["AMZN", "AAPL call 600, 20 d"]
+    assert lines["shortfall_usd"].sum() == pytest.approx(figures.expected_shortfall)
+    assert lines["var_usd"].sum() == pytest.approx(figures.var)
+    by_symbol = [published.scalar(series("deskvigil_risk_var_contribution_usd", symbol=s)) for s in ("AMZN", "AAPL")]
+    assert by_symbol == pytest.approx(list(lines["var_usd"]))
+    bars = tables["histogram"]
+    assert bars["share"].sum() == pytest.approx(1.0)
+    assert (bars["low_usd"][0], bars["high_usd"][-1]) == pytest.approx((figures.gains.min(), figures.gains.max()))
+    steps = tables["convergence"]
+    assert steps["scenarios"][-1] == 2_000
+    assert (steps["var_usd"][-1], steps["error_usd"][-1]) == pytest.approx((figures.var, figures.var_standard_error))
+    grid = {(row["volatility"], row["spot"]): row["gain_usd"] for row in tables["stress"]}
+    assert len(grid) == 45
+    assert grid[0.0, 0.0] == 0.0
+    assert grid[1.0, 0.0] < 0.0, "a sold call loses when volatility rises"
+    assert grid[0.0, -0.2] == pytest.approx(-0.2 * 22_000, rel=0.2)
+
+
+def test_the_histogram_and_the_convergence_know_the_weights_of_importance_sampling(
+    desk: Desk, clock: ManualClock
+) -> None:
+    desk.engine("AMZN").publish(clock.now_ns(), [100.0], [220.0])
+    twisted, plain = desk.runner(draw="importance").run().figures, desk.runner(draw="plain").run().figures
+    assert twisted is not None
+    assert plain is not None
+    bars = histogram(twisted)
+    beyond = float(bars[bars[:, 1] < -twisted.var, 2].sum())
+    assert 0.005 < beyond < 0.0101, "although nine in ten scenarios were drawn from losses"
+    n, var, error = convergence(twisted, 0.99)[-1]
+    assert n == 2_000
+    assert abs(var - twisted.var) < 1e-6 * var
+    assert error < convergence(plain, 0.99)[-1, 2]
+
+
+def test_an_expired_option_is_left_out_and_counted(desk: Desk, clock: ManualClock, tmp_path: Path) -> None:
+    day_s = 86_400_000_000_000
+    when = [datetime.fromtimestamp((clock.now_ns() + k * day_s) / 1e9, UTC).isoformat() for k in (-1, 5)]
+    rows = [
+        {"symbol": "AMZN", "kind": "call", "quantity": 1, "strike": 200, "expires": end, "volatility": 0.2}
+        for end in when
+    ]
+    runner = desk.runner(book=option_book(tmp_path / "book.json", *rows))
+    engine = desk.engine("AMZN")
+    engine.publish(clock.now_ns(), [100.0], [220.0])
+    runner.run()
+    counted = [desk.published().scalar(series(f"deskvigil_risk_{what}")) for what in ("options", "expired_options")]
+    assert counted == [1.0, 1.0]
+    clock.advance(6 * day_s)
+    engine.publish(clock.now_ns(), [100.0], [220.0])
+    assert runner.run().state is RiskState.OK
+    counted = [desk.published().scalar(series(f"deskvigil_risk_{what}")) for what in ("options", "expired_options")]
+    assert counted == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"strike": math.nan}, "strike must be a finite number"),
+        ({"volatility": -0.1}, "volatility not negative"),
+        ({"kind": "swap"}, "call or put"),
+        ({"symbol": "NOBODY"}, "nothing is known of NOBODY"),
+        ({"days": None}, "days must be a finite number"),
+        ({"colour": "red"}, "no fields but"),
+    ],
+)
+def test_a_bad_option_book_fails_with_words_and_a_mended_one_is_read_again(
+    desk: Desk, clock: ManualClock, tmp_path: Path, row: dict[str, object], words: str
+) -> None:
+    sound = {"symbol": "AMZN", "kind": "put", "quantity": 1, "strike": 200, "days": 9, "volatility": 0.2}
+    path = option_book(tmp_path / "book.json", sound | row)
+    runner = desk.runner(book=path)
+    desk.engine("AMZN").publish(clock.now_ns(), [1.0], [220.0])
+    assert runner.run().state is RiskState.FAILED
+    published = desk.published()
+    assert state_of(published) == "failed"
+    assert math.isnan(published.scalar(VAR))
+    assert words in bytes(published.tables["words"]["words"][0]).decode()
+    assert len(published.tables["positions"]) == len(published.tables["histogram"]) == 0
+    option_book(path, sound, sound)
+    assert runner.run().state is RiskState.OK
+    path.unlink()
+    assert "cannot be read" in runner.run().words
+
+
+def test_a_covariance_that_is_none_and_a_quantity_that_is_none_give_a_state_and_no_figure(
+    desk: Desk, clock: ManualClock
+) -> None:
+    bad = np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
+    engine = desk.engine("A", "B", "C")
+    engine.publish(clock.now_ns(), [1.0, 1.0, 1.0], [10.0, 10.0, 10.0])
+    outcome = desk.runner([DailyCovariance(("A", "B", "C"), np.full(3, 0.01), bad, "made up")]).run()
+    assert outcome.state is RiskState.FAILED
+    assert "not positive definite" in outcome.words
+    nowhere = desk.runner([DailyCovariance(("A",), np.array([math.nan]), np.eye(1), "made up")]).run()
+    assert nowhere.state is RiskState.FAILED
+    engine.publish(clock.now_ns(), [1.0, math.nan, 1.0], [10.0, 10.0, 10.0])
+    assert desk.runner().run().state is RiskState.NO_MARKS
+    engine.publish(clock.now_ns(), [1.0, 1.0, 1.0], [10.0, math.inf, 10.0])
+    assert desk.runner().run().state is RiskState.NO_MARKS
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_flat_desk_has_no_risk_however_it_is_drawn(desk: Desk, clock: ManualClock, draw: str) -> None:
+    desk.engine("AMZN", "AAPL").publish(clock.now_ns(), [0.0, 0.0], [220.0, math.nan])
+    outcome = desk.runner(draw=draw).run()
+    assert outcome.state is RiskState.OK
+    assert outcome.figures is not None
+    assert (outcome.figures.var, outcome.figures.expected_shortfall) == (0.0, 0.0)
+
+
+def test_the_option_book_that_is_shipped_can_be_priced_with_the_default_market(desk: Desk, clock: ManualClock) -> None:
+    market = load_market()
+    names = [instrument.symbol for instrument in market.instruments]
+    prices = (market.initial_ticks * 0.01).tolist()
+    desk.engine(*names).publish(clock.now_ns(), [0.0] * len(names), prices)
+    outcome = desk.runner(book=DATA_DIR / "options.json").run()
+    assert outcome.figures is not None
+    assert outcome.figures.var > 0.0
 
 
 def test_turns_that_passed_during_a_slow_run_are_counted_and_not_made_up_for(desk: Desk, clock: ManualClock) -> None:

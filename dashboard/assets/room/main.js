@@ -1,9 +1,10 @@
-/* Room: the Latency and the Engine page: asks once a second for what the server has put into words, and writes down what has changed. */
+/* Room: the Latency, the Engine and the Risk page: asks once a second for what the server has put into words, and writes down what has changed. */
 
 import { byId, text } from "../live/dom.js";
 import { Poll } from "../live/poll.js";
 import { LatencyPage } from "./latency.js";
 import { showEngine } from "./panels.js";
+import { RiskPage } from "./risk.js";
 
 const EVERY_MS = 1000;
 const AFTER_FAILURE_MS = 3000;
@@ -12,7 +13,7 @@ class RoomPage {
   constructor(root) {
     this.root = root;
     this.what = root.dataset.room;
-    this.latency = this.what === "latency" ? new LatencyPage(root) : null;
+    this.filled = this.what === "latency" ? new LatencyPage(root) : this.what === "risk" ? new RiskPage(root) : null;
     this.poll = new Poll(() => `/api/desk/${this.what}`, (body) => this.take(body), () => {
       this.say("The console does not answer: what is shown is what it said last.", true);
       return AFTER_FAILURE_MS;
@@ -22,12 +23,12 @@ class RoomPage {
 
   close() {
     this.poll.close();
-    if (this.latency) this.latency.close();
+    if (this.filled) this.filled.close();
   }
 
   take(body) {
     this.say(body.error || body.said, body.error || body.stale);
-    if (!body.error && this.latency) this.latency.show(body);
+    if (!body.error && this.filled) this.filled.show(body);
     else if (!body.error) showEngine(this.root, body);
     return EVERY_MS;
   }

@@ -51,7 +51,7 @@ function cellsOf(row, heads) {
 }
 
 /* The strip on top: name, state and a few words each. */
-function states(strip, rows) {
+export function states(strip, rows) {
   rows.forEach((row, i) => {
     const key = JSON.stringify(row);
     const old = strip.children[i];
