@@ -127,6 +127,7 @@ class Readings:
         self._rates = Rates()
         self._run_delay = RunDelay()
         self._buckets: list[FloatArray] = []
+        self._threads_s: dict[str, float] = {}
         self.main_threads: Mapping[str, tuple[float, float]] = {}
         self.thread = ""
         """The console's busiest thread in this second."""
@@ -140,7 +141,7 @@ class Readings:
         row = np.full(len(Column), math.nan)
         self._engine(row, now_ms)
         self._machine(row)
-        self._console(row)
+        self._console(row, elapsed_s)
         return row
 
     def close(self) -> None:
@@ -171,15 +172,17 @@ class Readings:
         row[Column.MAJOR_FAULTS] = rate("major", process.sum(_P + "page_faults_total", kind="major"))
         row[Column.MINOR_FAULTS] = rate("minor", process.sum(_P + "page_faults_total", kind="minor", process="engine"))
 
-    def _console(self, row: FloatArray) -> None:
+    def _console(self, row: FloatArray, elapsed_s: float) -> None:
         process = self._of["process"]
         row[Column.CONSOLE_LATE_S] = self._sampler.take_late_s()
         row[Column.COMMIT_S] = self._of["storage"].sum("deskvigil_storage_last_commit_seconds")
         row[Column.GC_RATIO] = self._rates.of("gc", process.sum(_P + "gc_pause_seconds_total"))
         row[Column.GC_LONGEST_S] = process.sum(_P + "gc_pause_max_seconds")
-        busiest = max(self._sampler.threads(), key=lambda thread: thread.cpu_ratio, default=None)
-        if busiest is not None:
-            row[Column.THREAD_CPU], self.thread = busiest.cpu_ratio, busiest.name
+        before, self._threads_s = self._threads_s, {one.name: one.cpu_s for one in self._sampler.threads()}
+        spent_s = {name: cpu_s - before[name] for name, cpu_s in self._threads_s.items() if name in before}
+        if spent_s and elapsed_s > 0.0:
+            self.thread = max(spent_s, key=lambda name: spent_s[name])
+            row[Column.THREAD_CPU] = spent_s[self.thread] / elapsed_s
 
     def _p99_s(self, engine: Newest) -> float:
         """Order to acknowledgement, own orders and clients', over the last RECENT_S seconds."""

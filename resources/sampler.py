@@ -41,14 +41,10 @@ WAITS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ThreadTime:
-    """One thread since the sampler began: CPU seconds in all, the busiest share of one core lately, samples at work and in all.
-
-    cpu_ratio is CPU over wall time between the last two looks.
-    """
+    """One thread since the sampler began: CPU seconds, samples at work, and samples in all."""
 
     name: str
     cpu_s: float
-    cpu_ratio: float
     working: int
     samples: int
 
@@ -59,7 +55,6 @@ class _Seen:
     clock: int
     first_s: float
     last_s: float
-    ratio: float = 0.0
     working: int = 0
     samples: int = 0
 
@@ -83,12 +78,12 @@ class Sampler:
         self.cost_s = 0.0
         """CPU seconds that looking has taken so far."""
         self.looks = 0
-        self._began_s = self._looked_s = time.monotonic()
+        self._began_s = time.monotonic()
 
     def start(self) -> None:
         """Begin looking; a second call does nothing."""
         if self._thread is None:
-            self._began_s = self._looked_s = time.monotonic()
+            self._began_s = time.monotonic()
             self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
             self._thread.start()
 
@@ -121,21 +116,18 @@ class Sampler:
     def threads(self) -> list[ThreadTime]:
         """Every thread by CPU time, those of one name (and those that have ended) together."""
         with self._lock:
-            found = {name: [cpu, 0.0, work, all_] for name, (cpu, work, all_) in self._ended.items()}
+            found = {name: [cpu_s, working, samples] for name, (cpu_s, working, samples) in self._ended.items()}
             for seen in self._threads.values():
-                row = found.setdefault(seen.name, [0.0, 0.0, 0, 0])
+                row = found.setdefault(seen.name, [0.0, 0, 0])
                 row[0] += seen.last_s - seen.first_s
-                row[1] = max(row[1], seen.ratio)
-                row[2] += seen.working
-                row[3] += seen.samples
-        rows = [ThreadTime(name, row[0], row[1], int(row[2]), int(row[3])) for name, row in found.items()]
+                row[1] += seen.working
+                row[2] += seen.samples
+        rows = [ThreadTime(name, row[0], int(row[1]), int(row[2])) for name, row in found.items()]
         return sorted(rows, key=lambda row: (-row.cpu_s, row.name))
 
     def look(self) -> None:
         """Take one sample of every thread but the caller's."""
         began_s = time.thread_time()
-        now_s = time.monotonic()
-        passed_s, self._looked_s = now_s - self._looked_s, now_s
         me = threading.get_ident()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()
@@ -144,7 +136,7 @@ class Sampler:
                 self._forget(ident)
             for ident, frame in frames.items():
                 if ident != me:
-                    self._take(ident, names.get(ident, "unnamed"), frame, passed_s)
+                    self._take(ident, names.get(ident, "unnamed"), frame)
         del frames  # frames keep whatever their functions hold alive
         self.cost_s += time.thread_time() - began_s
         self.looks += 1
@@ -157,7 +149,7 @@ class Sampler:
             self.look()
             due_s = max(due_s + self._pause_s, now_s)
 
-    def _take(self, ident: int, name: str, frame: FrameType, passed_s: float) -> None:
+    def _take(self, ident: int, name: str, frame: FrameType) -> None:
         seen = self._threads.get(ident)
         if seen is None or seen.name != name:  # the number of a thread that has ended is given to another
             if seen is not None:
@@ -168,9 +160,7 @@ class Sampler:
             cpu_s = time.clock_gettime(clock)
             seen = self._threads[ident] = _Seen(name, clock, cpu_s, cpu_s)
         else:
-            cpu_s = time.clock_gettime(seen.clock)
-            seen.ratio = (cpu_s - seen.last_s) / passed_s if passed_s > 0.0 else 0.0
-            seen.last_s = cpu_s
+            seen.last_s = time.clock_gettime(seen.clock)
         seen.samples += 1
         if self._name(frame.f_code)[1]:
             return
