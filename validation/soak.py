@@ -5,7 +5,7 @@ remote write once a second, and asks over HTTP what an open History page asks. M
 process's own (anonymous) resident set: pages of files come and go as the system needs room. Frames that are not sealed yet are kept in memory and given back each hour (29 MB for 1,000
 series): a saw whose teeth are no growth, so what is judged is the seasonal slope (the median of all pairs of minutes that are whole hours apart; Theil-Sen's median of all pairs
 where less than an hour follows the warm-up). Both, and least squares', are over the lowest reading of each minute, after a warm-up. A commit's stall is the program's own figure, read each second, and beside it how late
-commits became known to a witness outside. Rings are set to 10 minutes and an hour of samples is sent beforehand, so that what has to fill is full
+commits became known to a witness outside, and how long this disk takes to make 4 KiB of a plain file durable. Rings are set to 10 minutes and an hour of samples is sent beforehand, so that what has to fill is full
 when the warm-up of 25 minutes (half of a shorter run) ends: afterwards nothing may grow.
 """
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -75,6 +75,7 @@ class Readings:
     rss: list[tuple[float, float]] = field(default_factory=list)
     commit_ms: list[float] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
+    plain_ms: list[float] = field(default_factory=list)
     write_ms: list[float] = field(default_factory=list)
     query_ms: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -122,12 +123,14 @@ def soak(
         for first_s in range(PAST_S, 0, -60):  # a page that shows ever more would need ever more memory
             body = filler.at(*range(now_ms - first_s * 1_000, now_ms - (first_s - 60) * 1_000, 1_000))
             program.ask("POST", "/api/v1/write", body, WriteRequests.HEADERS)
+        plain = stack.enter_context((folder / "plain").open("wb", buffering=0))
         stopping = threading.Event()
         started = time.monotonic()
         for work, every_s in (
             (lambda: _send(program, filler, readings), 1.0),
             (lambda: _look(program, readings), PAGE_EVERY_S),
             (lambda: _read(program, readings, started), 1.0),
+            (lambda: _sync(plain, readings), 1.0),
         ):
             thread = threading.Thread(target=_repeat, args=(work, every_s, stopping, readings), daemon=True)
             thread.start()
@@ -158,6 +161,12 @@ def _figures(readings: Readings, warm_up_s: float, series: int) -> list[Figure]:
             value=max(readings.commit_ms, default=float("nan")),
             unit="ms",
             limit=STALL_LIMIT_MS,
+        ),
+        Figure(
+            benchmark=name,
+            what=f"longest of {len(readings.plain_ms)} syncs of 4 KiB of a plain file beside them",
+            value=max(readings.plain_ms, default=float("nan")),
+            unit="ms",
         ),
         Figure(benchmark=name, what="latest commit after its second", value=_top(readings.late_ms), unit="ms"),
         Figure(benchmark=name, what="remote write, 99th percentile", value=_p99(readings.write_ms), unit="ms"),
@@ -194,7 +203,8 @@ def _progress(elapsed_s: float, readings: Readings) -> str:
     found = slope(readings.rss)
     return (
         f"{elapsed_s / 60:6.1f} min  memory {size:7.1f} MB  slope {found.theil_sen_mb_h:+7.2f} MB/h  "
-        f"longest commit {max(readings.commit_ms, default=float('nan')):6.1f} ms  failed requests {len(readings.errors)}"
+        f"longest commit {max(readings.commit_ms, default=float('nan')):6.1f} ms, "
+        f"plain sync {max(readings.plain_ms, default=float('nan')):6.1f} ms  failed requests {len(readings.errors)}"
         f"{f' (last: {readings.errors[-1][:120]})' if readings.errors else ''}"
     )
 
@@ -336,6 +346,14 @@ def _read(program: _Program, readings: Readings, started: float) -> None:
         readings.commit_ms.append(float(result[0]["value"][1]) * 1e3)
 
 
+def _sync(plain: BinaryIO, readings: Readings) -> None:
+    """What the disk itself takes, without us: the control for a commit's stall."""
+    started = time.perf_counter()
+    os.pwrite(plain.fileno(), os.urandom(4_096), 0)
+    os.fdatasync(plain.fileno())
+    readings.plain_ms.append((time.perf_counter() - started) * 1e3)
+
+
 def _p99(values: Sequence[float]) -> float:
     return float(np.percentile(values, 99)) if values else float("nan")
 
@@ -353,6 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.minutes <= 0 or args.series < 1:
         parser.error("minutes and series must be positive")
     print(machine(), flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the program goes with us
     try:
         figures = soak(args.minutes, args.series, lambda line: print(line, flush=True))
     except TransientError as error:
