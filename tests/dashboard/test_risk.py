@@ -110,11 +110,16 @@ def address(desk: Desk, positions: Positions) -> Iterator[str]:
     positions.look()
     room = risk_room(positions.collector)
     schema, random = Schema("risk", (VAR, ERROR, SHORTFALL)), np.random.default_rng(3)
-    for second in range(240, -1, -1):
+
+    def look(second: int) -> None:
         walk = 1.0 + 0.02 * random.standard_normal()
         row = np.array([room.var * walk, room.var_error, room.shortfall * walk])
         desk.store.live.append(Frame(schema, now_ns - second * 1_000_000_000, row))
+
+    for second in range(240, 0, -1):
+        look(second)
     with serving(replace(desk.services, risk=lambda: risk_room(positions.collector))) as url:
+        look(0)  # the stream carries series that it has seen a frame of
         yield url
 
 
