@@ -254,10 +254,10 @@ class NoProfiles:
         raise DeskvigilError("this console takes no profiles")
 
     def list(self) -> Mapping[str, Any]:
-        raise DeskvigilError("this console takes no profiles")
+        return {"error": "this console takes no profiles"}
 
     def show(self, name: str) -> Mapping[str, Any]:
-        raise DeskvigilError("this console takes no profiles")
+        return self.list()
 
     def collapsed(self, name: str) -> str:
         raise DeskvigilError("this console takes no profiles")
