@@ -19,7 +19,6 @@ BENCHMARKS = {
     "knight": "validation.knight",
     "feeds": "validation.bench_feeds",
     "path": "validation.bench_path",
-    "var": "validation.bench_var",
     "montecarlo": "validation.bench_montecarlo",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",

@@ -9,11 +9,9 @@ def warm() -> None:
 
     from engine.buckets import bucket_of
     from engine.montecarlo.book import Book, Position
-    from engine.montecarlo.normals import normals
     from engine.montecarlo.simulation import DRAWS, BookSimulation
 
     bucket_of(0)
-    normals(0, 0, 0, 2)
     option = Position(symbol="A", quantity=-1.0, kind="put", strike=1.0, years=0.1, volatility=0.2)
     book = Book.of([Position(symbol="A", quantity=1.0), option], ["A"], np.ones(1))
     for draw in DRAWS:

@@ -176,24 +176,6 @@ def scenario_normals(seed: int, stream: int, scenario: IntArray, count: int, dty
 
 
 @kernel
-def fill_normals(seed: Word, stream: Word, first_block: Word, out: FloatArray) -> None:
-    """Write the normals of blocks first_block, first_block + 1, ... of one stream; out float64 (2 m,)."""
-    for b in range(len(out) // 2):
-        out[2 * b], out[2 * b + 1] = normal_pair(first_block + np.uint64(b), stream, seed)
-
-
-def normals(seed: int, stream: int, start: int, count: int) -> FloatArray:
-    """Normals number `start` to `start + count` of a stream, float64 (count,): the same for any cut into calls."""
-    if start < 0 or count < 0:
-        raise ValueError("start and count of normals must not be negative")
-    first_block, last_block = start // 2, -(-(start + count) // 2)
-    block_normals = np.empty(2 * (last_block - first_block))
-    fill_normals(np.uint64(seed), np.uint64(stream), np.uint64(first_block), block_normals)
-    skip = start - 2 * first_block
-    return block_normals[skip : skip + count]
-
-
-@kernel
 def normal_quantile(p: FloatArray) -> None:
     """Replace probabilities in (0, 1), float64 (n,), by the standard normal's quantiles, to 1e-16 relative (Wichura's AS 241)."""
     for k in range(len(p)):

@@ -27,7 +27,7 @@ class RiskOptions:
     relative (-0.1: ten per cent less), of all spots at once and of all options' volatilities at once.
     """
 
-    scenarios: Annotated[int, Ge(1000), Le(1_000_000)] = 10_000
+    scenarios: Annotated[int, Ge(1000), Le(1_000_000)] = 2_000
     period_s: Annotated[float, Ge(0.01), Le(60)] = 0.1
     var_confidence: Annotated[float, Gt(0.5), Le(0.9999)] = 0.99
     shortfall_confidence: Annotated[float, Gt(0.5), Le(0.9999)] = 0.975

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from engine.jit import inline_kernel, kernel
+from engine.jit import inline_kernel
 from metrics.frame import FloatArray, IntArray
 
 
@@ -63,15 +63,6 @@ def sort_heap(heap: FloatArray, where: IntArray, size: int) -> None:
         heap[0], heap[last] = heap[last], heap[0]
         where[0], where[last] = where[last], where[0]
         _sift_down(heap, where, last, 0)
-
-
-@kernel
-def worst_losses(losses: FloatArray, heap: FloatArray, where: IntArray) -> None:
-    """The largest losses in falling order and their positions: losses float64 (n,), heap and where (k,), k <= n."""
-    size = 0
-    for s in range(len(losses)):
-        size = offer(heap, where, size, losses[s], s)
-    sort_heap(heap, where, size)
 
 
 def tail_size(scenarios: int, var_confidence: float, shortfall_confidence: float) -> int:

@@ -7,16 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.figures import load_covariances, load_market
+from engine.figures import load_covariances
 from engine.jit import kernel
 from engine.montecarlo.covariance import covariance_for
-from engine.montecarlo.normals import cos_sin_turn, log_positive, normals
+from engine.montecarlo.normals import cos_sin_turn, log_positive, normal_pair
 from engine.montecarlo.philox import philox_blocks
-from engine.montecarlo.tail import shortfall_weights, tail_size, var_of_tail, worst_losses
-from engine.montecarlo.var import VarSimulation
+from engine.montecarlo.tail import offer, shortfall_weights, sort_heap, tail_size, var_of_tail
 
 Z99 = 2.3263478740408408  # normal quantile at 0.99
-PHI_Z975 = 0.05844507  # normal density at its 0.975 quantile
 
 # kat_vectors of Random123 1.14 for philox4x32 with 10 rounds: counter, key, words.
 KNOWN_ANSWERS = [
@@ -35,6 +33,28 @@ def test_philox_gives_the_published_words(counter: str, key: str, expected: str)
     out = np.zeros((1, 4), dtype=np.uint64)
     philox_blocks(words(counter)[None, :], words(key), out)
     assert out[0].tolist() == words(expected).tolist()
+
+
+@kernel
+def fill_normals(seed, stream, first_block, out):
+    for b in range(len(out) // 2):
+        out[2 * b], out[2 * b + 1] = normal_pair(first_block + np.uint64(b), stream, seed)
+
+
+def normals(seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    """Normals number `start` to `start + count` of a stream."""
+    first_block, last_block = start // 2, -(-(start + count) // 2)
+    out = np.empty(2 * (last_block - first_block))
+    fill_normals(np.uint64(seed), np.uint64(stream), np.uint64(first_block), out)
+    return out[start - 2 * first_block :][:count]
+
+
+@kernel
+def worst_losses(losses, heap, where):
+    size = 0
+    for s in range(len(losses)):
+        size = offer(heap, where, size, losses[s], s)
+    sort_heap(heap, where, size)
 
 
 @kernel
@@ -109,68 +129,6 @@ def test_value_at_risk_and_shortfall_equal_numpys_quantile_and_tail_mean(
     ordered = np.sort(values)[::-1]
     held = np.clip(share - np.arange(n), 0.0, 1.0)
     assert float(weights @ tail[: len(weights)]) == pytest.approx(float(ordered @ held) / share, rel=1e-7, abs=1e-6)
-
-
-@pytest.fixture(scope="module")
-def book() -> tuple[np.ndarray, np.ndarray]:
-    """Loading of the default market and exposures in it."""
-    symbols = [instrument.symbol for instrument in load_market().instruments]
-    loading = covariance_for(symbols, load_covariances(), default_volatility=0.03).loading
-    return loading, np.array([50e3, -30e3, 20e3, 10e3, -5e3, 40e3, -50e3, 25e3, 0.0, 10e3])
-
-
-@pytest.mark.parametrize("scenarios", [1_000, 10_000])
-def test_risk_of_a_gaussian_book_agrees_with_the_closed_form_within_its_own_error(book, scenarios: int) -> None:
-    loading, exposure = book
-    sigma = float(np.linalg.norm(loading.T @ exposure))
-    simulation = VarSimulation(loading, scenarios=scenarios, seed=5)
-    runs = [simulation.run(exposure, stream) for stream in range(400)]
-    var, error = np.array([run.var for run in runs]), np.array([run.var_standard_error for run in runs])
-    shortfall = np.array([run.expected_shortfall for run in runs])
-    assert var.mean() == pytest.approx(Z99 * sigma, rel=0.02)
-    assert shortfall.mean() == pytest.approx(PHI_Z975 / 0.025 * sigma, rel=0.02)
-    assert error.mean() == pytest.approx(var.std(), rel=0.2), "the stated error is the scatter between runs"
-    covered = np.abs(var - Z99 * sigma) < 2 * error
-    assert covered.mean() > 0.85
-
-
-def test_contributions_add_up_to_the_shortfall_and_hedges_are_negative(book) -> None:
-    loading, exposure = book
-    figures = VarSimulation(loading, scenarios=10_000, seed=1).run(exposure)
-    assert figures.contributions.sum() == pytest.approx(figures.expected_shortfall)
-    assert figures.contributions[exposure == 0.0].tolist() == [0.0]
-    covariance = loading @ loading.T
-    euler = exposure * (covariance @ exposure) / math.sqrt(exposure @ covariance @ exposure) * PHI_Z975 / 0.025
-    assert np.abs(figures.contributions - euler).max() < 0.1 * figures.expected_shortfall
-
-
-def test_the_same_seed_and_stream_give_the_same_figures_and_others_do_not(book) -> None:
-    loading, exposure = book
-    one, two = VarSimulation(loading, scenarios=2_000, seed=9), VarSimulation(loading, scenarios=2_000, seed=9)
-    two.run(exposure * 2, stream=3)
-    assert one.run(exposure, 1).var == two.run(exposure, 1).var
-    assert one.run(exposure, 1).var != one.run(exposure, 2).var
-    assert one.run(exposure, 1).var != VarSimulation(loading, scenarios=2_000, seed=10).run(exposure, 1).var
-
-
-def test_no_position_is_no_risk_and_twice_the_position_is_twice_the_risk(book) -> None:
-    loading, exposure = book
-    simulation = VarSimulation(loading, scenarios=1_000, seed=1)
-    nothing = simulation.run(np.zeros_like(exposure))
-    assert (nothing.var, nothing.var_standard_error, nothing.expected_shortfall) == (0.0, 0.0, 0.0)
-    assert simulation.run(2 * exposure).var == pytest.approx(2 * simulation.run(exposure).var)
-
-
-def test_an_odd_number_of_instruments_and_a_single_one_work() -> None:
-    for n in (1, 3):
-        figures = VarSimulation(0.01 * np.eye(n), scenarios=50_000, seed=1).run(np.full(n, 1e6))
-        assert figures.var == pytest.approx(Z99 * 1e4 * math.sqrt(n), rel=0.05)
-
-
-@pytest.mark.parametrize("exposure", [np.ones(3), np.array([1.0, np.nan]), np.array([np.inf, 1.0])])
-def test_exposures_that_cannot_be_priced_are_refused(exposure: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="exposure"):
-        VarSimulation(np.eye(2), scenarios=1_000, seed=1).run(exposure)
 
 
 def test_covariance_knows_the_default_market_the_recorded_stocks_and_says_what_it_does_not_know() -> None:
