@@ -39,17 +39,25 @@ class Figure:
 
 def machine() -> str:
     """The machine in one line: absolute figures mean nothing without it."""
-    model = platform.processor() or platform.machine()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
+        processor = processor_of(Path("/proc/cpuinfo").read_text())
     except OSError:
-        pass
+        processor = ""
+    processor = processor or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{cores} cores of {model}, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{cores} cores of {processor}, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def processor_of(cpuinfo: str) -> str:
+    """The first processor of /proc/cpuinfo: "AMD EPYC (family 25, model 17)"; "" where it has no name.
+
+    A cloud's name says nothing about the generation, family and model do; only x86 has them.
+    """
+    first = cpuinfo.partition("\n\n")[0]
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    name, family, model = (facts.get(key, "") for key in ("model name", "cpu family", "model"))
+    return f"{name} (family {family}, model {model})" if name and family and model else name
 
 
 def table(figures: Iterable[Figure]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from metrics.errors import ConfigError
 from validation import bench
-from validation.figure import Figure, machine, table
+from validation.figure import Figure, machine, processor_of, table
 
 
 def figure(value: float, limit: float | None = None, *, at_most: bool = True) -> Figure:
@@ -36,7 +36,22 @@ def test_the_table_shows_value_limit_and_peer() -> None:
 
 
 def test_the_machine_is_named() -> None:
-    assert "cores of" in machine()
+    processor = processor_of(Path("/proc/cpuinfo").read_text())
+    assert f"cores of {processor}" in machine()
+
+
+def test_a_processor_is_named_with_family_and_model() -> None:
+    first = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nbugs\t\t: a : b\n"
+    other = first.replace("17", "1").replace("EPYC", "Ryzen")
+    assert processor_of(f"{first}\n{other}") == "AMD EPYC (family 25, model 17)"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [("processor\t: 0\nmodel name\t: ARMv8\n\n", "ARMv8"), ("processor\t: 0\nCPU part\t: 0xd0c\n\n", ""), ("", "")],
+)
+def test_a_processor_without_family_or_name_is_no_error(cpuinfo: str, name: str) -> None:
+    assert processor_of(cpuinfo) == name
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
