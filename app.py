@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from settings import Settings
 
 CONSOLE_HANGS_AFTER_S = 30.0
-RISK_HANGS_AFTER_S = 5.0
 
 log = logging.getLogger("deskvigil")
 
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
                 "risk",
                 lambda: kernels.Process(target=_risk, args=(settings, paths), name="risk"),
                 BlockReader(paths.risk_block).heartbeat,
-                hang_after_s=RISK_HANGS_AFTER_S,
+                hang_after_s=settings.risk.hang_after_s,
             ),
         ]
         if settings.engine.live.venue:
@@ -277,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tape",
         type=Path,
         metavar="FILE",
-        help="trade on a recording (LOBSTER zip, Binance capture) instead of the synthetic market",
+        help="trade on a recording (its format is recognised: docs/FEEDS.md) instead of the synthetic market",
     )
     for flag, words in (
         (

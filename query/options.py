@@ -14,8 +14,8 @@ class QueryOptions:
 
     lookback_s: how far back an instant selector looks for a sample (Prometheus: 5 minutes).
     timeout_s: a query is given up after this long.
-    max_expression_bytes, max_nesting, max_operators: checked before parsing; the parser's time is
-        quadratic in operators (4,000 take 9 s with the interpreter locked) and its stack grows with nesting.
+    max_expression_bytes, max_nesting, max_operators: checked before parsing; the parser's time grows with the text, its
+        stack and the plan's depth with nesting and operators.
     max_series: series one selector may match.
     max_samples: samples one query may load or produce in one node.
     max_steps: points per series of a range query (Prometheus: 11,000).

@@ -67,7 +67,7 @@ class StorageOptions:
     """Decoded samples and minutes kept in memory for questions that are asked again."""
 
     compact: bool = True
-    """Whether small and overlapping blocks of past days are joined every night."""
+    """Whether small and overlapping blocks of past days are joined; looked at every six hours."""
     max_bytes: Annotated[int, Ge(0)] = 0
     """Upper bound of what the database file holds: the oldest samples are deleted first; 0: only age counts."""
     raw_days: Annotated[int, Ge(1), Le(36_500)] = 30

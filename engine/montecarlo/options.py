@@ -38,7 +38,7 @@ class RiskOptions:
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 1
     default_daily_volatility: Annotated[float, Gt(0), Le(1)] = 0.03
     stale_after_s: Annotated[float, Gt(0), Le(3600)] = 2.0
-    hang_after_s: Annotated[float, Gt(0), Le(3600)] = 3.0
+    hang_after_s: Annotated[float, Gt(0), Le(3600)] = 5.0
     degraded_factor: Annotated[int, Ge(1), Le(100)] = 5
     stress_spots: tuple[float, ...] = (-0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2)
     stress_volatilities: tuple[float, ...] = (-0.25, 0.0, 0.25, 0.5, 1.0)
