@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Final
@@ -136,7 +137,9 @@ class Sampler:
                 self._forget(ident)
             for ident, frame in frames.items():
                 if ident != me:
-                    self._take(ident, names.get(ident, "unnamed"), frame)
+                    # A thread may end while it is looked at: the next look finds it gone.
+                    with suppress(OSError):
+                        self._take(ident, names.get(ident, "unnamed"), frame)
         del frames  # frames keep whatever their functions hold alive
         self.cost_s += time.thread_time() - began_s
         self.looks += 1

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from resources import sampler as module
 from resources.sampler import Sampler
@@ -61,6 +64,23 @@ def test_a_thread_that_has_ended_stays_in_the_sums() -> None:
         sampler.look()
     (row,) = [row for row in sampler.threads() if row.name == "short"]
     assert row.cpu_s >= 0.04
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler()
+    with _running("short", _waits), _running("idler", _waits):
+        sampler.look()
+        clocks = {seen.clock for seen in sampler._threads.values() if seen.name == "short"}
+
+        def gone(clock: int, read: Callable[[int], float] = time.clock_gettime) -> float:
+            if clock in clocks:
+                raise OSError(errno.EINVAL, "Invalid argument")  # what the kernel says of a thread that is no more
+            return read(clock)
+
+        monkeypatch.setattr(module.time, "clock_gettime", gone)
+        sampler.look()
+    samples = {row.name: row.samples for row in sampler.threads()}
+    assert (samples["short"], samples["idler"]) == (1, 2)
 
 
 def test_memory_is_bounded(monkeypatch: object) -> None:
