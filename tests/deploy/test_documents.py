@@ -47,4 +47,6 @@ def test_performance_lists_every_benchmark_and_no_document_names_another() -> No
     listed = (ROOT / "docs" / "PERFORMANCE.md").read_text().partition("\n## ")[0]
     assert set(BENCHMARKS) <= set(re.findall(r"`([a-z-]+)`", listed))
     text = "".join(document.read_text() for document in DOCUMENTS)
-    assert {name for some in re.findall(r"app\.py bench ([a-z][a-z -]*)`", text) for name in some.split()} <= set(BENCHMARKS)
+    assert {name for some in re.findall(r"app\.py bench ([a-z][a-z -]*)`", text) for name in some.split()} <= set(
+        BENCHMARKS
+    )
