@@ -42,31 +42,39 @@ def _said(name: str, title: str, *more: Component) -> Component:
     )
 
 
-def _use(name: str, title: str) -> Component:
-    return listing("resources", name, title, _USE)
-
-
 async def _layout(_services: Services, _parameters: Mapping[str, str]) -> Component:
     return html.Div(
         [
             html.P(id="room-said", className="problem said", role="status"),
             html.Div(className="states", **{"data-states": "summary"}),
-            _said("bottleneck", "Bottleneck", dcc.Link("Profiler", href="/profiler")),
             html.Div(
                 [
                     html.Div(
                         [
-                            _use("gpu", "GPU"),
+                            _said(
+                                "bottleneck",
+                                "Bottleneck",
+                                html.P(
+                                    [dcc.Link("Profiler", href="/profiler"), " shows where the time goes."],
+                                    className="note",
+                                ),
+                            ),
                             _said("plan", "Plan in force"),
-                            listing("resources", "cost", "Own cost", _USE),
-                            listing("resources", "measures", "Done about memory", ("", "")),
                         ],
-                        className="stacked",
+                        className="pile",
                     ),
-                    _use("cpu", "Processors"),
-                    _use("memory", "Memory"),
+                    listing("resources", "cost", "Own cost", _USE),
+                ],
+                className="row row-halves",
+            ),
+            html.Div(
+                [
+                    listing("resources", "gpu", "GPU", _USE),
+                    listing("resources", "cpu", "Processors", _USE),
+                    listing("resources", "memory", "Memory", _USE),
                 ],
                 className="row row-use",
+                **{"data-alone": ""},
             ),
             html.Div(
                 [live_chart("chart-own-memory", _MEMORY), live_chart("chart-pressure", _PRESSURE)],
@@ -81,13 +89,19 @@ async def _layout(_services: Services, _parameters: Mapping[str, str]) -> Compon
             ),
             html.Div(
                 [
-                    listing("resources", "garbage", "Pauses for garbage", _USE),
-                    listing(
-                        "resources",
-                        "allocators",
-                        "Allocators",
-                        ("Process", "In use", "Holes", "Mapped", "Fragmented", "Python blocks", "Age"),
+                    html.Div(
+                        [
+                            listing(
+                                "resources",
+                                "allocators",
+                                "Allocators",
+                                ("Process", "In use", "Holes", "Mapped", "Fragmented", "Python blocks", "Age"),
+                            ),
+                            listing("resources", "measures", "Done about memory", ("", "")),
+                        ],
+                        className="pile",
                     ),
+                    listing("resources", "garbage", "Pauses for garbage", _USE),
                 ],
                 className="row row-halves",
             ),

@@ -49,13 +49,13 @@ def _summary(machine: Machine, panels: dict[str, Any], gpu_absence: str) -> list
     """The strip on top: each with the worst severity of what it stands for."""
     h = "deskvigil_host_"
     gpu = machine.largest("deskvigil_gpu_utilisation_ratio").value
-    leaks = [row for row in panels["leaks"]["rows"] if row["severity"]]
+    leaks = [row["cells"][0] for row in panels["leaks"]["rows"] if row["severity"]]
     known = len(panels["leaks"]["rows"])
     cells = (
-        ("GPU", percent(gpu) if math.isfinite(gpu) else "none", "" if math.isfinite(gpu) else gpu_absence, "gpu"),
+        ("GPU", percent(gpu) if math.isfinite(gpu) else "none", panels["gpu"]["note"] if math.isfinite(gpu) else gpu_absence, "gpu"),
         ("Processors", percent(machine.figure(f"{h}cpu_busy_ratio").value), panels["cpu"]["note"], "cpu"),
         ("Memory", percent(machine.figure(f"{h}memory_used_ratio").value), f"in use, {size(machine.figure(f'{h}memory_available_bytes').value)} available", "memory"),
-        ("Leaks", NONE if not known else f"{len(leaks)} of {known}" if leaks else "none named", f"of {known} processes" if known and not leaks else "", "leaks"),
+        ("Leaks", NONE if not known else f"{len(leaks)} of {known}" if leaks else "none named", ", ".join(leaks) or f"of {known} processes", "leaks"),
         ("Garbage", seconds(_pause(machine, 0.99)), "p99 of the console's pauses", "garbage"),
         ("Own cost", percent(machine.figure("deskvigil_profiler_overhead_ratio").value, 2), f"of a core for watching itself, limit {percent(OVERHEAD_LIMIT)}", "cost"),
     )  # fmt: skip
@@ -172,18 +172,18 @@ def _cost(machine: Machine) -> dict[str, Any]:
     """What watching costs: the sampler against its limit, the collectors, the whole console, all processes."""
     watching = machine.figure("deskvigil_profiler_overhead_ratio")
     uses = [
-        Use("sampling, search for bottlenecks", watching, _of_core, limit=f"≤ {percent(OVERHEAD_LIMIT)}", severity="warning" if watching.value > OVERHEAD_LIMIT else ""),
-        Use("collectors, 1 min", machine.grew("collecting"), _of_core),
-        Use("rules and the live ring, 1 min", machine.grew("handing_over"), _of_core),
-        Use("the console, all of it", machine.figure(f"{P}cpu_ratio", process=_SAYS_OF), _of_core, "ConsoleBusy"),
-        Use("all our processes", machine.sum(f"{P}cpu_ratio"), _of_core),
+        Use("sampling, search for bottlenecks", watching, _share, limit=f"≤ {percent(OVERHEAD_LIMIT)}", severity="warning" if watching.value > OVERHEAD_LIMIT else ""),
+        Use("collectors, 1 min", machine.grew("collecting"), _share),
+        Use("rules and the live ring, 1 min", machine.grew("handing_over"), _share),
+        Use("the console, all of it", machine.figure(f"{P}cpu_ratio", process=_SAYS_OF), _share, "ConsoleBusy"),
+        Use("all our processes", machine.sum(f"{P}cpu_ratio"), _share),
     ]  # fmt: skip
     rows = [row(machine, use) for use in uses]
-    return panel([("", rows)], "processor time")
+    return panel([("", rows)], "processor time, of a core")
 
 
-def _of_core(value: float) -> str:
-    return f"{percent(value, 2)} of a core"
+def _share(value: float) -> str:
+    return percent(value, 2 if value < 0.1 else 1)
 
 
 def _bottleneck(search: Bottleneck) -> dict[str, str]:

@@ -12,14 +12,13 @@ from typing import Any
 
 from dashboard.room.machine import NOTHING, Figure, G, H, Machine, P
 from dashboard.room.words import NONE, count, number, percent, seconds, size
-from metrics.catalogue import CATALOGUE
 from metrics.severity import Severity
 
 Row = dict[str, Any]
 Write = Callable[[float], str]
 ORDER = ("engine", "risk", "feed", "console", "supervisor")
 POOL = f"{G}pool_"
-_BY_UNIT: dict[str, Write] = {"bytes": size, "ratio": percent, "seconds": seconds}
+_BY_UNIT: dict[str, Write] = {"bytes": size, "ratio": percent, "seconds": seconds, "total": count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +76,13 @@ def cpu_column(machine: Machine) -> dict[str, Any]:
         Use("all cores", busy, percent, "HostCpuBusy"),
         Use("busiest core", machine.largest(f"{H}cpu_core_busy_ratio"), percent),
         *(
-            Use(name, shares[name], _of_core, "ConsoleBusy" if name == "console" else "")
+            Use(f"{name}, of a core", shares[name], percent, "ConsoleBusy" if name == "console" else "")
             for name in in_order(shares)
         ),
         Use("other programs", others, _cores),
     ]  # fmt: skip
     delays = [
-        Use(f"{name} wants to run and waits, 1 min", figure, _fine)
+        Use(f"{name} kept waiting, 1 min", figure, _fine)
         for name in in_order(_labels(machine, "run_delay", "process"))
         if math.isfinite((figure := machine.grew("run_delay", process=name)).value)
     ]
@@ -122,9 +121,8 @@ def memory_column(machine: Machine) -> dict[str, Any]:
         Use("of them in our processes", machine.grew("own_major"), _a_second),
     ]
     kills = Use("killed for want of memory, 1 h", machine.grew("oom_kills"), count, "HostOutOfMemoryKill")
-    return panel(
-        _groups(machine, used, waiting, [kills]), size(machine.figure(f"{H}memory_total_bytes").value), NONE
-    )  # fmt: skip
+    total = machine.figure(f"{H}memory_total_bytes").value
+    return panel(_groups(machine, used, waiting, [kills]), size(total) if math.isfinite(total) else "", NONE)
 
 
 def gpu_column(machine: Machine, absence: str, device: str) -> dict[str, Any]:
@@ -172,15 +170,15 @@ def _one_gpu(machine: Machine, gpu: str) -> tuple[list[Use], list[Use], list[Use
 
 
 def _pool(machine: Machine) -> list[Use]:
-    """Whatever series of a pool there are, written by their unit in the catalogue."""
+    """Whatever series of a pool there are, written by the unit that their names end in."""
     found = []
     for series, figure in sorted(machine.figures.items(), key=lambda pair: str(pair[0])):
         if not series.name.startswith(POOL):
             continue
-        metric = CATALOGUE.get(series.name)
-        words = series.name.removeprefix(POOL).removesuffix("_total").removesuffix("_bytes").replace("_", " ")
+        parts = series.name.removeprefix(POOL).split("_")
+        write = _BY_UNIT.get(parts[-1], count)
+        words = " ".join(parts[:-1] if parts[-1] in _BY_UNIT and len(parts) > 1 else parts)
         labels = ", ".join(value for _, value in series.labels)
-        write = _BY_UNIT.get(metric.unit if metric is not None else "", count)
         found.append(Use(f"{words}, {labels}" if labels else words, figure, write))
     return found
 
@@ -215,10 +213,6 @@ def _quota(machine: Machine) -> Use:
 
 def _plural(n: float, one: str) -> str:
     return f"{count(n)} {one}{'' if n == 1 else 's'}" if math.isfinite(n) else ""
-
-
-def _of_core(value: float) -> str:
-    return f"{percent(value)} of a core"
 
 
 def _two(value: float) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from alerts.options import AlertOptions
+from alerts.service import AlertService
 from console.resourceroom import resource_room
 from dashboard.room.limits import Limits, limits_of
 from dashboard.room.machine import Machine, read_machine
@@ -164,9 +166,9 @@ def test_each_column_has_utilisation_saturation_and_errors(desk: Desk) -> None:
     assert processors["busiest core"][0] == "93.0 %"
     assert processors["other programs"][0] == f"{0.42 * 4 - 0.76:.2f} cores"
     assert processors["running or waiting, a core"][0] == "1.50"
-    assert processors["engine wants to run and waits, 1 min"][0] == "2.00 %"
+    assert processors["engine kept waiting, 1 min"][0] == "2.00 %"
     assert processors["held back by a quota"][0] == "no quota"
-    assert list(processors)[2:6] == ["engine", "risk", "console", "supervisor"]
+    assert list(processors)[2:6] == [f"{name}, of a core" for name in ("engine", "risk", "console", "supervisor")]
     assert held["swap in use"][0] == "there is none"
     assert held["console, anonymous"][0] == "330.0 MiB"
     assert held["faults that wait for a disk, 1 min"][0] == "2.0 /s"
@@ -182,7 +184,7 @@ def test_a_gpu_is_listed_with_what_slows_it_and_the_pool_that_the_risk_process_p
     assert found["clocks held down"][0] == "power"
     assert found["power"][:2] == ["310 W", "≤ 700 W"]
     assert found["that is"][:2] == ["20.0 GiB", "of 80.0 GiB"]
-    assert found["hits"][0] == "1,200"
+    assert (found["hits"][0], found["held"][0]) == ("1,200", "64.0 MiB")
     assert answer["panels"]["gpu"]["note"] == "NVIDIA Z1"
 
 
@@ -209,7 +211,7 @@ def test_a_collector_that_has_gone_silent_is_named_with_its_age(desk: Desk) -> N
     answer = view(desk)
     assert answer["said"] == "No data from the host collector for 2 m 00 s, the GPU collector for 2 m 00 s."
     assert answer["panels"]["cpu"]["note"] == ""
-    assert cells(answer, "cpu")["engine"][0] == "18.0 % of a core"
+    assert cells(answer, "cpu")["engine, of a core"][0] == "18.0 %"
     assert cells(answer, "cpu")["all cores"] == ["no data", "", ""]
 
 
@@ -220,24 +222,8 @@ def test_figures_of_a_moment_ago_tell_their_age(desk: Desk) -> None:
     assert 7.0 <= float(age.removesuffix(" s")) < 9.0
 
 
-class Shipped:
-    """The rules' limits and one firing alert, as the alert service tells them."""
-
-    def __init__(self, desk: Desk) -> None:
-        from alerts.options import AlertOptions
-        from alerts.service import AlertService
-
-        self._service = AlertService(desk.store, desk.query, AlertOptions(), desk.clock)
-
-    def rules(self) -> Any:
-        return self._service.rules()
-
-    def active(self) -> Any:
-        return ()
-
-
 def test_limits_are_those_of_the_shipped_rules(desk: Desk) -> None:
-    limits = limits_of(Shipped(desk))  # type: ignore[arg-type]
+    limits = limits_of(AlertService(desk.store, desk.query, AlertOptions(), desk.clock))
     for rule, bound in (
         ("HostCpuBusy", 0.95),
         ("HostMemoryLow", 0.9),
@@ -273,7 +259,7 @@ def test_a_leak_is_told_with_its_slope_confidence_and_line(desk: Desk) -> None:
     assert found["engine"][0] == "calm"
     assert answer["panels"]["leaks"]["severity"] == "warning"
     assert "above 0.25 MB/min" in answer["panels"]["leaks"]["note"]
-    assert cells(answer, "summary")["Leaks"] == ["1 of 3", ""]
+    assert cells(answer, "summary")["Leaks"] == ["1 of 3", "console"]
 
 
 def test_pauses_for_garbage_are_quantiles_of_the_histogram_and_never_above_the_longest(desk: Desk) -> None:
@@ -297,7 +283,7 @@ def test_watching_that_costs_more_than_its_limit_is_marked() -> None:
     assert cost(OVERHEAD_LIMIT)["severity"] == ""
     assert cost(OVERHEAD_LIMIT)["cells"] == [
         "sampling, search for bottlenecks",
-        "0.50 % of a core",
+        "0.50 %",
         "≤ 0.5 %",
         "100 ms",
     ]
@@ -349,7 +335,8 @@ def room(desk: Desk) -> dict[str, ResourceRoom]:
 @pytest.fixture
 def address(desk: Desk, room: dict[str, ResourceRoom]) -> Iterator[str]:
     desk.script.silent = True
-    with serving(replace(desk.services, resources=lambda: room["now"])) as url:
+    shipped = AlertService(desk.store, desk.query, AlertOptions(), desk.clock)
+    with serving(replace(desk.services, alerts=shipped, resources=lambda: room["now"])) as url:
         yield url
 
 
@@ -382,7 +369,10 @@ def test_the_page_fits_and_says_what_there_is(
             expect(page.locator("#resources-cpu tbody")).to_contain_text("engine")
             expect(page.locator("#resources-leaks tbody")).to_contain_text(HOSTILE)
             expect(page.locator("#resources-garbage .bar-cell")).to_have_count(4)
-            expect(page.locator("#chart-own-memory .scatterlayer path").first).to_be_attached(timeout=SLOW_MS)
+            for chart in ("chart-own-memory", "chart-pressure"):
+                page.locator(f"#{chart}").scroll_into_view_if_needed()
+                expect(page.locator(f"#{chart} .scatterlayer path").first).to_be_attached(timeout=SLOW_MS)
+            expect(page.locator("#resources-cpu tbody")).to_contain_text("≤ 95.0 %")
         else:
             expect(page.locator("#resources-cpu [data-nothing]")).to_have_text("no data")
             expect(page.locator("#room-said")).to_contain_text("No data from the host collector")

@@ -9,4 +9,6 @@ export function showResources(root, body) {
   text(byId("resources-bottleneck-note"), body.bottleneck.note);
   attribute(byId("resources-bottleneck"), "data-severity", body.bottleneck.severity || null);
   text(byId("resources-plan-words"), body.plan);
+  // Without a GPU the words why stand in one line above two columns.
+  root.querySelector(".row-use").toggleAttribute("data-alone", body.panels.gpu.rows.length === 0);
 }
