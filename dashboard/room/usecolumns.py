@@ -109,7 +109,7 @@ def memory_column(machine: Machine) -> dict[str, Any]:
         Use("in use", machine.figure(f"{H}memory_used_ratio"), percent, "HostMemoryLow"),
         Use("available", machine.figure(f"{H}memory_available_bytes"), size),
         Use("our processes together", machine.sum(f"{P}resident_memory_bytes"), size, "MemoryOverBudget"),
-        Use("the same, of its limit", machine.figure("deskvigil_engine_pressure_memory_ratio"), percent, "MemoryNearLimit"),
+        Use("of what they may have", machine.figure("deskvigil_engine_pressure_memory_ratio"), percent, "MemoryNearLimit"),
         *(Use(f"{name}, anonymous", own[name], size) for name in in_order(own)),
         swap,
     ]  # fmt: skip

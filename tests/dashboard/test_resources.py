@@ -382,6 +382,7 @@ def test_the_page_fits_and_says_what_there_is(
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.evaluate(RAIL), "every entry of the navigation is inside it"
         assert page.evaluate(CLIPPED) == []
+        page.evaluate("window.scrollTo(0, 0)")
         if folder := os.environ.get("DESKVIGIL_SCREENSHOTS"):
             page.screenshot(path=f"{folder}/resources_{width}_{scheme}_{len(sources)}.png", full_page=True)
         page.locator("#resources-bottleneck a").click()
