@@ -17,7 +17,7 @@ from metrics.series import Series, make_labels
 H, P, G, L = "deskvigil_host_", "deskvigil_process_", "deskvigil_gpu_", "deskvigil_resource_leak_"
 NAMES = (
     f"{H}(cpus|cpu_busy_ratio|cpu_core_busy_ratio|cpu_mode_ratio|cpu_quota_periods_total|processes_running|load_average|"
-    "memory_total_bytes|memory_available_bytes|memory_used_ratio|swap_total_bytes|swap_used_ratio|pressure_ratio)|"
+    "oom_kills_total|memory_total_bytes|memory_available_bytes|memory_used_ratio|swap_total_bytes|swap_used_ratio|pressure_ratio)|"
     f"{P}(up|start_time_seconds|cpu_ratio|resident_memory_bytes|anonymous_memory_bytes|heap_.*|python_blocks|"
     f"memory_report_age_seconds|gc_.*)|{L}.*|{G}.*|deskvigil_profiler_overhead_ratio|deskvigil_engine_pressure_memory_ratio"
 )
@@ -25,18 +25,11 @@ BACK_MS = 30_000  # memory is reported every ten seconds
 SILENT_MS = 10_000  # a collector that has sent nothing for so long is named
 LOST_MS = 3_600_000  # how far back its last word is looked for
 SENTINELS = {"host": f"{H}cpus", "process": f"{P}up", "GPU": f"{G}devices"}
-_OURS = '{instance=""}'
-GROWTH = {
-    "run_delay": f"rate(deskvigil_profiler_run_delay_seconds_total{_OURS}[1m])",
-    "throttled": f"rate({H}cpu_throttled_seconds_total{_OURS}[1m])",
-    "swapping": f"sum(rate({H}swap_bytes_total{_OURS}[1m]))",
-    "major": f'rate({H}page_faults_total{{kind="major",instance=""}}[1m])',
-    "own_major": f'rate({P}page_faults_total{{kind="major",instance=""}}[1m])',
-    "oom_kills": f"increase({H}oom_kills_total{_OURS}[1h])",
-    "gpu_lost": f"increase({G}lost_total{_OURS}[1h])",
-    "collecting": f"sum(rate(deskvigil_collector_cpu_seconds_total{_OURS}[1m]))",
-    "handing_over": f"sum(rate(deskvigil_collector_handover_cpu_seconds_total{_OURS}[1m]))",
-}
+COUNTERS = (
+    f"{H}(cpu_throttled_seconds_total|swap_bytes_total|page_faults_total)|{P}page_faults_total|"
+    "deskvigil_profiler_run_delay_seconds_total|deskvigil_collector_(handover_)?cpu_seconds_total"
+)
+RATE_MS = 60_000  # over which the growth of counters is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,39 +49,46 @@ NOTHING = Figure()
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """figures by series; grown: by question (see GROWTH) and series; said: what is silent or cannot be read, in words."""
+    """figures by metric name and series; rates: growth of counters by the second over the last minute; said: what is silent or cannot
+    be read, in words."""
 
-    figures: Mapping[Series, Figure] = field(default_factory=dict)
-    grown: Mapping[str, Mapping[Series, float]] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[Series, Figure]] = field(default_factory=dict)
+    rates: Mapping[Series, float] = field(default_factory=dict)
     limits: Limits = field(default_factory=lambda: Limits({}))
     said: str = ""
 
     def figure(self, name: str, **labels: str) -> Figure:
         """One series' newest figure."""
-        return self.figures.get(Series(name, make_labels(labels)), NOTHING)
+        return self.of(name).get(Series(name, make_labels(labels)), NOTHING)
+
+    def of(self, name: str) -> Mapping[Series, Figure]:
+        """A metric's figures by series."""
+        return self.figures.get(name, {})
 
     def by(self, name: str, label: str, **where: str) -> dict[str, Figure]:
         """A metric's figures by one label, of the series with these labels."""
         return {
             series.label(label): figure
-            for series, figure in self.figures.items()
-            if series.name == name and all(series.label(key) == value for key, value in where.items())
+            for series, figure in self.of(name).items()
+            if all(series.label(key) == value for key, value in where.items())
         }
 
     def sum(self, name: str) -> Figure:
         """All series of a metric together, as old as the oldest of them."""
-        found = [figure for series, figure in self.figures.items() if series.name == name]
+        found = self.of(name).values()
         return Figure(sum(one.value for one in found), max(one.age_s for one in found)) if found else NOTHING
 
     def largest(self, name: str) -> Figure:
         """The largest of a metric's figures."""
-        found = [figure for series, figure in self.figures.items() if series.name == name]
-        return max(found, key=lambda one: one.value, default=NOTHING)
+        return max(self.of(name).values(), key=lambda one: one.value, default=NOTHING)
 
-    def grew(self, question: str, **labels: str) -> Figure:
-        """The growth that `question` found, summed over the series with these labels; it has no age, it is of a time."""
-        rows = self.grown.get(question, {})
-        found = [v for s, v in rows.items() if all(s.label(key) == value for key, value in labels.items())]
+    def rate(self, name: str, **labels: str) -> Figure:
+        """A counter's growth by the second, its series with these labels together; it has no age, it is of a minute."""
+        found = [
+            rate
+            for series, rate in self.rates.items()
+            if series.name == name and all(series.label(key) == value for key, value in labels.items())
+        ]
         return Figure(sum(found)) if found else NOTHING
 
 
@@ -96,37 +96,49 @@ def read_machine(services: Services, now_ms: int) -> Machine:
     """Read everything as of now; blocks. What cannot be read is said."""
     try:
         figures = _newest(services, NAMES, now_ms, BACK_MS)
-        grown = {question: _grown(services, words, now_ms) for question, words in GROWTH.items()}
-        return Machine(figures, grown, limits_of(services.alerts), _silence(services, figures, now_ms))
+        return Machine(
+            figures, _rates(services, now_ms), limits_of(services.alerts), _silence(services, figures, now_ms)
+        )
     except DeskvigilError as error:
         return Machine(said=f"Nothing can be read now: {error}")
 
 
-def _newest(services: Services, names: str, now_ms: int, back_ms: int) -> dict[Series, Figure]:
+def _newest(services: Services, names: str, now_ms: int, back_ms: int) -> dict[str, dict[Series, Figure]]:
     matchers = [("__name__", "=~", names), ("instance", "=", "")]
-    found = {}
+    found: dict[str, dict[Series, Figure]] = {}
     for data in services.reader.select(matchers, now_ms - back_ms, now_ms + 500):
         known = np.flatnonzero(np.isfinite(data.values))
         if len(known):
             at = known[-1]
-            found[data.series] = Figure(float(data.values[at]), max(now_ms - int(data.t_ms[at]), 0) / 1e3)
+            age_s = max(now_ms - int(data.t_ms[at]), 0) / 1e3
+            found.setdefault(data.series.name, {})[data.series] = Figure(float(data.values[at]), age_s)
     return found
 
 
-def _grown(services: Services, expression: str, now_ms: int) -> dict[Series, float]:
-    result = services.query.range(expression, now_ms, now_ms, 1000)
-    rows = zip(result.labels, result.values, result.present, strict=True)
-    return {Series("", make_labels(dict(labels))): float(v[-1]) for labels, v, there in rows if there[-1]}
+def _rates(services: Services, now_ms: int) -> dict[Series, float]:
+    """What `rate()` of PromQL would say without its guess beyond the first and the last sample: nine questions cost ten times as much."""
+    matchers = [("__name__", "=~", COUNTERS), ("instance", "=", "")]
+    found = {}
+    for data in services.reader.select(matchers, now_ms - RATE_MS, now_ms + 500):
+        known = np.isfinite(data.values)
+        t_ms, values = data.t_ms[known], data.values[known]
+        if len(values) > 1:
+            steps = np.diff(values)
+            grown = float(
+                np.where(steps < 0.0, values[1:], steps).sum()
+            )  # a counter that began anew grew by what it has
+            found[data.series] = grown * 1e3 / float(t_ms[-1] - t_ms[0])
+    return found
 
 
-def _silence(services: Services, figures: Mapping[Series, Figure], now_ms: int) -> str:
+def _silence(services: Services, figures: Mapping[str, Mapping[Series, Figure]], now_ms: int) -> str:
     """Which collectors say nothing now, and for how long; "" where all do."""
     words = []
     for collector, name in SENTINELS.items():
-        ages = [figure.age_s for series, figure in figures.items() if series.name == name]
+        ages = [figure.age_s for figure in figures.get(name, {}).values()]
         if ages and min(ages) * 1e3 <= SILENT_MS:
             continue
         if not ages:
-            ages = [figure.age_s for figure in _newest(services, name, now_ms, LOST_MS).values()]
+            ages = [figure.age_s for figure in _newest(services, name, now_ms, LOST_MS).get(name, {}).values()]
         words.append(f"the {collector} collector {f'for {span(min(ages))}' if ages else '(none in the last hour)'}")
     return f"{NONE.capitalize()} from {', '.join(words)}." if words else ""

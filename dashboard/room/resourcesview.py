@@ -55,7 +55,7 @@ def _summary(machine: Machine, panels: dict[str, Any], gpu_absence: str) -> list
         ("GPU", percent(gpu) if math.isfinite(gpu) else "none", panels["gpu"]["note"] if math.isfinite(gpu) else gpu_absence, "gpu"),
         ("Processors", percent(machine.figure(f"{h}cpu_busy_ratio").value), panels["cpu"]["note"], "cpu"),
         ("Memory", percent(machine.figure(f"{h}memory_used_ratio").value), f"in use, {size(machine.figure(f'{h}memory_available_bytes').value)} available", "memory"),
-        ("Leaks", NONE if not known else f"{len(leaks)} of {known}" if leaks else "none named", ", ".join(leaks) or f"of {known} processes", "leaks"),
+        ("Leaks", NONE if not known else f"{len(leaks)} of {known}" if leaks else "none named", ", ".join(leaks) or f"of {known} process{'es' if known > 1 else ''}", "leaks"),
         ("Garbage", seconds(_pause(machine, 0.99)), "p99 of the console's pauses", "garbage"),
         ("Own cost", percent(machine.figure("deskvigil_profiler_overhead_ratio").value, 2), f"of a core for watching itself, limit {percent(OVERHEAD_LIMIT)}", "cost"),
     )  # fmt: skip
@@ -173,8 +173,8 @@ def _cost(machine: Machine) -> dict[str, Any]:
     watching = machine.figure("deskvigil_profiler_overhead_ratio")
     uses = [
         Use("sampling, search for bottlenecks", watching, _share, limit=f"≤ {percent(OVERHEAD_LIMIT)}", severity="warning" if watching.value > OVERHEAD_LIMIT else ""),
-        Use("collectors, 1 min", machine.grew("collecting"), _share),
-        Use("rules and the live ring, 1 min", machine.grew("handing_over"), _share),
+        Use("collectors, 1 min", machine.rate("deskvigil_collector_cpu_seconds_total"), _share),
+        Use("rules and the live ring, 1 min", machine.rate("deskvigil_collector_handover_cpu_seconds_total"), _share),
         Use("the console, all of it", machine.figure(f"{P}cpu_ratio", process=_SAYS_OF), _share, "ConsoleBusy"),
         Use("all our processes", machine.sum(f"{P}cpu_ratio"), _share),
     ]  # fmt: skip

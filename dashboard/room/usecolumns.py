@@ -18,6 +18,7 @@ Row = dict[str, Any]
 Write = Callable[[float], str]
 ORDER = ("engine", "risk", "feed", "console", "supervisor")
 POOL = f"{G}pool_"
+DELAY = "deskvigil_profiler_run_delay_seconds_total"
 _BY_UNIT: dict[str, Write] = {"bytes": size, "ratio": percent, "seconds": seconds, "total": count}
 
 
@@ -81,10 +82,9 @@ def cpu_column(machine: Machine) -> dict[str, Any]:
         ),
         Use("other programs", others, _cores),
     ]  # fmt: skip
+    delayed = {one.label("process") for one in machine.rates if one.name == DELAY}
     delays = [
-        Use(f"{name} kept waiting, 1 min", figure, _fine)
-        for name in in_order(_labels(machine, "run_delay", "process"))
-        if math.isfinite((figure := machine.grew("run_delay", process=name)).value)
+        Use(f"{name} kept waiting, 1 min", machine.rate(DELAY, process=name), _fine) for name in in_order(delayed)
     ]
     waiting = [
         Use("running or waiting, a core", machine.figure(f"{H}processes_running").map(lambda n: n / cores), _two),
@@ -116,11 +116,16 @@ def memory_column(machine: Machine) -> dict[str, Any]:
     waiting = [
         Use("some task waited (PSI, 10 s)", some, percent),
         Use("all tasks waited (PSI, 10 s)", full, percent, "HostMemoryPressure"),
-        Use("swapping, 1 min", machine.grew("swapping"), _size_a_second, "HostSwapping"),
-        Use("faults that wait for a disk, 1 min", machine.grew("major"), _a_second),
-        Use("of them in our processes", machine.grew("own_major"), _a_second),
+        Use("swapping, 1 min", machine.rate(f"{H}swap_bytes_total"), _size_a_second, "HostSwapping"),
+        Use("faults that wait for a disk, 1 min", machine.rate(f"{H}page_faults_total", kind="major"), _a_second),
+        Use("of them in our processes", machine.rate(f"{P}page_faults_total", kind="major"), _a_second),
     ]
-    kills = Use("killed for want of memory, 1 h", machine.grew("oom_kills"), count, "HostOutOfMemoryKill")
+    kills = Use(
+        "killed for want of memory, since the boot",
+        machine.figure(f"{H}oom_kills_total"),
+        count,
+        severity=machine.limits.severity("HostOutOfMemoryKill"),
+    )
     total = machine.figure(f"{H}memory_total_bytes").value
     return panel(_groups(machine, used, waiting, [kills]), size(total) if math.isfinite(total) else "", NONE)
 
@@ -164,7 +169,7 @@ def _one_gpu(machine: Machine, gpu: str) -> tuple[list[Use], list[Use], list[Use
         ruled("row could not be replaced", "row_remap_failed", _yes_or_no, "GpuRowRemapFailed"),
         Use("PCIe packets sent again", figure("pcie_replays_total"), count, severity=machine.limits.severity("GpuPcieReplays", gpu=gpu)),
         Use("answers", figure("up"), _yes_or_no, severity=machine.limits.severity("GpuDown", gpu=gpu)),
-        Use("GPU or driver lost, 1 h", machine.grew("gpu_lost"), count, severity=machine.limits.severity("GpuLost")),
+        Use("GPU or driver lost", machine.figure(f"{G}lost_total"), count, severity=machine.limits.severity("GpuLost")),
     ]  # fmt: skip
     return used, waiting, errors
 
@@ -172,9 +177,8 @@ def _one_gpu(machine: Machine, gpu: str) -> tuple[list[Use], list[Use], list[Use
 def _pool(machine: Machine) -> list[Use]:
     """Whatever series of a pool there are, written by the unit that their names end in."""
     found = []
-    for series, figure in sorted(machine.figures.items(), key=lambda pair: str(pair[0])):
-        if not series.name.startswith(POOL):
-            continue
+    pooled = [pair for name in sorted(machine.figures) if name.startswith(POOL) for pair in machine.of(name).items()]
+    for series, figure in pooled:
         parts = series.name.removeprefix(POOL).split("_")
         write = _BY_UNIT.get(parts[-1], count)
         words = " ".join(parts[:-1] if parts[-1] in _BY_UNIT and len(parts) > 1 else parts)
@@ -195,10 +199,6 @@ def _groups(machine: Machine, *uses: Sequence[Use]) -> list[tuple[str, list[Row]
     return [(title, [row(machine, use) for use in group]) for title, group in zip(titles, uses, strict=True)]
 
 
-def _labels(machine: Machine, question: str, label: str) -> set[str]:
-    return {series.label(label) for series in machine.grown.get(question, {})}
-
-
 def _pressure(machine: Machine, resource: str, kind: str) -> Figure:
     return machine.figure(f"{H}pressure_ratio", resource=resource, kind=kind)
 
@@ -208,7 +208,7 @@ def _quota(machine: Machine) -> Use:
     periods = machine.figure(f"{H}cpu_quota_periods_total")
     if periods.value == 0.0:
         return Use("held back by a quota", periods, lambda _: "no quota")
-    return Use("held back by a quota, 1 min", machine.grew("throttled"), percent)
+    return Use("held back by a quota, 1 min", machine.rate(f"{H}cpu_throttled_seconds_total"), percent)
 
 
 def _plural(n: float, one: str) -> str:
