@@ -98,6 +98,51 @@ def _busy(spent: list[int]) -> float:
     return ratio(total - spent[IDLE] - spent[IOWAIT], total)
 
 
+class CpuQuota:
+    """cpu.stat of this process's control group (v1 and v2): how often and for how long a processor quota held it back.
+
+    No series where no control group tells. A quota of a group further out is not seen.
+    """
+
+    def __init__(self, proc: Path, sys: Path) -> None:
+        folder = _group_with_quota(proc, sys)
+        self._file = None if folder is None else ProcFile(folder / "cpu.stat")
+        names = ("quota_periods_total", "throttled_periods_total", "throttled_seconds_total")
+        self.series = () if folder is None else tuple(series(f"deskvigil_host_cpu_{name}") for name in names)
+
+    def read(self, elapsed_s: float) -> list[float]:
+        if self._file is None:
+            return []
+        found = dict(line.split(None, 1) for line in self._file.read().splitlines())
+        in_v2 = b"throttled_usec" in found
+        throttled_s = int(found[b"throttled_usec"]) / 1e6 if in_v2 else int(found.get(b"throttled_time", 0)) / 1e9
+        return [float(found.get(b"nr_periods", NAN)), float(found.get(b"nr_throttled", NAN)), throttled_s]
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _group_with_quota(proc: Path, sys: Path) -> Path | None:
+    """The folder of our control group, or the root that a container shows instead, where its cpu.stat counts throttling."""
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = sys / "fs/cgroup" / ("cpu" if controllers else "")
+        for folder in (root / group.lstrip("/"), root):
+            try:
+                if b"nr_throttled" in (folder / "cpu.stat").read_bytes():
+                    return folder
+            except OSError:
+                continue
+    return None
+
+
 class LoadAverage:
     """/proc/loadavg and /proc/uptime."""
 

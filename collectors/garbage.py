@@ -21,7 +21,7 @@ class GarbageWatch:
     """
 
     def __init__(self, process: str) -> None:
-        self._began_ns = 0
+        self._began_ns = self._longest_ever_ns = 0
         self._collections = [0] * len(GENERATIONS)
         self._pause_ns = self._longest_ns = 0
         self._pauses = [0] * (len(PAUSES_S) + 1)
@@ -32,6 +32,7 @@ class GarbageWatch:
             ),
             series("deskvigil_process_gc_pause_seconds_total", process=process),
             series("deskvigil_process_gc_pause_max_seconds", process=process),
+            series("deskvigil_process_gc_pause_longest_seconds", process=process),
             *(
                 series("deskvigil_process_gc_pause_duration_seconds_bucket", process=process, le=bound)
                 for bound in (*(f"{bound:g}" for bound in PAUSES_S), "+Inf")
@@ -42,11 +43,13 @@ class GarbageWatch:
         gc.callbacks.append(self._called)
 
     def read(self, elapsed_s: float) -> list[float]:
-        """Collections by generation, seconds paused in all, the longest pause since the last read, and all as histogram."""
+        """Collections by generation, seconds paused in all, the longest pause since the last read and of all, and all as histogram."""
         longest_ns, self._longest_ns = self._longest_ns, 0
+        self._longest_ever_ns = max(self._longest_ever_ns, longest_ns)
         paused_s = self._pause_ns / 1e9
         buckets = [float(count) for count in accumulate(self._pauses)]
-        return [*map(float, self._collections), paused_s, longest_ns / 1e9, *buckets, paused_s, buckets[-1]]
+        longest = (longest_ns / 1e9, self._longest_ever_ns / 1e9)
+        return [*map(float, self._collections), paused_s, *longest, *buckets, paused_s, buckets[-1]]
 
     def close(self) -> None:
         """Stop watching; a second call does nothing."""

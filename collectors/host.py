@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collectors.cpu import CpuFrequency, CpuTime, LoadAverage
+from collectors.cpu import CpuFrequency, CpuQuota, CpuTime, LoadAverage
 from collectors.disks import DataFolder, Disks, Filesystems
 from collectors.memory import Memory, Paging, Pressure
 from collectors.network import Interfaces, Protocols
@@ -91,7 +91,7 @@ class HostCollector:
         interfaces = Interfaces(proc, sys, options.ignored_interfaces, options.max_interfaces)
         self._bounded = (cpu, disks, filesystems, interfaces)
         sections: tuple[Section, ...] = (
-            cpu, LoadAverage(proc), CpuFrequency(sys, options.max_cores), Memory(proc), Paging(proc), Pressure(proc),
+            cpu, CpuQuota(proc, sys), LoadAverage(proc), CpuFrequency(sys, options.max_cores), Memory(proc), Paging(proc), Pressure(proc),
             disks, filesystems, DataFolder(data_dir), interfaces, Protocols(proc), ClockSteps(clock),
         )  # fmt: skip
         self._parts = [_Part(section, section.series) for section in sections]

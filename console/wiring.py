@@ -28,6 +28,7 @@ from console.profiling import Profiling
 from console.readings import Readings
 from console.reconciliation import Reconciliation
 from console.relief import Relief
+from console.resourceroom import resource_room
 from console.riskroom import risk_room
 from console.schedule import schedule
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
@@ -103,6 +104,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             lambda sentence, t_ms: store.annotations.note("bottleneck", sentence, t_ms=t_ms),
         )
         trades = partial(_trades, engine, store)
+        looked = bottlenecks if live and settings.collectors.sampler_hz else None
         profiling = Profiling(store.profiles, sampler, bottlenecks, pids, trades, clock)
         collectors: list[Collector] = []
         notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
@@ -128,7 +130,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 StorageCollector(store),
                 AlertsCollector(alerts),
                 meter,
-                *([bottlenecks] if settings.collectors.sampler_hz else []),
+                *([looked] if looked is not None else []),
                 engine,
                 risk,
                 *([feed] if feed is not None else []),
@@ -157,6 +159,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
             risk=lambda: risk_room(risk),
+            resources=lambda: resource_room(settings.memory, looked),
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),

@@ -36,9 +36,10 @@ _RISK_NAMES = frozenset(
         "deskvigil_risk_expected_shortfall_usd",
     }
 )
+_RESOURCES_NAMES = frozenset({"deskvigil_process_resident_memory_bytes", "deskvigil_host_pressure_ratio"})
 _HOST_PREFIXES = ("deskvigil_host_", "deskvigil_process_", "deskvigil_gpu_")
 _PARTS = ("_bucket", "_sum", "_count")
-PAGES = ("desk", "host", "risk")
+PAGES = ("desk", "host", "risk", "resources")
 
 
 def is_live(series: Series) -> bool:
@@ -54,6 +55,8 @@ def shown_on(page: str, series: Series) -> bool:
         return series.name in _DESK_NAMES or series.name.startswith("deskvigil_gpu_")
     if page == "risk":
         return series.name in _RISK_NAMES
+    if page == "resources":
+        return series.name in _RESOURCES_NAMES
     return series.name.startswith(_HOST_PREFIXES) and not series.name.endswith(_PARTS)
 
 

@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from alerts.views import AlertEvent, AlertView, NotificationView
 from dashboard.options import WebOptions
 from dashboard.room.engineroom import EngineRoom
+from dashboard.room.resourceroom import ResourceRoom
 from dashboard.room.riskroom import RiskRoom
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
@@ -307,6 +308,7 @@ class Services:
     worker thread a few times a second; {} where there is none. breaks: its reconciliation breaks, to be explained and closed.
     described: what scraped programs say of their metrics, family -> (type, help, unit).
     room, risk: the record tables of the engine and of the risk process, asked from a worker thread.
+    resources: what is set and said about resources, likewise.
     """
 
     options: WebOptions
@@ -335,3 +337,4 @@ class Services:
     room: Callable[[], EngineRoom] = _no_room
     profiles: Profiles = field(default_factory=NoProfiles)
     risk: Callable[[], RiskRoom] = _no_risk
+    resources: Callable[[], ResourceRoom] = ResourceRoom

@@ -1,4 +1,4 @@
-"""What the Latency, the Engine and the Risk page ask: present figures (made at most once a second for all viewers), and heatmaps."""
+"""What the Latency, the Engine, the Risk and the Resources page ask: present figures (made at most once a second for all viewers), and heatmaps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from dashboard.room.heatmap import heatmap
+from dashboard.room.machine import read_machine
 from dashboard.room.panels import engine_panels
 from dashboard.room.readings import GROWTH, read
+from dashboard.room.resourcesview import resources_view
 from dashboard.room.riskview import risk_view
 from dashboard.room.stages import latency_now, limits
 from dashboard.services import Services
@@ -48,7 +50,7 @@ class _Shared:
 
 
 def room_router(services: Services) -> APIRouter:
-    """/api/desk/engine, /api/desk/latency, /api/desk/risk and /api/desk/latency/heatmap?stage=&range=."""
+    """/api/desk/engine, /api/desk/latency, /api/desk/risk, /api/desk/resources and /api/desk/latency/heatmap?stage=&range=."""
     router = APIRouter(prefix="/api/desk")
     now, maps = _Shared(services.clock), _Shared(services.clock)
     limiter: list[anyio.CapacityLimiter] = []
@@ -63,6 +65,10 @@ def room_router(services: Services) -> APIRouter:
 
     def latency() -> dict[str, Any]:
         return latency_now(read(services, now_ms()), services.room(), limits(services.alerts))
+
+    def resources() -> dict[str, Any]:
+        machine = read_machine(services, now_ms())
+        return resources_view(machine, services.resources(), services.gpu(), services.risk_device)
 
     async def answer(work: Callable[[], bytes]) -> Response:
         if not limiter:
@@ -84,6 +90,10 @@ def room_router(services: Services) -> APIRouter:
     @router.get("/risk")
     async def risk_route() -> Response:
         return await answer(lambda: now.get("risk", lambda: risk_view(services.risk())))
+
+    @router.get("/resources")
+    async def resources_route() -> Response:
+        return await answer(lambda: now.get("resources", resources))
 
     @router.get("/latency/heatmap")
     async def heatmap_route(request: Request) -> Response:

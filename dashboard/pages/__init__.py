@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboard.pages import alerts, desk, engine, history, host, latency, orders, profiler, risk
+from dashboard.pages import alerts, desk, engine, history, host, latency, orders, profiler, resources, risk
 from dashboard.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,6 +11,7 @@ PAGES: tuple[Page, ...] = (
     latency.PAGE,
     engine.PAGE,
     risk.PAGE,
+    resources.PAGE,
     host.PAGE,
     profiler.PAGE,
     history.PAGE,

@@ -80,12 +80,17 @@ async def _layout(_services: Services, _parameters: Mapping[str, str]) -> Compon
             ),
             html.Div(
                 [
-                    _table("shares", "Contributions", "shares of VaR and ES, they add up", ("Position", "Quantity", "Value", "of VaR", "of ES", ""), "shares"),
-                    _graph("settling", "Convergence", "VaR of the first n scenarios, ± 2 standard errors"),
+                    _table("shares", "Contributions", "shares of VaR and ES, they add up", ("Position", "of VaR", "of ES", "", "Quantity", "Value"), "shares"),
+                    html.Div(
+                        [
+                            _graph("settling", "Convergence", "VaR of the first n scenarios, ± 2 standard errors"),
+                            _table("stress", "Stress", "USD, everything at once: volatilities down, spots across", (), "stress"),
+                        ],
+                        className="pile",
+                    ),
                 ],
                 className="row row-halves",
             ),
-            _table("stress", "Stress", "USD, everything at once: volatilities down, spots across", (), "stress"),
         ],
         className="page room",
         **{"data-page": "risk", "data-title": "Risk", "data-room": "risk"},

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from dashboard.room.riskroom import RiskRoom
-from dashboard.room.words import NONE, count, number, seconds
+from dashboard.room.words import NONE, count, number, plain, seconds
 
 STATES = {
     "ok": "live",
@@ -112,14 +112,12 @@ def _positions(room: RiskRoom) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
-            "texts": [
-                number(one.quantity, 0 if abs(one.quantity) >= 100 else 4), _usd(one.value),
-                _signed(one.var, "USD"), _signed(one.shortfall, "USD"),
-            ],
+            "shares": [_signed(one.var, "USD"), _signed(one.shortfall, "USD")],
             "part": one.shortfall / most if most > 0.0 else 0.0,
+            "held": [plain(one.quantity, 4), _usd(one.value)],
         }
         for one in sorted(room.positions, key=lambda one: -one.shortfall)
-    ]  # fmt: skip
+    ]
 
 
 def _stress(room: RiskRoom) -> dict[str, Any] | None:

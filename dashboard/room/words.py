@@ -22,6 +22,12 @@ def number(value: float, decimals: int, unit: str = "", *, signed: bool = False)
     return _with(text.replace("-", MINUS), unit)
 
 
+def plain(value: float, most: int) -> str:
+    """A number with as many decimals as it has, `most` of them at most: "33", "0.0125"."""
+    text = number(value, most)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def percent(value: float, decimals: int = 1) -> str:
     return number(value * 100, decimals, "%")
 

@@ -21,6 +21,9 @@ _CPU = (
     Metric("deskvigil_host_forks_total", "", "counter", "Processes and threads created."),
     Metric("deskvigil_host_processes_running", "", "gauge", "Tasks that run or wait for a core."),
     Metric("deskvigil_host_processes_blocked", "", "gauge", "Tasks that wait for a disk."),
+    Metric("deskvigil_host_cpu_quota_periods_total", "", "counter", "Periods in which this program's control group had a processor quota and used some of it; 0 where it has none."),
+    Metric("deskvigil_host_cpu_throttled_periods_total", "", "counter", "Such periods in which the quota was spent before they ended."),
+    Metric("deskvigil_host_cpu_throttled_seconds_total", "seconds", "counter", "Time that this program's control group was held back by its processor quota."),
     Metric("deskvigil_host_boot_time_seconds", "seconds", "gauge", "When the machine was started, seconds since the epoch."),
     Metric("deskvigil_host_uptime_seconds", "seconds", "gauge", "Time since the machine was started."),
 )  # fmt: skip

@@ -24,6 +24,7 @@ _PROCESS = (
     Metric("deskvigil_process_gc_pause_seconds_total", "seconds", "counter", "Time that the console stood still for garbage collection.", _P),
     Metric("deskvigil_process_gc_pause_duration_seconds", "seconds", "histogram", "Pauses for garbage collection in the console.", _P),
     Metric("deskvigil_process_gc_pause_max_seconds", "seconds", "gauge", "Longest such pause since the last tick.", _P),
+    Metric("deskvigil_process_gc_pause_longest_seconds", "seconds", "gauge", "Longest such pause since the console started.", _P),
 )  # fmt: skip
 
 _COLLECTOR = (

@@ -15,6 +15,7 @@ from alerts.check import check_rules
 from alerts.evaluate import RuleRun, occurrences
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.rules import load_rules
+from alerts.state import Reason
 from alerts.watch import Watch
 from metrics.catalogue import metric_of
 from metrics.clock import SystemClock
@@ -27,6 +28,7 @@ from storage.options import StorageOptions
 from storage.store import Store
 from tests.alerts.test_evaluate import at
 
+ROOT = Path(__file__).parents[2]
 RULES = [rule for group in load_rules(DEFAULT_RULES) for rule in group.rules]
 
 
@@ -91,6 +93,52 @@ def test_check_rules_names_what_is_wrong_or_doubtful(tmp_path: Path, query: Quer
     (problem,) = check_rules(path, query)
     assert problem.level == "error"
     assert "rule 'A'" in str(problem)
+
+
+# What a shipped rule makes of one series: (second, value) and the changes that are expected, by second.
+COURSES = {
+    "ValueAtRiskHigh": (
+        [(0, 399e3), (1, 401e3), (2, 390e3), (3, 405e3), (4, 520e3), (5, 381e3), (6, 379e3)],
+        {1: Reason.FIRST, 4: Reason.ESCALATED, 6: Reason.RESOLVED},
+    ),
+    "RiskFiguresStale": (
+        [(0, 1.5), (1, 0.2), (2, 1.5), (4.1, 1.6), (6, 0.7), (20, 0.7), (21, 0.1), (25, 0.1), (32, 0.1)],
+        {4.1: Reason.FIRST, 32: Reason.RESOLVED},
+    ),
+    "MemoryNearLimit": (
+        [(0, 0.92), (5, 0.8), (6, 0.93), (17, 0.94), (30, 0.88), (90, 0.88), (100, 0.98), (150, 0.84), (200, 0.84)],
+        {17: Reason.FIRST, 100: Reason.ESCALATED, 200: Reason.RESOLVED},
+    ),
+    "MemoryLeak": ([(0, 1), (60, 2), (120, 3), (180, 2), (600, 3), (700, 1), (1_700, 1)], {120: Reason.FIRST, 1_700: Reason.RESOLVED}),
+    "RiskBlind": ([(0, 1), (3, 0), (4, 1), (9.5, 1), (10, 0)], {9.5: Reason.FIRST, 10: Reason.RESOLVED}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_rules_of_memory_and_risk_begin_and_end_where_they_say(name: str):
+    rule = next(rule for rule in RULES if rule.name == name)
+    course, expected = COURSES[name]
+    run = RuleRun(rule, 0, 0, AlertOptions(repeat_interval_s=0, tier_fall_after_s=5, persist_pending_after_s=600))
+    told = {
+        second: change.reason
+        for second, value in course
+        for change in run.evaluate([({"process": "risk"}, value)], at(second), grace=False)
+        if change.reason is not Reason.TIER_FELL
+    }
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if "runbook_url" in rule.annotation_texts], ids=lambda rule: rule.name
+)
+def test_a_runbook_is_a_heading_that_is_there(rule):
+    file, _, anchor = rule.annotation_texts["runbook_url"].partition("#")
+    headings = [
+        line.lstrip("# ").strip().lower() for line in (ROOT / file).read_text().splitlines() if line.startswith("#")
+    ]
+    assert anchor in {
+        "".join(sign for sign in heading if sign.isalnum() or sign in " -").replace(" ", "-") for heading in headings
+    }
 
 
 def shipped_runs(interval_s: float = 0.0) -> list[RuleRun]:

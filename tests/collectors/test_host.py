@@ -132,6 +132,29 @@ def test_cpu_time_is_in_seconds_and_busy_since_the_last_tick(machine: Machine) -
     assert value(second, "cpus") == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "file", "text"),
+    [
+        ("0::/desk.slice/vigil.service", "desk.slice/vigil.service/cpu.stat", "usage_usec 9\nnr_periods 8\nnr_throttled 3\nthrottled_usec 1500000\n"),
+        ("0::/", "cpu.stat", "usage_usec 9\nnr_periods 8\nnr_throttled 3\nthrottled_usec 1500000\nnr_bursts 0\n"),
+        ("9:memory:/x\n4:cpu,cpuacct:/outside/ab12", "cpu/cpu.stat", "nr_periods 8\nnr_throttled 3\nthrottled_time 1500000000\n"),
+    ],
+)  # fmt: skip
+def test_time_held_back_by_a_processor_quota_is_told_by_both_kinds_of_control_group(
+    tmp_path: Path, line: str, file: str, text: str
+) -> None:
+    bare = Machine(tmp_path)
+    assert not any("throttled" in one.name for one in bare.tick().schema.series)
+    bare.write("self/cgroup", line + "\n")
+    bare.write(f"fs/cgroup/{file}", text, bare.sys)
+    collector = HostCollector(bare.clock, CollectorOptions(), bare.data, proc=bare.proc, sys=bare.sys)
+    frame = collector.collect(bare.clock.now_ns())
+    collector.close()
+    assert value(frame, "cpu_quota_periods_total") == 8
+    assert value(frame, "cpu_throttled_periods_total") == 3
+    assert value(frame, "cpu_throttled_seconds_total") == 1.5
+
+
 def test_a_core_that_is_switched_off_takes_its_series_along(machine: Machine) -> None:
     before = machine.tick()
     machine.cpu([[200, 0, 50, 800, 50, 0, 0, 0]])

@@ -148,6 +148,8 @@ def test_garbage_collections_are_counted_and_timed(desk: Desk) -> None:
     paused = [value(frame, "gc_pause_seconds_total", process="console") for frame in (before, after)]
     assert 0 < value(after, "gc_pause_max_seconds", process="console") <= paused[1] - paused[0] + 1e-9
     assert value(quiet, "gc_pause_max_seconds", process="console") == 0
+    longest = [value(frame, "gc_pause_longest_seconds", process="console") for frame in (after, quiet)]
+    assert longest[0] == longest[1] >= value(after, "gc_pause_max_seconds", process="console")
 
 
 def test_closing_leaves_the_garbage_collector_alone() -> None:

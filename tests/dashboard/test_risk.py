@@ -21,7 +21,7 @@ from engine.telemetry import BlockSpec, BlockWriter, TableSpec
 from metrics.clock import SystemClock
 from metrics.frame import Frame
 from metrics.series import Schema, Series, make_labels
-from tests.dashboard.demo_services import Desk, serving
+from tests.dashboard.demo_services import Desk, serving, wait_until
 from tests.dashboard.test_browser import FLAGS, SLOW_MS, Tab
 
 POSITION = [("instrument", "<i4"), ("qty", "<f8"), ("mark_usd", "<f8")]
@@ -68,6 +68,7 @@ def test_the_page_shows_what_the_risk_process_published(positions: Positions) ->
     assert sum(one.shortfall for one in room.positions) == pytest.approx(room.shortfall)
     assert sum(one.var for one in room.positions) == pytest.approx(room.var)
     assert view["positions"][0]["part"] == 1.0
+    assert {one["name"]: one["held"][0] for one in view["positions"]}["DV-EMBER"] == "33"
     assert len(room.positions) == 16
     assert [row["name"] for row in view["stress"]["rows"]] == ["−25 %", "0 %", "+25 %", "+50 %", "+100 %"]
     assert view["stress"]["rows"][1]["cells"][view["stress"]["spots"].index("0 %")]["text"] == "0"
@@ -123,6 +124,14 @@ def address(desk: Desk, positions: Positions) -> Iterator[str]:
         yield url
 
 
+DRAWN_WITHIN = """[...document.querySelectorAll('.plot, .graph')].every((place) =>
+  [...place.querySelectorAll('.main-svg')].every((svg) => svg.getBoundingClientRect().height <= place.clientHeight + 1))"""
+
+TOTAL_IS_SEEN = """document.querySelector('#shares-rows tr:last-child').children[2].getBoundingClientRect().right
+  <= document.querySelector('#shares .wide-table').getBoundingClientRect().right"""
+TALL = "document.querySelector('#chart-risk .main-svg').clientHeight > 300"
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "dark"), (390, "light"), (1440, "light"), (390, "dark")])
 def test_the_page_draws_figures_and_then_says_why_there_are_none(
@@ -148,6 +157,15 @@ def test_the_page_draws_figures_and_then_says_why_there_are_none(
         expect(page.locator("#loss-graph")).to_contain_text("VaR ")
         expect(page.locator("#chart-risk .scatterlayer path").first).to_be_attached(timeout=SLOW_MS)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        wait_until(lambda: page.evaluate(DRAWN_WITHIN), "every chart is drawn within its place")
+        page.evaluate("document.querySelector('#loss-graph').style.height = '420px'")
+        if width > 900:  # the neighbour of a panel that grows and shrinks again, with no new data
+            wait_until(lambda: page.evaluate(TALL), "the chart grows with its neighbour")
+        page.evaluate("document.querySelector('#loss-graph').style.height = ''")
+        wait_until(lambda: page.evaluate(DRAWN_WITHIN), "every chart is drawn within its place")
+        page.locator("#shares").scroll_into_view_if_needed()
+        assert page.evaluate(TOTAL_IS_SEEN), "the total's figures are seen without scrolling sideways"
+        page.evaluate("window.scrollTo(0, 0)")
         if folder := os.environ.get("DESKVIGIL_SCREENSHOTS"):
             page.screenshot(path=f"{folder}/risk_{width}_{scheme}.png", full_page=True)
         positions.look(float("nan"))

@@ -24,10 +24,14 @@ export class Chart {
       this.seen = entries[entries.length - 1].isIntersecting;
     }, { rootMargin: "200px" });
     this.observer.observe(panel);
+    // A neighbour that fills or empties changes the row's height, and no new data need come after it.
+    this.resized = new ResizeObserver(() => Object.assign(this, { drawn: -1, due: 0 }));
+    this.resized.observe(this.plot);
   }
 
   close() {
     this.observer.disconnect();
+    this.resized.disconnect();
     if (window.Plotly && this.plot.data) window.Plotly.purge(this.plot);
   }
 

@@ -16,7 +16,7 @@ import { Tile } from "./tiles.js";
 const TEXT_EVERY_MS = 60;
 const SLOW_EVERY_MS = 1000;
 const DEFAULT_RANGE = 900;
-const LIVE_PAGES = ["desk", "host", "risk"];
+const LIVE_PAGES = ["desk", "host", "risk", "resources"];
 
 function remembered(key, fallback) {
   try {

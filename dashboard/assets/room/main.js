@@ -1,9 +1,10 @@
-/* Room: the Latency, the Engine and the Risk page: asks once a second for what the server has put into words, and writes down what has changed. */
+/* Room: the Latency, the Engine, the Risk and the Resources page: asks once a second for what the server has put into words, and writes down what has changed. */
 
 import { byId, text } from "../live/dom.js";
 import { Poll } from "../live/poll.js";
 import { LatencyPage } from "./latency.js";
-import { showEngine } from "./panels.js";
+import { showPanels } from "./panels.js";
+import { showResources } from "./resources.js";
 import { RiskPage } from "./risk.js";
 
 const EVERY_MS = 1000;
@@ -29,7 +30,7 @@ class RoomPage {
   take(body) {
     this.say(body.error || body.said, body.error || body.stale);
     if (!body.error && this.filled) this.filled.show(body);
-    else if (!body.error) showEngine(this.root, body);
+    else if (!body.error) (this.what === "resources" ? showResources : showPanels)(this.root, body);
     return EVERY_MS;
   }
 

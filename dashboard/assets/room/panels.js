@@ -2,9 +2,10 @@
 
 import { attribute, hidden, make, text } from "../live/dom.js";
 
-export function showEngine(root, body) {
+/* Every panel of the page. A row with `group` is a heading, one with `part` (0 .. 1) ends in a bar. */
+export function showPanels(root, body) {
   for (const panel of root.querySelectorAll("[data-panel]")) {
-    const { rows, note, nothing } = body.panels[panel.dataset.panel];
+    const { rows, note, nothing, severity } = body.panels[panel.dataset.panel];
     const table = panel.querySelector("table");
     const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
     fill(panel.querySelector("tbody"), rows, (row) => cellsOf(row, heads));
@@ -13,7 +14,7 @@ export function showEngine(root, body) {
     hidden(absence, rows.length > 0);
     text(absence, nothing);
     text(panel.querySelector("[data-note]"), note);
-    attribute(panel, "data-severity", rows.length ? rows[0].severity || null : null);
+    attribute(panel, "data-severity", severity || (rows.length && rows[0].severity) || null);
   }
   states(root.querySelector("[data-states]"), body.panels.summary.rows);
 }
@@ -42,12 +43,31 @@ export function mark(severity) {
 }
 
 function cellsOf(row, heads) {
-  return row.cells.map((cell, i) => {
+  if (row.group) return [headingOf(row.group, heads.length || 2)];
+  const cells = row.cells.map((cell, i) => {
     const element = i === 0 ? make("th", mark(row.severity), cell) : make("td", cell);
     if (i === 0) element.scope = "row";
     else if (heads[i]) element.dataset.label = heads[i];
     return element;
   });
+  if (row.part !== undefined) cells.push(barOf(row.part, heads.length - cells.length));
+  return cells;
+}
+
+function headingOf(words, columns) {
+  const heading = make("th.group", words);
+  heading.scope = "colgroup";
+  heading.colSpan = columns;
+  return heading;
+}
+
+function barOf(part, columns) {
+  const bar = make("i");
+  bar.style.width = `${(100 * part).toFixed(2)}%`;
+  const cell = make("td.bar-cell", bar);
+  cell.colSpan = Math.max(columns, 1);
+  attribute(cell, "aria-hidden", "true");
+  return cell;
 }
 
 /* The strip on top: name, state and a few words each. */

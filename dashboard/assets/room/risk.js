@@ -30,7 +30,7 @@ export class RiskPage {
   }
 
   shares(body) {
-    const total = { name: "Total", texts: ["", "", ...body.total], part: null };
+    const total = { name: "Total", shares: body.total, part: null, held: ["", ""] };
     const rows = body.positions.length ? [...body.positions, total] : [];
     fill(byId("shares-rows"), rows, shareCells);
     absent("shares", rows.length > 0, body.nothing || "Nothing is held.");
@@ -69,7 +69,8 @@ function shareCells(row) {
     track.append(make("i.zero"), bar);
   }
   attribute(track, "aria-hidden", "true");
-  return [head, ...row.texts.map((words) => make("td", words)), make("td.share-cell", row.part === null ? null : track)];
+  const cells = (words) => words.map((one) => make("td", one));
+  return [head, ...cells(row.shares), make("td.share-cell", row.part === null ? null : track), ...cells(row.held)];
 }
 
 function stressCells(row) {
@@ -90,10 +91,15 @@ class Graph {
     this.config = JSON.parse(this.place.dataset.config);
     this.figure = null;
     this.drawn = "";
+    this.resized = new ResizeObserver(() => {
+      if (this.place.data && !this.place.hidden) window.Plotly.Plots.resize(this.place);
+    });
+    this.resized.observe(this.place);
   }
 
   close() {
     this.closed = true;
+    this.resized.disconnect();
     if (window.Plotly && this.place.data) window.Plotly.purge(this.place);
   }
 
