@@ -20,6 +20,7 @@ from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
 from console.bottlenecks import BottleneckCollector
+from console.cpuplans import cpu_plans
 from console.engineroom import engine_room
 from console.memory import MemoryWatch
 from console.orderboard import OrderBoardCollector
@@ -134,6 +135,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 *([feed] if feed is not None else []),
                 board,
                 Reconciliation(paths, store, clock),
+                cpu_plans(settings.resources.cpu, paths, store, pids, clock),
                 *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),
