@@ -21,7 +21,7 @@ from resources.placer import Placer
 from resources.planner import OFF, Planner, PlanState
 from resources.plans import NAMES, candidates, rights
 from resources.plantrial import PlanTrial, TrialLimits
-from resources.topology import Topology, read_topology
+from resources.topology import Topology
 from storage.audit import record
 from storage.live import LiveRing
 from storage.store import Store
@@ -98,12 +98,16 @@ class CpuPlans:
 
 
 def cpu_plans(
-    options: CpuOptions, paths: RuntimePaths, store: Store, pids: Callable[[], Sequence[tuple[str, int]]], clock: Clock
+    options: CpuOptions,
+    topology: Topology,
+    paths: RuntimePaths,
+    store: Store,
+    pids: Callable[[], Sequence[tuple[str, int]]],
+    clock: Clock,
 ) -> CpuPlans:
     """The collector as the settings say. What a killed console had in force is undone in any case."""
     placer = Placer(paths.cpu_plan)
     placer.recover()
-    topology = read_topology()
 
     def named() -> dict[str, int]:
         return {name: pid for name, pid in pids() if name != "supervisor" and pid > 0}

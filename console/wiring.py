@@ -52,7 +52,10 @@ from query.engine import QueryEngine
 from resources.process import end_with_parent
 from resources.sampler import Sampler
 from resources.supervisor import ChildState, read_status
+from resources.topology import read_topology
+from resources.workers import WorkerPool, most_workers
 from settings import Settings
+from storage.decoding import Helpers
 from storage.stats import StorageCollector
 from storage.store import Store
 
@@ -67,7 +70,10 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
     """
     clock = SystemClock()
     with ExitStack() as cleanup:
-        store = Store.open(settings.storage, paths, clock, database=settings.database)
+        topology = read_topology()
+        workers = WorkerPool(most_workers(topology, settings.resources.cpu.workers), "storage-decode")
+        helpers = Helpers(workers, workers.most)
+        store = Store.open(settings.storage, paths, clock, database=settings.database, helpers=helpers)
         cleanup.callback(store.close)
         query = QueryEngine(store.reader, settings.query, clock)
         # Pages and the API ask the remote store where there is one; rules always ask the local one.
@@ -135,7 +141,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 *([feed] if feed is not None else []),
                 board,
                 Reconciliation(paths, store, clock),
-                cpu_plans(settings.resources.cpu, paths, store, pids, clock),
+                cpu_plans(settings.resources.cpu, topology, paths, store, pids, clock),
                 *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),

@@ -14,7 +14,7 @@ class CpuOptions:
 
     plan: none (default) changes nothing; auto tries every plan that this machine allows against the base, and keeps the
     best if it helps; a plan's name tries that one only. window_s: one measurement of a trial. workers: threads that help
-    to decode stored columns, at most; none given: the processors that we may use less one for the engine, 4 at most;
+    to decode stored columns, at most; none given: the processors that we may use less one for the engine, 3 at most;
     0: none.
     """
 

@@ -53,7 +53,7 @@ class TrialLimits:
     window_s: float = 5.0
     settle_s: float = 1.0
     pairs: int = 8
-    fewest: int = 100
+    fewest: int = 200
     calm_s: float = 30.0
     longest_s: float = 60.0
     worse_factor: float = 5.0

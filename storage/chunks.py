@@ -18,7 +18,7 @@ from storage.blocks import ID_BITS, Block
 from storage.cache import Cache
 from storage.columns import PACKED, decode_into, decode_times
 from storage.database import Database
-from storage.decoding import Decoders, Decoding, Task
+from storage.decoding import Decoders, Decoding, Helpers, Task
 from storage.layouts import Layouts
 from storage.merge import Piece
 from storage.minutes import Part
@@ -121,7 +121,13 @@ class ChunkReader:
     """
 
     def __init__(
-        self, database: Database, layouts: Layouts, axis_bytes: int, column_bytes: int, max_samples: int
+        self,
+        database: Database,
+        layouts: Layouts,
+        axis_bytes: int,
+        column_bytes: int,
+        max_samples: int,
+        helpers: Helpers | None = None,
     ) -> None:
         self._database = database
         self._layouts = layouts
@@ -131,7 +137,7 @@ class ChunkReader:
         self._max_samples = max_samples
         self.version = 0
         """Grows when blocks were rewritten: part of the key of everything that is kept decoded."""
-        self.decoders = Decoders()
+        self.decoders = Decoders(helpers)
 
     @property
     def bytes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -23,12 +23,25 @@ class Task:
     samples: int
 
 
-class Decoders:
-    """The threads that help with decoding, shared by all readers: pcodec lets go of the interpreter's lock."""
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """Threads that help the asking one with decoding: the pool, and how many of it one question may have."""
 
-    def __init__(self) -> None:
-        self.threads = min(os.cpu_count() or 1, 4)
-        self.pool = ThreadPoolExecutor(self.threads, "storage-decode")
+    pool: Executor
+    most: int
+
+
+class Decoders:
+    """The threads that help with decoding, shared by all readers: pcodec lets go of the interpreter's lock.
+
+    helpers: by default a thread for each processor but the asker's own, three at most.
+    """
+
+    def __init__(self, helpers: Helpers | None = None) -> None:
+        if helpers is None:
+            most = min(len(os.sched_getaffinity(0)), 4) - 1
+            helpers = Helpers(ThreadPoolExecutor(max(most, 1), "storage-decode"), most)
+        self.most, self.pool = helpers.most, helpers.pool
 
     def begin(self) -> Decoding:
         """Return a place for tasks; all of them are done where its `with` ends."""
@@ -51,7 +64,7 @@ class Decoding:
         """Have a task done; an error of one that another thread did comes up at the end."""
         self._waiting.put(task)
         self._samples += task.samples
-        wanted = min(self._decoders.threads, 1 + self._samples // _WORTH_A_THREAD) - 1
+        wanted = min(self._decoders.most, self._samples // _WORTH_A_THREAD)
         while len(self._helpers) < wanted:
             self._helpers.append(self._decoders.pool.submit(_help, self._waiting))
         if self._waiting.qsize() > _AHEAD:
