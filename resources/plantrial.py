@@ -61,9 +61,11 @@ class TrialLimits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one plan. verdict: of the p99 in seconds, None where it was not tried to the end; why says why."""
+    """What came of one plan. trial: its p99s in seconds and the base's, with their verdict; None where it was not tried
+    to the end. why: in words."""
 
     plan: str
+    trial: Trial | None
     verdict: Verdict | None
     helps: bool
     why: str
@@ -124,9 +126,9 @@ class PlanTrial:
     def refuse(self, why: str) -> None:
         """The plan that is wanted cannot be put in force."""
         if self.phase is Phase.TRYING:
-            self._close(Outcome(self.trying, None, False, why))
+            self._close(Outcome(self.trying, None, None, False, why))
         elif self.phase is Phase.KEPT:
-            self.outcomes.append(Outcome(self.kept, None, False, why))
+            self.outcomes.append(Outcome(self.kept, None, None, False, why))
             self.phase, self.kept = Phase.NONE_KEPT, BASE
 
     def _wait(self, look: Look) -> None:
@@ -161,7 +163,7 @@ class PlanTrial:
             if self._is_much_worse(p99) and passed_s >= PARTIAL_S:
                 usual = float(np.median(self._samples[0]))
                 why = f"given up within a window: p99 {usual * 1e6:,.0f} -> {p99 * 1e6:,.0f} us"
-                self._close(Outcome(self.trying, None, False, why))
+                self._close(Outcome(self.trying, None, None, False, why))
                 self._begin_window(look)
             elif passed_s >= self._limits.window_s:
                 self._samples[side := self._side].append(p99)
@@ -184,7 +186,8 @@ class PlanTrial:
         self._window, self._begun = None, look
 
     def _judge(self) -> None:
-        verdict = Trial(*(np.array(side) for side in self._samples)).verdict()
+        trial = Trial(*(np.array(side) for side in self._samples))
+        verdict = trial.verdict()
         change = f"p99 {verdict.before * 1e6:,.0f} -> {verdict.after * 1e6:,.0f} us"
         lates = [np.array(side) for side in self._lates]
         later = None
@@ -192,9 +195,9 @@ class PlanTrial:
             later = Trial(*lates).verdict()
         if verdict.helps and later is not None and later.effect is Effect.HARMS:
             words = f"{change}, but the console is later: {later.before * 1e3:.1f} -> {later.after * 1e3:.1f} ms"
-            self._close(Outcome(self.trying, verdict, False, words))
+            self._close(Outcome(self.trying, trial, verdict, False, words))
         else:
-            self._close(Outcome(self.trying, verdict, verdict.helps, f"{change}, {verdict.effect.value}"))
+            self._close(Outcome(self.trying, trial, verdict, verdict.helps, f"{change}, {verdict.effect.value}"))
 
     def _close(self, outcome: Outcome) -> None:
         """Write down what came of a plan, and go on to the next, to the second trial of the best, or to the end."""
