@@ -70,6 +70,11 @@ with suppress(OSError):  # where pip puts it, which the loader does not look at 
 def milliseconds(layer="omp", threads=None, chunk=0):
     os.environ["NUMBA_THREADING_LAYER"] = layer
     import numba
+    if layer == "tbb":
+        try:
+            import numba.np.ufunc.tbbpool
+        except ImportError:
+            sys.exit("TBB is not installed: pip install tbb")
     from resources.topology import read_topology
     from validation.unevenblocks import UnevenBlocks
     numba.set_num_threads(min(threads or read_topology().usable, numba.config.NUMBA_NUM_THREADS))
@@ -85,6 +90,7 @@ def milliseconds(layer="omp", threads=None, chunk=0):
 # Milliseconds for a question's worth of columns, two million samples; of 15 questions the median.
 _DECODE = """
 import statistics, time
+import numpy as np
 from pcodec import ChunkConfig, standalone
 from resources.topology import read_topology
 from resources.workers import WorkerPool, most_workers
