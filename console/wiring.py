@@ -53,9 +53,7 @@ from resources.process import end_with_parent
 from resources.sampler import Sampler
 from resources.supervisor import ChildState, read_status
 from resources.topology import read_topology
-from resources.workers import WorkerPool, most_workers
 from settings import Settings
-from storage.decoding import Helpers
 from storage.stats import StorageCollector
 from storage.store import Store
 
@@ -71,8 +69,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
     clock = SystemClock()
     with ExitStack() as cleanup:
         topology = read_topology()
-        workers = WorkerPool(most_workers(topology, settings.resources.cpu.workers), "storage-decode")
-        helpers = Helpers(workers, workers.most)
+        helpers = topology.helpers(settings.resources.cpu.helpers)
         store = Store.open(settings.storage, paths, clock, database=settings.database, helpers=helpers)
         cleanup.callback(store.close)
         query = QueryEngine(store.reader, settings.query, clock)

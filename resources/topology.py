@@ -15,6 +15,8 @@ from typing import TypeVar
 from resources.pressure import cpu_quota
 
 ROOT = Path("/")
+ENGINE_CPUS = 1  # that the engine is to have for itself
+MOST_HELPERS = 3  # where the settings do not say
 MOST_CPUS = 8192  # the most that Linux is built for
 LONGEST_LIST = 64 * 1024  # characters of a list of processors
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -86,6 +88,10 @@ class Topology:
         """How many processors are worth a worker: those allowed, no more than the quota pays for, at least one."""
         quota = math.inf if math.isnan(self.quota) else self.quota
         return max(1, min(len(self.allowed), math.floor(min(quota, MOST_CPUS))))
+
+    def helpers(self, wanted: int | None = None) -> int:
+        """How many helping threads there is room for beside the engine; wanted: what the settings say, None: nothing."""
+        return min(max(self.usable - ENGINE_CPUS, 0), MOST_HELPERS if wanted is None else wanted)
 
     def in_words(self) -> str:
         """One line for a page or a log."""

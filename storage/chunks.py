@@ -18,7 +18,7 @@ from storage.blocks import ID_BITS, Block
 from storage.cache import Cache
 from storage.columns import PACKED, decode_into, decode_times
 from storage.database import Database
-from storage.decoding import Decoders, Decoding, Helpers, Task
+from storage.decoding import Decoders, Decoding, Task
 from storage.layouts import Layouts
 from storage.merge import Piece
 from storage.minutes import Part
@@ -127,7 +127,7 @@ class ChunkReader:
         axis_bytes: int,
         column_bytes: int,
         max_samples: int,
-        helpers: Helpers | None = None,
+        helpers: int | None = None,
     ) -> None:
         self._database = database
         self._layouts = layouts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -23,25 +23,16 @@ class Task:
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class Helpers:
-    """Threads that help the asking one with decoding: the pool, and how many of it one question may have."""
-
-    pool: Executor
-    most: int
-
-
 class Decoders:
     """The threads that help with decoding, shared by all readers: pcodec lets go of the interpreter's lock.
 
-    helpers: by default a thread for each processor but the asker's own, three at most.
+    most: how many threads help the asking one; by default one for each processor but its own, three at most. They
+    are started when there is that much to do, and take from one queue, so that whoever is free takes what waits.
     """
 
-    def __init__(self, helpers: Helpers | None = None) -> None:
-        if helpers is None:
-            most = min(len(os.sched_getaffinity(0)), 4) - 1
-            helpers = Helpers(ThreadPoolExecutor(max(most, 1), "storage-decode"), most)
-        self.most, self.pool = helpers.most, helpers.pool
+    def __init__(self, most: int | None = None) -> None:
+        self.most = min(len(os.sched_getaffinity(0)) - 1, 3) if most is None else most
+        self.pool = ThreadPoolExecutor(max(self.most, 1), "storage-decode")
 
     def begin(self) -> Decoding:
         """Return a place for tasks; all of them are done where its `with` ends."""

@@ -25,7 +25,6 @@ from storage.bulk import Bulk
 from storage.chunks import ChunkReader
 from storage.compaction import Compaction, Rewritten
 from storage.database import Database
-from storage.decoding import Helpers
 from storage.deferred import Deferred
 from storage.deletion import Deletion
 from storage.groups import Groups
@@ -73,7 +72,7 @@ class Store:
         database: Database,
         series_database: Database,
         clock: Clock,
-        helpers: Helpers | None = None,
+        helpers: int | None = None,
     ) -> None:
         self._options = options
         self._clock = clock
@@ -181,12 +180,12 @@ class Store:
         clock: Clock,
         *,
         database: DatabaseOptions | None = None,
-        helpers: Helpers | None = None,
+        helpers: int | None = None,
     ) -> Store:
         """Open or make the databases, bring their tables up to date, and read back what was not sealed.
 
         Raises DeskvigilError with a message for a person: folder read-only, disk full, file damaged,
-        in use by another process, or written by a newer version. helpers: threads that help to decode.
+        in use by another process, or written by a newer version. helpers: how many threads may help to decode.
         """
         where = database or DatabaseOptions()
         series_database = Database.sqlite(paths.database, where, clock)

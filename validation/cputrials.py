@@ -93,13 +93,13 @@ import statistics, time
 import numpy as np
 from pcodec import ChunkConfig, standalone
 from resources.topology import read_topology
-from resources.workers import WorkerPool, most_workers
-from storage.decoding import Decoders, Helpers, Task
+from storage.decoding import Decoders, Task
+from concurrent.futures import ThreadPoolExecutor
 from metrics.errors import DeskvigilError
 packed = standalone.simple_compress(np.random.default_rng(1).normal(100.0, 1.0, 50_000).round(2), ChunkConfig())
 out = np.empty((40, 50_000))
 def milliseconds(most):
-    decoders, taken = Decoders(Helpers(WorkerPool(most, "decode"), most)), []
+    decoders, taken = Decoders(most), []
     for _ in range(16):
         begun = time.perf_counter()
         with decoders.begin() as work:
@@ -109,19 +109,20 @@ def milliseconds(most):
     decoders.close()
     return statistics.median(taken[1:])
 def helpers():
-    most = most_workers(read_topology())
+    most = read_topology().helpers()
     if not most:
         raise DeskvigilError("no processor is left for a helper beside the engine")
     return most
-def left(idle_s):
+def left(end):
     from pathlib import Path
     def anonymous():
         return next(float(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     before, most = anonymous(), helpers()
-    pool = WorkerPool(most, "decode", idle_s)
+    pool = ThreadPoolExecutor(most)
     futures = [pool.submit(standalone.simple_decompress_into, packed, row) for row in out]
     for future in futures: future.result()
-    time.sleep(0.5)
+    if end:
+        pool.shutdown()
     return anonymous() - before
 out[:] = 0.0
 """
@@ -133,12 +134,12 @@ OPTIMISERS = (
         for name in NAMES
     ),
     Optimiser(
-        "helpers beside the asking thread: decoding 2 M samples", "resources.cpu.workers", "ms",
+        "helpers beside the asking thread: decoding 2 M samples", "resources.cpu.helpers", "ms",
         partial(trial_of, _DECODE, "print(milliseconds(0))", "print(milliseconds(helpers()))"),
     ),
     Optimiser(
-        "idle helpers end: memory that they leave", "resources.cpu.workers", "kB",
-        partial(trial_of, _DECODE, "print(left(60.0))", "print(left(0.05))"),
+        "idle helpers end: memory that they leave", "none: not built", "kB",
+        partial(trial_of, _DECODE, "print(left(False))", "print(left(True))"),
     ),
     Optimiser(
         "all processors in place of one (OpenMP): uneven blocks of paths", "none: not in the program", "ms",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.topology import MOST_CPUS, cpu_list, list_words, read_topology
-from tests.resources.machines import CPU, make, put
+from tests.resources.machines import CPU, make, put, topology_of
 
 
 def test_one_socket_without_smt(tmp_path: Path) -> None:
@@ -135,6 +136,18 @@ def test_a_list_is_read_as_it_is_written(cpus: frozenset[int]) -> None:
 def test_a_list_that_makes_no_sense_is_refused(words: str) -> None:
     with pytest.raises(ValueError, match=r"no number|backwards"):
         cpu_list(words)
+
+
+@pytest.mark.parametrize(
+    ("cores", "quota", "wanted", "most"),
+    [(1, None, None, 0), (2, None, None, 1), (4, None, None, 3), (64, None, None, 3), (64, 2.0, None, 1),
+     (64, 0.5, None, 0), (64, None, 8, 8), (4, None, 8, 3), (4, None, 0, 0)],
+)  # fmt: skip
+def test_helpers_are_bounded_by_what_the_engine_leaves(
+    cores: int, quota: float | None, wanted: int | None, most: int
+) -> None:
+    machine = replace(topology_of(cores), quota=math.nan if quota is None else quota)
+    assert machine.helpers(wanted) == most
 
 
 def test_this_machine_can_be_read() -> None:
