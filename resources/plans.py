@@ -102,11 +102,12 @@ _EVERYBODY = ("engine", "feed", "risk", "console")
 
 def _engine_core(topology: Topology, nice: int | None) -> Plan | str:
     """The engine's main thread alone on one core, its sibling threads idle; everything else elsewhere."""
-    cores = _free_cores(topology)
-    if len(cores) < 2:
-        return f"it takes two cores that we may use, there is {len(cores)}"
+    places = topology.allowed | topology.isolated
+    cores = [core for core in topology.cores if core & places]
     own = _best_core(topology, cores)
-    mine, rest = frozenset({min(own & topology.allowed)}), topology.allowed - own
+    mine, rest = frozenset({min(own & places)}), topology.allowed - own
+    if not rest:
+        return f"it takes two cores that we may use, there is {len(cores)}"
     words = f"the engine's main thread alone on processor {list_words(mine)}, everything else on {list_words(rest)}"
     background = Placement(cpus=rest, nice=nice)
     elsewhere = {name: background if name in BACKGROUND else Placement(cpus=rest) for name in _EVERYBODY}
@@ -140,10 +141,6 @@ def _background_nice() -> Plan:
 def _engine_fifo() -> Plan:
     first = _frozen({"engine": Placement(fifo=FIFO_PRIORITY)})
     return Plan("engine_fifo", f"the engine's main thread at SCHED_FIFO, priority {FIFO_PRIORITY}", main=first)
-
-
-def _free_cores(topology: Topology) -> list[Cpus]:
-    return [core for core in topology.cores if core & topology.allowed]
 
 
 def _best_core(topology: Topology, cores: list[Cpus]) -> Cpus:

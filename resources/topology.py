@@ -52,6 +52,7 @@ class Cache:
 class Topology:
     """The machine as this process may use it. allowed: online, in the affinity mask and in the control group's set.
 
+    isolated: kept free of other tasks (isolcpus), in the control group's set, and usually in nobody's affinity mask.
     quota: how many processors' worth of time the control group may use, NaN where it is not limited. notes: what
     could not be read, in words.
     """
@@ -179,13 +180,14 @@ class _Reader:
                     (core & online) | {number}, (l3 & online) | {number}, number in slow,
                 )
             )  # fmt: skip
-        allowed = online & (affinity or online) & (self._cpuset() or online)
+        group = online & (self._cpuset() or online)
+        allowed = group & (affinity or online)
         if not allowed:
             self._notes.append("affinity mask and control group leave no processor: all that are online are taken")
             allowed = online
         return Topology(
             tuple(cpus), caches, allowed, self._list("sys/devices/system/cpu/offline", quiet=True),
-            self._list("sys/devices/system/cpu/isolated", quiet=True), self._quota(), tuple(self._notes),
+            self._list("sys/devices/system/cpu/isolated", quiet=True) & group, self._quota(), tuple(self._notes),
         )  # fmt: skip
 
     def _affinity(self) -> Cpus:

@@ -65,6 +65,16 @@ def test_an_isolated_core_is_the_engine_s_and_a_slow_one_is_not(tmp_path: Path) 
     assert candidates(read_topology(tmp_path), ALL)[0]["engine_core"].wants("engine", True).cpus == {1}
 
 
+def test_an_isolated_core_is_the_engine_s_though_no_mask_has_it(tmp_path: Path) -> None:
+    make(tmp_path, cores=4, allowed="0-1")
+    put(tmp_path, f"{CPU}/isolated", "2-3\n")
+    plan = candidates(read_topology(tmp_path), ALL)[0]["engine_core"]
+    assert plan.wants("engine", True).cpus == {3}
+    assert plan.wants("engine", False).cpus == plan.wants("console", True).cpus == {0, 1}
+    put(tmp_path, "sys/fs/cgroup/cpuset.cpus.effective", "0-2\n")  # the control group's set is a bound to all
+    assert candidates(read_topology(tmp_path), ALL)[0]["engine_core"].wants("engine", True).cpus == {2}
+
+
 @pytest.mark.parametrize(
     ("packages", "l3_cores", "near"), [(2, None, {0, 1, 2, 3}), (1, 2, {0, 1}), (2, 2, {0, 1})]
 )  # fmt: skip

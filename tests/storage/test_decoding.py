@@ -44,7 +44,11 @@ def test_an_error_comes_up_whoever_meets_it(most: int) -> None:
     def fail() -> None:
         raise ValueError("damaged")
 
-    with pytest.raises(ValueError, match="damaged"), decoders.begin() as work:
-        for _ in range(20):
-            work.add(Task(fail, MUCH))
+    def ask() -> None:
+        with decoders.begin() as work:
+            for _ in range(20):
+                work.add(Task(fail, MUCH))
+
+    with pytest.raises(ValueError, match="damaged"):
+        ask()
     decoders.close()
