@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -134,6 +133,7 @@ def sweep(args: argparse.Namespace) -> int:
     from engine.montecarlo.sweep.progress import Report, stop_signal, write_rows
     from engine.montecarlo.sweep.sweep import sweep as run_sweep
     from engine.montecarlo.sweep.workers import LocalWorkers, RayWorkers
+    from resources.topology import read_topology
 
     job = read_job(args.job, samples=args.samples, seed=args.seed)
     if args.out.exists() and not args.force:
@@ -143,9 +143,7 @@ def sweep(args: argparse.Namespace) -> int:
     state = args.state or args.out.with_name(args.out.name + ".state")
     local = args.ray is None
     workers = (
-        LocalWorkers(args.workers or len(os.sched_getaffinity(0)))
-        if local
-        else RayWorkers(args.workers, args.ray or None)
+        LocalWorkers(args.workers or read_topology().usable) if local else RayWorkers(args.workers, args.ray or None)
     )
     report = Report(as_json=args.json)
     with stop_signal() as stop:

@@ -25,6 +25,7 @@ from engine.montecarlo.options import RiskOptions
 from engine.options import EngineOptions
 from metrics.errors import ConfigError
 from query.options import QueryOptions
+from resources.cpuoptions import ResourceOptions
 from resources.memoryoptions import MemoryOptions
 from storage.options import DatabaseOptions, StorageOptions
 
@@ -47,6 +48,7 @@ class Settings:
     alerts: AlertOptions = field(default_factory=AlertOptions)
     web: WebOptions = field(default_factory=WebOptions)
     memory: MemoryOptions = field(default_factory=MemoryOptions)
+    resources: ResourceOptions = field(default_factory=ResourceOptions)
 
 
 def load_settings(

@@ -20,6 +20,7 @@ from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
 from console.bottlenecks import BottleneckCollector
+from console.cpuplans import cpu_plans
 from console.engineroom import engine_room
 from console.memory import MemoryWatch
 from console.orderboard import OrderBoardCollector
@@ -52,6 +53,7 @@ from query.engine import QueryEngine
 from resources.process import end_with_parent
 from resources.sampler import Sampler
 from resources.supervisor import ChildState, read_status
+from resources.topology import read_topology
 from settings import Settings
 from storage.stats import StorageCollector
 from storage.store import Store
@@ -67,7 +69,9 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
     """
     clock = SystemClock()
     with ExitStack() as cleanup:
-        store = Store.open(settings.storage, paths, clock, database=settings.database)
+        topology = read_topology()
+        helpers = topology.helpers(settings.resources.cpu.helpers)
+        store = Store.open(settings.storage, paths, clock, database=settings.database, helpers=helpers)
         cleanup.callback(store.close)
         query = QueryEngine(store.reader, settings.query, clock)
         # Pages and the API ask the remote store where there is one; rules always ask the local one.
@@ -136,6 +140,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 *([feed] if feed is not None else []),
                 board,
                 Reconciliation(paths, store, clock),
+                cpu_plans(settings.resources.cpu, topology, paths, store, pids, clock),
                 *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),

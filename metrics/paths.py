@@ -108,6 +108,11 @@ class RuntimePaths:
         return self.block_dir / "console.heartbeat"
 
     @property
+    def cpu_plan(self) -> Path:
+        """JSON: what each thread had before a plan for the processors was put in force; gone once that is undone."""
+        return self.block_dir / "cpu.plan"
+
+    @property
     def supervisor_status(self) -> Path:
         """JSON file, replaced atomically, with the state of each child process."""
         return self.block_dir / "supervisor.json"

@@ -88,7 +88,7 @@ def resident_bytes(pids: Iterable[int], proc: Path = PROC) -> int:
 def _words(path: Path) -> list[str]:
     try:
         return path.read_text().split()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return []
 
 

@@ -121,7 +121,13 @@ class ChunkReader:
     """
 
     def __init__(
-        self, database: Database, layouts: Layouts, axis_bytes: int, column_bytes: int, max_samples: int
+        self,
+        database: Database,
+        layouts: Layouts,
+        axis_bytes: int,
+        column_bytes: int,
+        max_samples: int,
+        helpers: int | None = None,
     ) -> None:
         self._database = database
         self._layouts = layouts
@@ -131,7 +137,7 @@ class ChunkReader:
         self._max_samples = max_samples
         self.version = 0
         """Grows when blocks were rewritten: part of the key of everything that is kept decoded."""
-        self.decoders = Decoders()
+        self.decoders = Decoders(helpers)
 
     @property
     def bytes(self) -> int:

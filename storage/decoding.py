@@ -24,11 +24,15 @@ class Task:
 
 
 class Decoders:
-    """The threads that help with decoding, shared by all readers: pcodec lets go of the interpreter's lock."""
+    """The threads that help with decoding, shared by all readers: pcodec lets go of the interpreter's lock.
 
-    def __init__(self) -> None:
-        self.threads = min(os.cpu_count() or 1, 4)
-        self.pool = ThreadPoolExecutor(self.threads, "storage-decode")
+    most: how many threads help the asking one; by default one for each processor but its own, three at most. They
+    are started when there is that much to do, and take from one queue, so that whoever is free takes what waits.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = min(len(os.sched_getaffinity(0)) - 1, 3) if most is None else most
+        self.pool = ThreadPoolExecutor(max(self.most, 1), "storage-decode")
 
     def begin(self) -> Decoding:
         """Return a place for tasks; all of them are done where its `with` ends."""
@@ -51,7 +55,7 @@ class Decoding:
         """Have a task done; an error of one that another thread did comes up at the end."""
         self._waiting.put(task)
         self._samples += task.samples
-        wanted = min(self._decoders.threads, 1 + self._samples // _WORTH_A_THREAD) - 1
+        wanted = min(self._decoders.most, self._samples // _WORTH_A_THREAD)
         while len(self._helpers) < wanted:
             self._helpers.append(self._decoders.pool.submit(_help, self._waiting))
         if self._waiting.qsize() > _AHEAD:

@@ -72,6 +72,7 @@ class Store:
         database: Database,
         series_database: Database,
         clock: Clock,
+        helpers: int | None = None,
     ) -> None:
         self._options = options
         self._clock = clock
@@ -93,7 +94,12 @@ class Store:
             clock,
         )
         self._chunks = chunks = ChunkReader(
-            series_database, self._layouts, options.cache_bytes, options.column_cache_bytes, options.select_max_samples
+            series_database,
+            self._layouts,
+            options.cache_bytes,
+            options.column_cache_bytes,
+            options.select_max_samples,
+            helpers,
         )
         self.bulk = Bulk(series_database, self.index, self._layouts, self._blocks, self.archive.new_block_id, clock)
         groups = Groups(self.index, self.live, self._layouts, self._ingest)
@@ -174,11 +180,12 @@ class Store:
         clock: Clock,
         *,
         database: DatabaseOptions | None = None,
+        helpers: int | None = None,
     ) -> Store:
         """Open or make the databases, bring their tables up to date, and read back what was not sealed.
 
         Raises DeskvigilError with a message for a person: folder read-only, disk full, file damaged,
-        in use by another process, or written by a newer version.
+        in use by another process, or written by a newer version. helpers: how many threads may help to decode.
         """
         where = database or DatabaseOptions()
         series_database = Database.sqlite(paths.database, where, clock)
@@ -188,7 +195,7 @@ class Store:
                 relational = Database(where.url, where, clock)
             for one in {id(d): d for d in (series_database, relational)}.values():
                 migrate(one)
-            store = cls(options, relational, series_database, clock)
+            store = cls(options, relational, series_database, clock, helpers)
             store._load()
         except BaseException:
             relational.close()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from metrics.errors import DeskvigilError
 from resources.optimiser import Optimiser
+from validation.cputrials import OPTIMISERS as CPU
 from validation.figure import Figure
 from validation.memorytrials import OPTIMISERS as MEMORY
 
-ALL: tuple[Optimiser, ...] = MEMORY
+ALL: tuple[Optimiser, ...] = (*MEMORY, *CPU)
 
 
 def measure(say: Callable[[str], None]) -> list[Figure]:

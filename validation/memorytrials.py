@@ -89,7 +89,8 @@ gc.enable()
 """
 
 
-def _trial(program: str, without: str, with_it: str, samples: int = SAMPLES) -> Trial:
+def trial_of(program: str, without: str, with_it: str, samples: int = SAMPLES) -> Trial:
+    """Run `program` with either line after it, in turns, each in a process of its own that prints one number."""
     before, after = [], []
     for _ in range(samples):
         before.append(_sample(program + without))
@@ -115,26 +116,26 @@ _NUMPY = _ONE_THREAD + _VAR
 OPTIMISERS = (
     Optimiser(
         "freed blocks are kept: CPU time of a VaR run in NumPy", "memory.keep_freed", "us",
-        partial(_trial, _NUMPY, "print(cost(run)[0])", "keep_freed(); print(cost(run)[0])"),
+        partial(trial_of, _NUMPY, "print(cost(run)[0])", "keep_freed(); print(cost(run)[0])"),
     ),
     Optimiser(
         "freed blocks are kept: page faults of the same run", "memory.keep_freed", "faults",
-        partial(_trial, _NUMPY, "print(cost(run)[1])", "keep_freed(); print(cost(run)[1])"),
+        partial(trial_of, _NUMPY, "print(cost(run)[1])", "keep_freed(); print(cost(run)[1])"),
     ),
     Optimiser(
         "array pool (buffers without any bookkeeping) on top of it", "none: not built", "us",
-        partial(_trial, _NUMPY, "keep_freed(); print(cost(run)[0])", "keep_freed(); print(cost(run_into_buffers)[0])"),
+        partial(trial_of, _NUMPY, "keep_freed(); print(cost(run)[0])", "keep_freed(); print(cost(run_into_buffers)[0])"),
     ),
     Optimiser(
         "two heaps for all threads: memory left by 30 of them", "memory.few_arenas", "MB",
-        partial(_trial, _THREADS, "print(churn())", "few_arenas(); print(churn())"),
+        partial(trial_of, _THREADS, "print(churn())", "few_arenas(); print(churn())"),
     ),
     Optimiser(
         "frozen at the start: a full collection", "memory.freeze", "ms",
-        partial(_trial, _CONTAINERS, "gc.unfreeze(); print(pause())", "print(pause())"),
+        partial(trial_of, _CONTAINERS, "gc.unfreeze(); print(pause())", "print(pause())"),
     ),
     Optimiser(
         "young generation of 10,000: building an answer", "memory.gc_allocations", "ms",
-        partial(_trial, _CONTAINERS, "print(answers())", "gc.set_threshold(10_000, 10, 10); print(answers())"),
+        partial(trial_of, _CONTAINERS, "print(answers())", "gc.set_threshold(10_000, 10, 10); print(answers())"),
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from metrics.catalogue import (
     alerts,
+    cpu,
     engine,
     feed,
     gpu,
@@ -49,6 +50,7 @@ CATALOGUE = MappingProxyType(
             host,
             process,
             memory,
+            cpu,
             profiler,
             scrape,
             gpu,
