@@ -111,7 +111,7 @@ class RiskBlock:
         ):  # fmt: skip
             shown = rows if figures is not None else rows[:0]
             self._fill(name, [tuple(row) for row in shown.tolist()])
-        self._fill("words", [(outcome.words.encode()[:240],)])
+        self._fill("words", [(outcome.words.encode(errors="replace")[:240],)])
         scalars[index[_AGE]], scalars[index[_SCENARIOS]] = outcome.age_s, self._options.scenarios
         scalars[index[_RUNS]], scalars[index[_LATE]] = self.runs, self.late
         for state in RiskState:

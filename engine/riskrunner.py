@@ -11,6 +11,7 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -84,6 +85,8 @@ class RiskRunner:
             if begun_ns >= self._pictures_due_ns:
                 self._pictures_due_ns = begun_ns + PICTURES_NS
                 self._draw(outcome.figures, outcome.book)
+        # The positions have grown older meanwhile: many scenarios of many options take seconds.
+        outcome = replace(outcome, age_s=outcome.age_s + (self._clock.monotonic_ns() - begun_ns) / 1e9)
         self._publish(outcome)
         return outcome
 
@@ -109,6 +112,8 @@ class RiskRunner:
             return self._priced(age_s, symbols, quantity, mark)
         except DeskvigilError as error:
             return Outcome(RiskState.FAILED, age_s, str(error))
+        except (ArithmeticError, np.linalg.LinAlgError) as error:
+            return Outcome(RiskState.FAILED, age_s, f"the book is beyond the range of numbers: {error}")
 
     def _priced(self, age_s: float, symbols: tuple[str, ...], quantity: FloatArray, mark: FloatArray) -> Outcome:
         held, expired = self._options_held.at(self._clock.now_ns())
@@ -136,7 +141,13 @@ class RiskRunner:
             )  # fmt: skip
         else:
             simulation.take(book)
-        return simulation.run(self._block.runs if options.scenario_set == "fresh" else 0)
+        found = simulation.run(self._block.runs if options.scenario_set == "fresh" else 0)
+        figures = (
+            found.var, found.var_standard_error, found.expected_shortfall, found.shortfall_standard_error,
+        )  # fmt: skip
+        if not np.isfinite(figures).all():
+            raise DeskvigilError(f"VaR, ES and their errors are not all finite: {figures}")
+        return found
 
     def _draw(self, figures: BookRisk, book: Book) -> None:
         """Make the tables that people look at."""

@@ -122,6 +122,7 @@ class Engine:
             self._market.restart()
         if not goes_on or self._desk.is_settled:
             self._desk.start_session(time.monotonic_ns(), time.time_ns())
+        self._var_limit.look(time.monotonic_ns())  # before the first order, not with the first publication
         self._publish()
         next_publish_ns = time.monotonic_ns() + interval_ns
         while not self._stopping:

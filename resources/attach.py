@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ LEAST_S: Final = 1.0
 MOST_S: Final = 60.0
 CPU_HZ: Final = 50  # at 100 the watched process loses some hundredths of its speed
 GRACE_S: Final = 30.0  # for attaching, letting go and writing the file
+STOP_S: Final = 5.0  # for a debugger that is stopped, to let go of the process
 LOOK_S: Final = 0.1
 MOST_OUTPUT_BYTES: Final = 64 << 20
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -67,7 +69,7 @@ def take(pid: int, kind: Kind, seconds: float) -> Taken:
     missing = absence(kind)
     if missing:
         raise AttachError(missing)
-    if not Path(f"/proc/{pid}").exists():
+    if not _lives(pid):
         raise AttachError(f"there is no process {pid}")
     with tempfile.TemporaryDirectory(prefix="deskvigil-profile-") as folder:
         out = Path(folder) / "out"
@@ -80,6 +82,8 @@ def _cpu(pid: int, seconds: float, out: Path) -> Taken:
         "--format", "raw", "--threads", "--nonblocking", "--output", str(out),
     ]  # fmt: skip
     said = _run(line, seconds + GRACE_S)
+    if "process exited" in said:  # then it has written what it had
+        raise _ended(pid)
     if not out.exists():
         raise AttachError(_in_words(pid, said))
     return Taken(_read(out.read_text(errors="replace")), "samples")
@@ -101,30 +105,55 @@ def _memory(pid: int, seconds: float, out: Path) -> Taken:
     end = time.monotonic() + seconds + GRACE_S
     # memray writes its file in the other process and says nothing at the end: when it lets go of the file, it is done.
     while not out.exists() or _has_open(pid, out):
-        if not Path(f"/proc/{pid}").exists():
-            raise AttachError(f"process {pid} ended while it was watched")
+        if not _lives(pid):
+            break
         if not out.exists() and "tracking PID" not in said:
             raise AttachError(_in_words(pid, said))
         if time.monotonic() > end:
             raise AttachError(f"memray has not let go of process {pid} {GRACE_S:g} s after its time")
         time.sleep(LOOK_S)
+    if not _lives(pid):  # what it wrote until then is whole for memray, but not for who asked
+        raise _ended(pid)
     # Reading it takes seconds of processor time: in a process of its own, so that nobody here waits for Python's lock.
     text = _run([sys.executable, "-m", "resources.memraystacks", str(out)], GRACE_S)
     return Taken(_read(text), "bytes")
 
 
 def _run(line: Sequence[str], timeout_s: float) -> str:
-    """What a program says, both streams together; one that does not end is killed."""
+    """What a program says, both streams together; one that does not end is stopped with all that it has started."""
     try:
-        done = subprocess.run(  # noqa: S603 - our own words and a number
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s,
-            check=False, cwd=ROOT,
+        process = subprocess.Popen(  # noqa: S603 - our own words and a number
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
+            start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise AttachError(f"{Path(line[0]).name} did not end within {timeout_s:g} s and was stopped") from None
     except OSError as error:
         raise TransientError(f"{line[0]} cannot be started: {error.strerror}") from None
-    return done.stdout[:MOST_OUTPUT_BYTES].decode(errors="replace")
+    with process:
+        try:
+            said = process.communicate(timeout=timeout_s)[0]
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            raise AttachError(f"{Path(line[0]).name} did not end within {timeout_s:g} s and was stopped") from None
+    return said[:MOST_OUTPUT_BYTES].decode(errors="replace")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its debugger: that one, left alone, would go on holding the watched process still."""
+    os.killpg(process.pid, signal.SIGTERM)  # gdb lets go of what it holds, and ends
+    end = time.monotonic() + STOP_S
+    while _group_lives(process) and time.monotonic() < end:
+        time.sleep(LOOK_S)
+    if _group_lives(process):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _read(text: str) -> dict[Stack, int]:
@@ -134,11 +163,15 @@ def _read(text: str) -> dict[Stack, int]:
         raise AttachError(f"the profiler's output cannot be read: {error}") from None
 
 
+def _ended(pid: int) -> AttachError:
+    return AttachError(f"process {pid} ended while it was watched")
+
+
 def _in_words(pid: int, said: str) -> str:
     """Why attaching failed: permission is what usually is missing, and there are three ways to miss it."""
     lower = said.lower()
-    if not Path(f"/proc/{pid}").exists():
-        return f"process {pid} ended while it was watched"
+    if not _lives(pid):
+        return str(_ended(pid))
     if any(word in lower for word in ("permission denied", "operation not permitted", "ptrace", "eperm")):
         return f"not permitted to look into process {pid}: {_remedy()}"
     last = [line.strip() for line in said.splitlines() if line.strip()]
@@ -159,11 +192,20 @@ def _remedy() -> str:
     return "a container withholds the capability CAP_SYS_PTRACE (docker run --cap-add SYS_PTRACE)"
 
 
+def _lives(pid: int) -> bool:
+    """False also where it has ended and nobody has asked yet how."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in (b"Z", b"X")
+
+
 def _has_open(pid: int, path: Path) -> bool:
     try:
         return any(os.path.samefile(one, path) for one in Path(f"/proc/{pid}/fd").iterdir() if one.exists())
     except OSError:
-        return Path(f"/proc/{pid}").exists()
+        return _lives(pid)
 
 
 def _py_spy() -> str:

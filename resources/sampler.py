@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Final
@@ -53,7 +52,7 @@ class ThreadTime:
 @dataclass(slots=True)
 class _Seen:
     name: str
-    clock: int
+    native_id: int
     first_s: float
     last_s: float
     working: int = 0
@@ -130,16 +129,14 @@ class Sampler:
         """Take one sample of every thread but the caller's."""
         began_s = time.thread_time()
         me = threading.get_ident()
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        threads = {thread.ident: (_plain(thread.name), thread.native_id or 0) for thread in threading.enumerate()}
         frames = sys._current_frames()
         with self._lock:
             for ident in [ident for ident in self._threads if ident not in frames]:
                 self._forget(ident)
             for ident, frame in frames.items():
                 if ident != me:
-                    # A thread may end while it is looked at: the next look finds it gone.
-                    with suppress(OSError):
-                        self._take(ident, names.get(ident, "unnamed"), frame)
+                    self._take(ident, *threads.get(ident, ("unnamed", 0)), frame)
         del frames  # frames keep whatever their functions hold alive
         self.cost_s += time.thread_time() - began_s
         self.looks += 1
@@ -152,18 +149,20 @@ class Sampler:
             self.look()
             due_s = max(due_s + self._pause_s, now_s)
 
-    def _take(self, ident: int, name: str, frame: FrameType) -> None:
+    def _take(self, ident: int, name: str, native_id: int, frame: FrameType) -> None:
+        cpu_s = _cpu_s(native_id)
+        if cpu_s is None:
+            return
         seen = self._threads.get(ident)
-        if seen is None or seen.name != name:  # the number of a thread that has ended is given to another
+        # The number of a thread that has ended is given to another, in a pool one of the same name.
+        if seen is None or (seen.name, seen.native_id) != (name, native_id):
             if seen is not None:
                 self._forget(ident)
             if len(self._threads) >= MOST_THREADS:
                 return
-            clock = time.pthread_getcpuclockid(ident)
-            cpu_s = time.clock_gettime(clock)
-            seen = self._threads[ident] = _Seen(name, clock, cpu_s, cpu_s)
+            seen = self._threads[ident] = _Seen(name, native_id, cpu_s, cpu_s)
         else:
-            seen.last_s = time.clock_gettime(seen.clock)
+            seen.last_s = cpu_s
         seen.samples += 1
         if self._name(frame.f_code)[1]:
             return
@@ -185,7 +184,7 @@ class Sampler:
             parts = code.co_filename.replace("\\", "/").split("/")
             place = "/".join(parts[-2:])
             waits = (parts[-1], code.co_name) in WAITS
-            known = self._names[code] = (f"{code.co_qualname} ({place}:{code.co_firstlineno})", waits)
+            known = self._names[code] = (_plain(f"{code.co_qualname} ({place}:{code.co_firstlineno})"), waits)
         return known
 
     def _forget(self, ident: int) -> None:
@@ -194,3 +193,22 @@ class Sampler:
             return
         cpu_s, working, samples = self._ended.get(seen.name, (0.0, 0, 0))
         self._ended[seen.name] = (cpu_s + seen.last_s - seen.first_s, working + seen.working, samples + seen.samples)
+
+
+def _cpu_s(native_id: int) -> float | None:
+    """CPU seconds of a thread by the kernel's number; None once it has ended, 0 where Python does not know the number.
+
+    The clock is made as libc's pthread_getcpuclockid makes it. That one must not be asked: given a thread that ended
+    since the look began it reads memory that is gone.
+    """
+    if not native_id:
+        return 0.0
+    try:
+        return time.clock_gettime(~native_id << 3 | 0b110)
+    except OSError:
+        return None
+
+
+def _plain(name: str) -> str:
+    """A name that can be written as UTF-8; those of files and threads need not be."""
+    return name.encode(errors="replace").decode()

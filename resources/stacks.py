@@ -27,7 +27,7 @@ class StacksError(DeskvigilError):
 def parse(text: str) -> dict[Stack, int]:
     """Collapsed stacks by line; the same stack twice is added up. Raises StacksError."""
     found: dict[Stack, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a name may hold what else ends a line in Unicode
         if not line.strip():
             continue
         names, _, count = line.rpartition(" ")

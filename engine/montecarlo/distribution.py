@@ -23,7 +23,10 @@ def histogram(risk: BookRisk) -> FloatArray:
     A book that cannot move has one value, and all of it in one bin.
     """
     gains = risk.gains.astype(np.float64)
-    found, edges = np.histogram(gains, BINS, weights=risk.weights)
+    low, high = float(gains.min()), float(gains.max())
+    if high - low <= BINS * math.ulp(max(abs(low), abs(high))):  # no room for bins between them
+        low, high = low - max(0.5, 1e-9 * abs(low)), high + max(0.5, 1e-9 * abs(high))
+    found, edges = np.histogram(gains, BINS, (low, high), weights=risk.weights)
     return np.column_stack([edges[:-1], edges[1:], found / len(gains)])
 
 

@@ -12,6 +12,7 @@ books of a synthetic market that has no calendar. rate and dividend_yield are 0 
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.montecarlo.book import SIGNS, Position
 from metrics.errors import ConfigError
 
 MOST_OPTIONS: Final = 1_000
+MOST_BYTES: Final = 1 << 20  # a thousand positions take a quarter of it
 YEAR_S: Final = 365.0 * 86_400.0
 _NUMBERS: Final = ("quantity", "strike", "volatility", "rate", "dividend_yield")
 _FIELDS: Final = {"symbol", "kind", "expires", "days", *_NUMBERS}
@@ -52,7 +54,7 @@ class HeldOptions:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._held: tuple[HeldOption, ...] = ()
 
     def at(self, now_ns: int) -> tuple[list[Position], int]:
@@ -64,9 +66,11 @@ class HeldOptions:
         except OSError as error:
             self._seen = None
             raise ConfigError(f"the option book {self._path} cannot be read: {error.strerror}") from error
-        if self._seen != (found.st_mtime_ns, found.st_size):
+        # A file that another took the place of may have its size and its time of writing.
+        seen = found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+        if self._seen != seen:
             self._held = load_options(self._path)
-            self._seen = found.st_mtime_ns, found.st_size
+            self._seen = seen
         alive = [position for held in self._held if (position := held.at(now_ns / 1e9)) is not None]
         return alive, len(self._held) - len(alive)
 
@@ -74,8 +78,11 @@ class HeldOptions:
 def load_options(path: Path) -> tuple[HeldOption, ...]:
     """Read a file of option positions. ConfigError names file, row and field at fault."""
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            raise ConfigError(f"the option book {path} is no file of at most {MOST_BYTES >> 20} MiB")
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"the option book {path} cannot be read: {error}") from error
     if not isinstance(raw, dict) or raw.get("format") != 1 or not isinstance(raw.get("positions"), list):
         raise ConfigError(f"{path} is not an option book of format 1, with a list of positions")

@@ -8,7 +8,7 @@ How the scenarios are drawn is a choice, with the effect on the same number of t
 - "plain": independent.
 - "antithetic": the second half are the first half's mirror images. Helps means, not quantiles.
 - "sobol": points of a scrambled Sobol sequence instead of random ones, the first coordinate along the book's delta.
-- "control": independent, and VaR and ES are corrected by what delta-gamma's are known to be.
+- "control": independent, and VaR and ES are corrected by what delta-gamma's are known to be, where that takes error away.
 - "importance": drawn from the tail by delta-gamma's exponential twist, and weighted back.
 """
 
@@ -152,7 +152,7 @@ class BookSimulation:
         shortfall = float(self._weights @ tail.loss[: len(self._weights)])
         shortfall_se = shortfall_error(tail.loss, self._weights, self._scenarios, self._shortfall_confidence)
         if self._draw == "control":
-            var, var_error, shortfall, shortfall_se = self._corrected(var, var_error, shortfall)
+            var, var_error, shortfall, shortfall_se = self._corrected(var, var_error, shortfall, shortfall_se)
         return BookRisk(
             gains=self._gains.copy(), var=var, var_standard_error=var_error,
             var_contributions=self._shares(tail.gains @ self._near_var, var),
@@ -183,8 +183,13 @@ class BookSimulation:
         scale = shares.sum()
         return shares * (total / scale) if scale != 0.0 else shares
 
-    def _corrected(self, var: float, var_error: float, shortfall: float) -> tuple[float, float, float, float]:
-        """VaR and ES moved by what the quadratic's miss in the same scenarios, with the standard errors that are left."""
+    def _corrected(
+        self, var: float, var_error: float, shortfall: float, shortfall_se: float
+    ) -> tuple[float, float, float, float]:
+        """VaR and ES moved by what the quadratic's miss in the same scenarios, with the standard errors that are left.
+
+        Each only where that takes error away: beside an option about to expire at the money the quadratic is no likeness.
+        """
         loss, near = -self._gains.astype(np.float64), self._quadratic.constant - self._near.astype(np.float64)
         n = self._scenarios
         worst = np.sort(np.partition(near, n - self._kept)[n - self._kept :])[::-1]
@@ -193,15 +198,19 @@ class BookSimulation:
         rare = 1.0 - self._var_confidence
         both = np.count_nonzero((loss > var) & (near > near_var)) / n
         together = (both - rare**2) / (rare * (1.0 - rare))
-        left = math.sqrt(max(var_error**2 + near_error**2 - 2.0 * together * var_error * near_error, 0.0))
+        off = var_error - near_error
+        left = math.sqrt(max(off * off + 2.0 * (1.0 - together) * var_error * near_error, 0.0))
         near_shortfall = float(self._weights @ worst[: len(self._weights)])
         share = self._shortfall_confidence
         last = len(self._weights) - 1  # the mildest loss in the shortfall's tail
         beyond = np.maximum(loss - self._tail.loss[last], 0.0) - np.maximum(near - worst[last], 0.0)
-        return (
-            var + self._known_var - near_var, left,
-            shortfall + self._known_shortfall - near_shortfall, float(beyond.std()) / ((1.0 - share) * math.sqrt(n)),
-        )  # fmt: skip
+        with np.errstate(over="ignore", invalid="ignore"):
+            shortfall_left = float(beyond.std()) / ((1.0 - share) * math.sqrt(n))
+        if left < var_error:
+            var, var_error = var + self._known_var - near_var, left
+        if shortfall_left < shortfall_se:
+            shortfall, shortfall_se = shortfall + self._known_shortfall - near_shortfall, shortfall_left
+        return var, var_error, shortfall, shortfall_se
 
     def _weighted(self, stream: np.uint64, sampling: Sampling) -> BookRisk:
         """Figures of scenarios from the tail: the losses' order with likelihood ratios as weights."""

@@ -166,6 +166,21 @@ def test_a_book_that_cannot_move_has_no_risk_however_drawn(draw) -> None:
     assert (risk.var, risk.expected_shortfall) == (0.0, 0.0)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("left_s", "volatility"), [(1.0, 0.2), (60.0, 0.2), (3600.0, 0.2), (60.0, 1e-160)])
+def test_a_control_variate_that_is_no_likeness_corrects_nothing(left_s: float, volatility: float) -> None:
+    """At the money and about to expire an option's gamma has no bound, and its quadratic says nothing of its loss."""
+    years = TRADING_DAY + left_s / (365.0 * 86_400.0)
+    book = one_asset(option(quantity=-100.0, strike=100.0, years=years, volatility=volatility))
+    loading = np.array([[0.02]])
+    plain, control = (BookSimulation(book, loading, scenarios=2_000, draw=draw).run() for draw in ("plain", "control"))
+    assert control.var == pytest.approx(plain.var, abs=4.0 * plain.var_standard_error)
+    assert control.expected_shortfall == pytest.approx(
+        plain.expected_shortfall, abs=4.0 * plain.shortfall_standard_error
+    )
+    assert control.var_standard_error <= plain.var_standard_error
+
+
 def test_importance_sampling_says_when_there_is_no_tail() -> None:
     with pytest.raises(DeskvigilError, match="lose more"):
         BookSimulation(one_asset(stock(0.0)), np.array([[0.02]]), draw="importance")

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from engine.figures import DATA_DIR, DailyCovariance, load_covariances, load_market
 from engine.montecarlo.distribution import convergence, histogram
 from engine.montecarlo.options import RiskOptions
+from engine.montecarlo.simulation import BookRisk
 from engine.riskblock import RiskState
 from engine.riskrunner import RiskRunner, run_risk, run_until
 from engine.telemetry import BlockReader, BlockSpec, BlockWriter, Snapshot, TableSpec
@@ -297,6 +300,88 @@ def test_a_bad_option_book_fails_with_words_and_a_mended_one_is_read_again(
     assert runner.run().state is RiskState.OK
     path.unlink()
     assert "cannot be read" in runner.run().words
+
+
+PUT = {"symbol": "AMZN", "kind": "put", "quantity": 1, "strike": 200, "days": 9, "volatility": 0.2}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "cannot be read"),
+        ("\0" * 2_000_000, "no file of at most 1 MiB"),
+        (json.dumps({"format": 1, "positions": [PUT | {"symbol": "\ud800"}]}), "nothing is known of ?"),
+        (json.dumps({"format": 1, "positions": [PUT | {"rate": -1e9, "days": 9_000}]}), "not finite"),
+    ],
+)
+def test_garbage_in_the_option_book_ends_no_process(
+    desk: Desk, clock: ManualClock, tmp_path: Path, text: str, words: str
+) -> None:
+    path = option_book(tmp_path / "book.json", PUT)
+    runner = desk.runner(book=path)
+    desk.engine("AMZN").publish(clock.now_ns(), [1.0], [220.0])
+    assert runner.run().state is RiskState.OK
+    path.write_text(text)
+    assert runner.run().state is RiskState.FAILED
+    published = desk.published()
+    assert math.isnan(published.scalar(VAR))
+    assert words in bytes(published.tables["words"]["words"][0]).decode()
+    option_book(path, PUT)
+    assert runner.run().state is RiskState.OK
+
+
+def test_a_pipe_as_option_book_is_refused_and_not_waited_for(desk: Desk, clock: ManualClock, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "book.json")
+    runner = desk.runner(book=tmp_path / "book.json")
+    desk.engine("AMZN").publish(clock.now_ns(), [1.0], [220.0])
+    assert "no file of at most" in runner.run().words
+
+
+def test_another_book_of_the_same_size_and_time_is_read(desk: Desk, clock: ManualClock, tmp_path: Path) -> None:
+    path = option_book(tmp_path / "book.json", PUT | {"quantity": 1})
+    runner = desk.runner(book=path)
+    desk.engine("AMZN").publish(clock.now_ns(), [0.0], [220.0])
+    before = runner.run().book
+    other = option_book(tmp_path / "other.json", PUT | {"quantity": 7})
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.replace(path)
+    after = runner.run().book
+    assert before is not None
+    assert after is not None
+    assert (before.quantity[-1], after.quantity[-1]) == (1.0, 7.0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("quantity", [1e160, 1e300])
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_quantity_beyond_the_range_of_numbers_gives_a_state_and_no_figure(
+    desk: Desk, clock: ManualClock, draw: str, quantity: float
+) -> None:
+    desk.engine("AMZN").publish(clock.now_ns(), [quantity], [220.0])
+    assert desk.runner(draw=draw).run().state is RiskState.FAILED
+    assert math.isnan(desk.published().scalar(VAR))
+
+
+def test_positions_age_while_they_are_priced(desk: Desk, monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
+    runner = desk.runner()
+    desk.engine("AMZN").publish(clock.now_ns(), [1.0], [220.0])
+    simulated = RiskRunner._simulated
+
+    def slow(self: RiskRunner, *given: Any) -> Any:
+        clock.advance(1_700_000_000)
+        return simulated(self, *given)
+
+    monkeypatch.setattr(RiskRunner, "_simulated", slow)
+    assert runner.run().state is RiskState.OK
+    assert desk.published().scalar(AGE) == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize("gains", [np.full(1_000, 1e17), np.r_[np.full(999, -5.0), np.nextafter(-5.0, -6.0)]])
+def test_a_histogram_of_profits_that_hardly_differ_has_bins(gains: np.ndarray) -> None:
+    bars = histogram(BookRisk(gains, 0.0, 0.0, np.zeros(0), 0.0, 0.0, np.zeros(0)))
+    assert bars[:, 2].sum() == pytest.approx(1.0)
+    assert bars[0, 0] < gains.min() <= gains.max() < bars[-1, 1]
 
 
 def test_a_covariance_that_is_none_and_a_quantity_that_is_none_give_a_state_and_no_figure(

@@ -90,3 +90,10 @@ def test_without_the_risk_process_only_what_reduces_is_sent_until_it_is_back(pat
             assert probe.value("breaker_state", breaker="risk") == 0.0
     assert changes(paths, "risk")[0] == "OPEN"
     assert changes(paths, "risk")[-1] == "CLOSED"
+
+
+def test_with_a_limit_on_the_value_at_risk_no_order_is_sent_before_there_is_one(paths: RuntimePaths) -> None:
+    options = replace(OPTIONS, speed=20.0, publish_hz=20.0, gates=replace(OPTIONS.gates, max_var_usd=1e9))
+    with running(options, paths) as (probe, _):
+        wait_for(lambda: probe.value("orders_rejected_total", reason="var_limit") >= 20.0)
+        assert probe.value("orders_acked_total") == 0.0

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resources import attach
-from resources.attach import AttachError, absence, take
+from resources.attach import AttachError, Kind, absence, take
 
 BUSY = """
 import sys
@@ -90,6 +91,41 @@ def test_what_cannot_be_is_refused_with_words(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AttachError, match=r"py-spy is not installed: pip install -r requirements-profile\.txt"):
         take(os.getpid(), "cpu", 1.0)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["cpu", pytest.param("memory", marks=pytest.mark.skipif(bool(absence("memory")), reason=absence("memory")))],
+)
+def test_a_process_that_ends_meanwhile_leaves_no_profile(kind: Kind) -> None:
+    text = HOARDER.replace("import time", "import sys, threading, time, os").replace(
+        "kept = []", "kept = []\nthreading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        timer = threading.Timer(4.0, process.stdin.close)
+        timer.start()
+        try:
+            with pytest.raises(AttachError, match=f"process {process.pid} ended while it was watched"):
+                take(process.pid, kind, 60.0)
+        finally:
+            timer.cancel()
+            process.kill()
+
+
+def test_a_profiler_that_does_not_end_is_stopped_with_its_debugger(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    held = (
+        f"import os, pathlib, signal, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    )
+    text = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {held!r}]); time.sleep(600)"
+    with pytest.raises(AttachError, match="did not end within 10 s and was stopped"):
+        attach._run([sys.executable, "-c", text], 10.0)
+    assert note.exists(), "this machine needs more than 10 s to start two programs"
+    assert not attach._lives(int(note.read_text()))
 
 
 def test_a_process_that_is_no_python_says_so() -> None:

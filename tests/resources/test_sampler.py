@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import errno
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -66,23 +67,6 @@ def test_a_thread_that_has_ended_stays_in_the_sums() -> None:
     assert row.cpu_s >= 0.04
 
 
-def test_a_thread_that_ends_while_it_is_looked_at_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = Sampler()
-    with _running("short", _waits), _running("idler", _waits):
-        sampler.look()
-        clocks = {seen.clock for seen in sampler._threads.values() if seen.name == "short"}
-
-        def gone(clock: int, read: Callable[[int], float] = time.clock_gettime) -> float:
-            if clock in clocks:
-                raise OSError(errno.EINVAL, "Invalid argument")  # what the kernel says of a thread that is no more
-            return read(clock)
-
-        monkeypatch.setattr(module.time, "clock_gettime", gone)
-        sampler.look()
-    samples = {row.name: row.samples for row in sampler.threads()}
-    assert (samples["short"], samples["idler"]) == (1, 2)
-
-
 def test_memory_is_bounded(monkeypatch: object) -> None:
     sampler = Sampler()
     sampler._stacks.most = 1
@@ -122,3 +106,49 @@ def test_time_in_a_thread_is_the_kernels() -> None:
         passed = time.monotonic() - began
     (row,) = [row for row in sampler.threads() if row.name == "hog"]
     assert 0.1 <= row.cpu_s <= passed + 0.1
+
+
+def test_a_thread_that_ended_during_a_look_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Thread(target=lambda: None, name="ended")
+    ended.start()
+    ended.join()
+    here = sys._getframe()
+    monkeypatch.setattr(sys, "_current_frames", lambda: {ended.ident: here})
+    monkeypatch.setattr(threading, "enumerate", lambda: [ended])
+    sampler = Sampler()
+    sampler.look()
+    assert sampler.looks == 1
+    assert sampler.threads() == []
+
+
+def test_a_pools_next_thread_with_the_number_and_the_name_of_the_last_is_another_thread() -> None:
+    sampler = Sampler()
+    idents: list[int | None] = []
+    while len(idents) < 100 and len(set(idents)) == len(idents):
+        with _running("worker", _waits):
+            idents.append(next(thread.ident for thread in threading.enumerate() if thread.name == "worker"))
+            sampler.look()
+    assert len(set(idents)) < len(idents), "no number was given twice"
+    assert sampler.looks == len(idents)
+
+
+def test_time_is_that_of_the_thread_and_not_of_who_looks() -> None:
+    me, there = threading.get_native_id(), threading.get_ident()
+    assert ~me << 3 | 0b110 == time.pthread_getcpuclockid(there)
+    assert module._cpu_s(0) == 0.0
+
+
+def test_names_that_are_no_text_can_be_written() -> None:
+    sampler, stop = Sampler(), threading.Event()
+    body: dict[str, Any] = {}
+    exec(compile("def busy(stop):\n    while not stop.is_set(): pass", "/x/\udcff.py", "exec"), body)
+    thread = threading.Thread(target=body["busy"], args=(stop,), name="hog \udcff")
+    thread.start()
+    while not sampler.stacks():
+        sampler.look()
+    stop.set()
+    thread.join()
+    (stack,) = {stack for stack in sampler.stacks() if "hog" in stack[0]}
+    assert stack[0] == "hog ?"
+    assert "busy (x/?.py:1)" in stack
+    assert [row.name for row in sampler.threads() if "hog" in row.name] == ["hog ?"]

@@ -84,3 +84,7 @@ def test_depth_and_number_have_limits() -> None:
     for name in "abcd":
         bounded.add(("thread", name), 1)
     assert bounded.rows == {("thread", "a"): 1, ("thread", "b"): 1, ("thread", OTHER): 2}
+
+
+def test_what_ends_a_line_in_unicode_alone_ends_no_stack() -> None:
+    assert parse("a\u2028b (x\x85y.py:1);c 3\nd 4\n") == {("a\u2028b (x\x85y.py:1)", "c"): 3, ("d",): 4}
