@@ -114,11 +114,14 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
     return found
 
 
-# Where tests and calibration find recorded data; not part of a running program's settings.
+# What tests, benchmarks and calibration look at (recorded data, peers, how much); programs that they start see it too.
 _NOT_SETTINGS = frozenset(
     f"DESKVIGIL_{name}"
-    for name in ("MARKETDATA", "PROMQLTEST", "METRICSDATA", "BENCH_DIR", "BENCH_DAYS", "BENCH_SERIES")
-)
+    for name in (
+        "MARKETDATA", "PROMQLTEST", "METRICSDATA", "BENCH_DIR", "BENCH_DAYS", "BENCH_SERIES", "BOOK_PEERS",
+        "PEER_EXAMPLES", "RACES", "SCREENSHOTS",
+    )
+)  # fmt: skip
 
 
 def _from_text(key: str, text: str, name: str) -> Any:

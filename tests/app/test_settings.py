@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from metrics.errors import ConfigError
-from settings import describe, load_settings
+from settings import Settings, describe, load_settings
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -99,3 +100,13 @@ def test_a_setting_can_be_read_from_a_file_without_its_last_newline(tmp_path: Pa
 def test_the_described_settings_read_back_as_the_same(tmp_path: Path) -> None:
     first = load_settings(None, {"DESKVIGIL_WEB__PORT": "1234"})
     assert load_settings(_file(tmp_path, describe(first)), {}) == first
+
+
+def test_what_tests_and_benchmarks_read_from_the_environment_is_no_setting() -> None:
+    root = Path(__file__).resolve().parents[2]
+    files = [*root.glob("tests/**/*.py"), *root.glob("validation/**/*.py")]
+    read = r'(?:environ\.get\(|environ\[|^[A-Z_]+ = |_shared\()"(DESKVIGIL_[A-Z_]+)"'
+    names = {name for file in files for name in re.findall(read, file.read_text(), re.MULTILINE)}
+    names = {name for name in names if "__" not in name}  # those are settings
+    assert len(names) > 5
+    assert load_settings(None, dict.fromkeys(names, "anything")) == Settings()
