@@ -334,7 +334,9 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
         metavar="FILE",
         help="how far it has come; the same again goes on (default: OUT.csv.state)",
     )
-    add_sweep.add_argument("--workers", type=int, metavar="N", help="default: one for each core")
+    add_sweep.add_argument(
+        "--workers", type=int, metavar="N", help="default: one for each processor that we may use (affinity, quota)"
+    )
     add_sweep.add_argument(
         "--ray",
         nargs="?",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from console.bottlenecks import BottleneckCollector
-from dashboard.room.resourceroom import Bottleneck, ResourceRoom
+from console.cpuplans import CpuPlans
+from dashboard.room.resourceroom import NO_PLAN, Bottleneck, ResourceRoom
 from resources.allocator import ARENAS, KEPT
 from resources.memoryoptions import MemoryOptions
 
 
-def resource_room(memory: MemoryOptions, bottlenecks: BottleneckCollector | None) -> ResourceRoom:
-    """As of now; may be called from any thread. bottlenecks: None where nobody looks for them."""
+def resource_room(
+    memory: MemoryOptions, bottlenecks: BottleneckCollector | None, plans: CpuPlans | None
+) -> ResourceRoom:
+    """As of now; may be called from any thread. bottlenecks, plans: None where nobody looks for them, or tries any."""
     return ResourceRoom(
+        plan=NO_PLAN if plans is None else f"{plans.state.in_words()}. {plans.topology.in_words()}",
         measures=_measures(memory),
         leak_bytes_s=memory.leak_mb_per_minute * 1e6 / 60.0 if memory.report else float("nan"),
         search=_bottleneck(bottlenecks),

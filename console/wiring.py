@@ -20,7 +20,7 @@ from collectors.host import HostCollector
 from collectors.process import ProcessCollector
 from collectors.runner import CollectorThread
 from console.bottlenecks import BottleneckCollector
-from console.cpuplans import cpu_plans
+from console.cpuplans import CpuPlans, cpu_plans
 from console.engineroom import engine_room
 from console.memory import MemoryWatch
 from console.orderboard import OrderBoardCollector
@@ -111,6 +111,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
         looked = bottlenecks if live and settings.collectors.sampler_hz else None
         profiling = Profiling(store.profiles, sampler, bottlenecks, pids, trades, clock)
         collectors: list[Collector] = []
+        plans: CpuPlans | None = None
         notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
         copier = CommandCopier(paths.command_log, store, notes)
         store.start()  # `serve` takes samples too (remote write, import), and these want sealing
@@ -127,6 +128,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             store.annotations.note("start", f"Deskvigil {version} started", t_ms=clock.now_ns() // 1_000_000)
             alerts.start()
             cleanup.callback(alerts.stop)
+            plans = cpu_plans(settings.resources.cpu, topology, paths, store, pids, clock)
             collectors = [
                 HostCollector(clock, settings.collectors, paths.data_dir),
                 ProcessCollector(clock, settings.collectors, lambda: [child_status(child) for child in children()]),
@@ -140,7 +142,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 *([feed] if feed is not None else []),
                 board,
                 Reconciliation(paths, store, clock),
-                cpu_plans(settings.resources.cpu, topology, paths, store, pids, clock),
+                plans,
                 *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
                 *_forwarding(store),
@@ -164,7 +166,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
             risk=lambda: risk_room(risk),
-            resources=lambda: resource_room(settings.memory, looked),
+            resources=lambda: resource_room(settings.memory, looked, plans),
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),
             resume=lambda who, reason, scope="all", /: order(client, copier, "resume", who, reason, scope),

@@ -142,6 +142,7 @@ class Placer:
     def undo(self) -> int:
         """Put back every thread's former state; returns how many could not be and are left for the next `undo`."""
         self.plan = None
+        self._forget_ended()
         tried: set[ThreadId] = set()
         failed: set[ThreadId] = set()
         for _ in range(_MOST_LOOKS):  # a thread not yet put back may start another one

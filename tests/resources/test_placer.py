@@ -19,6 +19,7 @@ from resources.plans import Placement, Plan, Rights, candidates, rights
 from tests.resources.machines import topology_of
 
 BASE = ThreadState(frozenset({0, 1, 2, 3}), 0, 0, 0)
+NICER = ThreadState(BASE.cpus, 3, 0, 0)
 NAMES = ("console", "engine", "risk")
 PLANS, _ = candidates(topology_of(4), Rights(-20, 99))
 
@@ -60,10 +61,11 @@ class FakeKernel:
         self.states[tid] = state
 
     def start(self, pid: int | None = None) -> int:
-        """A new process, with the number of one that has ended if wanted; returns its number."""
+        """A new process, with the number of one that has ended if wanted (then a nicer one); returns its number."""
+        state = BASE if pid is None else NICER
         pid = pid or self._new()
         self.of_process[pid] = []
-        self._add(pid, pid, BASE, BASE)
+        self._add(pid, pid, state, state)
         return pid
 
     def spawn(self, pid: int, of: int) -> int:
