@@ -103,7 +103,7 @@ def _garbage(machine: Machine) -> dict[str, Any]:
     uses = [
         Use("half of them within", total.map(lambda _: _pause(machine, 0.5)), seconds),
         Use("99 % of them within", total.map(lambda _: _pause(machine, 0.99)), seconds),
-        Use("longest", longest, seconds, "ConsoleStandsStill"),
+        Use("longest", longest, seconds, severity=machine.limits.severity("ConsoleStandsStill")),
         Use("in all", spent, seconds),
     ]
     edges, counts = _buckets(machine)

@@ -392,6 +392,11 @@ def test_the_page_fits_and_says_what_there_is(
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.evaluate(RAIL), "every entry of the navigation is inside it"
         assert page.evaluate(CLIPPED) == []
+        if width > 900:
+            for narrower in (1100, 800):
+                page.set_viewport_size({"width": narrower, "height": height})
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), narrower
+            page.set_viewport_size({"width": width, "height": height})
         page.evaluate("window.scrollTo(0, 0)")
         if folder := os.environ.get("DESKVIGIL_SCREENSHOTS"):
             page.screenshot(path=f"{folder}/resources_{width}_{scheme}_{len(sources)}.png", full_page=True)
