@@ -103,7 +103,9 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             lambda sentence, t_ms: store.annotations.note("bottleneck", sentence, t_ms=t_ms),
         )
         trades = partial(_trades, engine, store)
-        profiling = Profiling(store.profiles, sampler, bottlenecks, pids, trades, clock)
+        profiling = Profiling(
+            store.profiles, sampler, bottlenecks, pids, trades, clock, bool(settings.collectors.sampler_hz)
+        )
         collectors: list[Collector] = []
         notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
         copier = CommandCopier(paths.command_log, store, notes)
@@ -223,8 +225,8 @@ def _memory(settings: Settings, paths: RuntimePaths, store: Store, clock: Clock)
 
 
 def _trades(engine: EngineCollector, store: Store) -> bool:
-    """Whether orders may be sent now."""
-    return engine_info(engine, store).state in ("ACTIVE", "REDUCING")
+    """Whether orders may be sent now: also where the engine lives and cannot be read."""
+    return engine_info(engine, store).state != "HALTED"
 
 
 def _scraper(store: Store, settings: Settings, clock: Clock, version: str) -> ScrapeService:
