@@ -109,10 +109,10 @@ class EngineCollector:
         snapshot = self._snapshot
         return np.zeros(0) if snapshot is None else snapshot.tables.get(name, np.zeros(0))
 
-    def scalars(self) -> dict[Series, float]:
-        """The newest reading's scalars by series; may be called from any thread, as `last_fills`."""
-        snapshot = self._snapshot
-        return {} if snapshot is None else dict(zip(snapshot.spec.scalars, snapshot.scalars.tolist(), strict=True))
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest reading, for who needs several parts of one; may be read from any thread, as `last_fills`."""
+        return self._snapshot
 
     def slowest_orders(self) -> npt.NDArray[Any]:
         """The slowest orders of this minute and the one before, the slowest first (see `engine.recorder.SLOWEST`)."""

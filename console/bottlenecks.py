@@ -14,10 +14,22 @@ from console.readings import Readings
 from metrics.catalogue import series
 from metrics.frame import FloatArray, Frame
 from metrics.series import Schema
-from resources.bottleneck import BASELINE_S, GAP_S, RECENT_S, Baseline, Cause, Column, Finding, baseline_of, find
+from resources.bottleneck import (
+    BASELINE_S,
+    GAP_S,
+    LEAST_S,
+    RECENT_S,
+    Baseline,
+    Cause,
+    Column,
+    Finding,
+    baseline_of,
+    find,
+)
 from resources.sampler import Sampler
 
 KEPT_S: Final = BASELINE_S + GAP_S + RECENT_S
+FIRST_S: Final = LEAST_S + GAP_S + RECENT_S  # before anything is said
 BASELINE_EVERY_S: Final = 30  # quantiles of an hour cost four milliseconds
 FIRM_S: Final = 3  # seconds in a row that find the same, before it is said
 _P: Final = "deskvigil_profiler_"
@@ -56,7 +68,7 @@ class BottleneckCollector:
         self._costs: list[tuple[float, float]] = []  # monotonic and CPU seconds, of the last minute
         self._before_ns = 0
         self._ticks = 0
-        self.said = Said(Finding(), 0, GAP_S + RECENT_S)
+        self.said = Said(Finding(), 0, FIRST_S)
         own = ("overhead_ratio", "samples_total", "lateness_seconds", "thread_cpu_ratio")
         self._schema = Schema(
             self.name,
@@ -96,10 +108,12 @@ class BottleneckCollector:
         self._rows[-1], self._calm[-1] = row, True
         self._count = min(self._count + 1, KEPT_S)
         if self._ticks % BASELINE_EVERY_S == 0 or self._baseline is None:
-            self._baseline = baseline_of(self._rows[KEPT_S - self._count :], self._calm[KEPT_S - self._count :])
+            found = baseline_of(self._rows[KEPT_S - self._count :], self._calm[KEPT_S - self._count :])
+            # After more than an hour of trouble there is no newer calm time: the last one stays what is usual.
+            self._baseline = found or self._baseline
         self._ticks += 1
         if self._baseline is None:
-            self.said = Said(Finding(), 0, max(0, GAP_S + RECENT_S + 120 - self._count))
+            self.said = Said(Finding(), 0, max(0, FIRST_S - self._count))
             return
         finding = find(self._rows[-RECENT_S:], self._baseline, self._readings.thread)
         self._calm[-1] = finding.symptom is None

@@ -39,7 +39,8 @@ class _Running:
 class Profiling:
     """What the Profiler page and its API ask; every method may be called from any thread.
 
-    children: name and pid of our processes. trades: whether the engine trades now.
+    children: name and pid of our processes. trades: whether the engine may be trading now.
+    watches: False where the sampler and the search for bottlenecks are switched off.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Profiling:
         children: Callable[[], Sequence[tuple[str, int]]],
         trades: Callable[[], bool],
         clock: Clock,
+        watches: bool = True,
     ) -> None:
         self._store = store
         self._sampler = sampler
@@ -57,6 +59,7 @@ class Profiling:
         self._children = children
         self._trades = trades
         self._clock = clock
+        self._watches = watches
         self._lock = threading.Lock()
         self._running: _Running | None = None
         self._failed = ""
@@ -87,13 +90,14 @@ class Profiling:
         try:
             detail = {"kind": kind, "seconds": seconds, "reason": reason}
             self._store.note(who, "profile", process, detail)
+            thread = threading.Thread(
+                target=self._take, args=(job, pids[process], who, reason), name="profiling", daemon=True
+            )
+            thread.start()
         except BaseException:
             self._running = None
             raise
-        self._thread = threading.Thread(
-            target=self._take, args=(job, pids[process], who, reason), name="profiling", daemon=True
-        )
-        self._thread.start()
+        self._thread = thread
         return f"{process} is watched for {seconds:g} s"
 
     def list(self) -> Mapping[str, Any]:
@@ -105,8 +109,10 @@ class Profiling:
             "failed": self._failed,
             "processes": [name for name, pid in self._children() if pid > 0],
             "kinds": {kind: absence(kind) for kind in KINDS},
-            "overhead": self._sampler.cost_ratio,
-            "bottleneck": {
+            "overhead": self._sampler.cost_ratio if self._watches else None,
+            "bottleneck": None
+            if not self._watches
+            else {
                 "sentence": said.finding.sentence,
                 "cause": None if said.finding.cause is None else said.finding.cause.value,
                 "since_ms": said.since_ms,
@@ -136,6 +142,8 @@ class Profiling:
 
     def _find(self, name: str) -> tuple[Mapping[str, Any], Mapping[Stack, int]]:
         if name == ALWAYS:
+            if not self._watches:
+                raise ProfilingError("the console's threads are not watched: collectors.sampler_hz is 0")
             stacks = self._sampler.stacks()
             head = {"process": "console", "kind": "cpu", "unit": "samples", "total": sum(stacks.values())}
             return head, stacks

@@ -12,33 +12,30 @@ _R = "deskvigil_risk_"
 
 def risk_room(risk: EngineCollector) -> RiskRoom:
     """What the collector read last; may be called from any thread. While the process is gone there are no figures."""
-    if risk.absence:
-        return RiskRoom(absence=risk.absence)
-    found = risk.scalars()
-    info, words = risk.info(), risk.table("words")
-    by_name = {series.name: value for series, value in found.items() if series.name != f"{_R}state"}
+    absence, snapshot = risk.absence, risk.snapshot
+    if absence or snapshot is None:
+        return RiskRoom(absence=absence or "not read yet")
+    found = dict(zip(snapshot.spec.scalars, snapshot.scalars.tolist(), strict=True))
+    info, tables = snapshot.spec.info, snapshot.tables
+    by_name: dict[str, float] = {series.name: value for series, value in found.items() if series.name != f"{_R}state"}
     state = next((s.label("state") for s, value in found.items() if s.name == f"{_R}state" and value == 1.0), "")
 
     def value(what: str) -> float:
         return by_name.get(_R + what, float("nan"))
 
     return RiskRoom(
-        state=state, words=bytes(words["words"][0]).decode(errors="replace") if len(words) else "",
+        state=state, words=bytes(tables["words"]["words"][0]).decode(errors="replace"),
         var=value("var_usd"), var_error=value("var_standard_error_usd"),
         shortfall=value("expected_shortfall_usd"), shortfall_error=value("expected_shortfall_standard_error_usd"),
         gross=value("gross_exposure_usd"), age_s=value("position_age_seconds"), scenarios=value("scenarios"),
         options=value("options"), expired=value("expired_options"),
         confidences=(float(info.get("var_confidence", "nan")), float(info.get("shortfall_confidence", "nan"))),
         horizon_days=float(info.get("horizon_days", "nan")), draw=str(info.get("draw", "")),
-        positions=tuple(_share(row) for row in risk.table("positions")), bars=_rows(risk.table("histogram")),
-        steps=_rows(risk.table("convergence")), stress=_rows(risk.table("stress")),
+        positions=tuple(_share(row) for row in tables["positions"]), bars=tuple(tables["histogram"].tolist()),
+        steps=tuple(tables["convergence"].tolist()), stress=tuple(tables["stress"].tolist()),
     )  # fmt: skip
 
 
 def _share(row: Any) -> Share:
     name = bytes(row["name"]).decode(errors="replace")
     return Share(name, *(float(row[key]) for key in ("quantity", "value_usd", "var_usd", "shortfall_usd")))
-
-
-def _rows(table: Any) -> tuple[tuple[float, float, float], ...]:
-    return tuple(table.tolist()) if table.dtype.names else ()

@@ -109,7 +109,9 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
         )
         trades = partial(_trades, engine, store)
         looked = bottlenecks if live and settings.collectors.sampler_hz else None
-        profiling = Profiling(store.profiles, sampler, bottlenecks, pids, trades, clock)
+        profiling = Profiling(
+            store.profiles, sampler, bottlenecks, pids, trades, clock, bool(settings.collectors.sampler_hz)
+        )
         collectors: list[Collector] = []
         plans: CpuPlans | None = None
         notes = cleanup.enter_context(ThreadPoolExecutor(1, thread_name_prefix="records"))
@@ -233,8 +235,8 @@ def _memory(settings: Settings, paths: RuntimePaths, store: Store, clock: Clock)
 
 
 def _trades(engine: EngineCollector, store: Store) -> bool:
-    """Whether orders may be sent now."""
-    return engine_info(engine, store).state in ("ACTIVE", "REDUCING")
+    """Whether orders may be sent now: also where the engine lives and cannot be read."""
+    return engine_info(engine, store).state != "HALTED"
 
 
 def _scraper(store: Store, settings: Settings, clock: Clock, version: str) -> ScrapeService:

@@ -118,6 +118,10 @@ class RiskRunner:
     def _priced(self, age_s: float, symbols: tuple[str, ...], quantity: FloatArray, mark: FloatArray) -> Outcome:
         held, expired = self._options_held.at(self._clock.now_ns())
         under = {option.symbol for option in held}
+        if unknown := sorted(under - set(symbols)):
+            raise DeskvigilError(
+                f"the option book {self._options.book}: nothing is known of {', '.join(unknown)}, which the engine does not trade"
+            )
         priced = np.isfinite(mark) & (mark > 0.0)
         for i, symbol in enumerate(symbols):
             if not np.isfinite(quantity[i]) or ((quantity[i] != 0.0 or symbol in under) and not priced[i]):

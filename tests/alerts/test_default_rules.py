@@ -17,6 +17,7 @@ from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.rules import load_rules
 from alerts.state import Reason
 from alerts.watch import Watch
+from engine.riskblock import RiskState
 from metrics.catalogue import metric_of
 from metrics.clock import SystemClock
 from metrics.frame import Frame
@@ -139,6 +140,20 @@ def test_a_runbook_is_a_heading_that_is_there(rule):
     assert anchor in {
         "".join(sign for sign in heading if sign.isalnum() or sign in " -").replace(" ", "-") for heading in headings
     }
+
+
+def test_positions_without_a_value_at_risk_are_told_whatever_the_reason(query: QueryEngine, store: Store):
+    (rule,) = [rule for rule in RULES if rule.name == "RiskBlind"]
+    plan = query.prepare(rule.expression.text)
+    states = [state.value for state in RiskState]
+    schema = Schema("risk", tuple(Series("deskvigil_risk_state", make_labels({"state": state})) for state in states))
+    told = {}
+    for n, state in enumerate(states):
+        t_ms = 1_600_000_000_000 + 100 * n
+        store.live.append(Frame(schema, t_ms * 1_000_000, np.array([float(one == state) for one in states])))
+        told[state] = {labels["state"] for labels, _ in plan.instant(t_ms).samples()}
+    silent = {"ok": set(), "no_engine": set()}
+    assert told == silent | {state: {state} for state in states if state not in silent}
 
 
 def shipped_runs(interval_s: float = 0.0) -> list[RuleRun]:

@@ -15,9 +15,12 @@ import httpx2
 import numpy as np
 import pytest
 
-from console.bottlenecks import BottleneckCollector
+from collectors.engine import EngineCollector
+from console.bottlenecks import FIRST_S, KEPT_S, BottleneckCollector
 from console.profiling import Profiling
 from console.readings import Readings
+from console.views import engine_info
+from console.wiring import _trades
 from resources.attach import Taken
 from resources.bottleneck import Cause, Column
 from resources.sampler import Sampler
@@ -120,6 +123,36 @@ def test_a_trading_engine_is_not_stopped_for_its_memory(profiled: Profiled) -> N
     assert answer.json()["error"].endswith("halt trading first")
 
 
+def test_a_profile_whose_thread_cannot_start_is_none_under_way(
+    profiled: Profiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        with pytest.raises(RuntimeError):
+            profiled.profiling.start("anna", "engine", "cpu", 1.0, "x")
+    assert profiled.get()["running"] is None
+
+
+def test_a_console_that_does_not_watch_itself_says_so_and_shows_no_figure(
+    profiled: Profiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiled.profiling, "_watches", False)
+    body = profiled.get()
+    assert body["bottleneck"] is None
+    assert body["overhead"] is None
+    assert "collectors.sampler_hz is 0" in profiled.get("/sampler")["error"]
+
+
+def test_an_engine_that_cannot_be_read_counts_as_trading(profiled: Profiled, tmp_path: Path) -> None:
+    collector = EngineCollector(tmp_path / "none.block", "engine", profiled.desk.clock)
+    collector.collect(profiled.desk.clock.now_ns())
+    assert engine_info(collector, profiled.desk.store).state == "DOWN"
+    assert _trades(collector, profiled.desk.store)
+
+
 def test_an_order_needs_the_header_of_an_action(profiled: Profiled) -> None:
     answer = httpx2.post(f"{profiled.url}/api/desk/profiles", json={"process": "engine", "reason": "x"})
     assert answer.status_code == 403
@@ -187,8 +220,22 @@ def test_a_bottleneck_is_said_once_it_has_held_and_marks_the_charts(profiled: Pr
     assert profiled.get()["bottleneck"]["cause"] is None
 
 
+def test_after_an_hour_of_trouble_it_is_still_named(profiled: Profiled) -> None:
+    collector = profiled.bottlenecks
+    usual = np.full(len(Column), 1e-4)
+    assert profiled.get()["bottleneck"]["waits_s"] == FIRST_S
+    for second in range(400):
+        collector.take(usual, second * 1_000)
+    slow = usual.copy()
+    slow[[Column.CONSOLE_LATE_S, Column.GC_RATIO]] = 0.5
+    for second in range(400, 400 + KEPT_S + 300):
+        collector.take(slow, second * 1_000)
+    assert collector.said.finding.cause is Cause.GC
+    assert collector.said.since_ms < 420_000
+
+
 def test_a_console_that_watches_nothing_says_so(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     with serving(desk.services) as url:
         answer = httpx2.get(f"{url}/api/desk/profiles")
-    assert (answer.status_code, answer.json()) == (404, {"error": "this console takes no profiles"})
+    assert (answer.status_code, answer.json()) == (200, {"error": "this console takes no profiles"})

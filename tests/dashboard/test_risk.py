@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,20 @@ def test_where_there_is_no_figure_the_page_says_why_and_shows_none(positions: Po
     assert gone["said"] == "No value at risk: the risk process left a block behind and is gone."
     assert gone["stale"] is True
     assert gone["states"][0]["cells"][1] == "silent"
+
+
+def test_everything_shown_is_of_one_reading(positions: Positions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector's thread goes on while a page is made."""
+    positions.look()
+    table = EngineCollector.table
+
+    def meanwhile(self: EngineCollector, name: str) -> Any:
+        positions.look(float("nan"))
+        return table(self, name)
+
+    monkeypatch.setattr(EngineCollector, "table", meanwhile)
+    room = risk_room(positions.collector)
+    assert (room.state, len(room.positions)) == ("ok", 16)
 
 
 def test_a_flat_book_divides_nothing_by_nothing() -> None:

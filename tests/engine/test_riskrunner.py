@@ -278,7 +278,7 @@ def test_an_expired_option_is_left_out_and_counted(desk: Desk, clock: ManualCloc
         ({"strike": math.nan}, "strike must be a finite number"),
         ({"volatility": -0.1}, "volatility not negative"),
         ({"kind": "swap"}, "call or put"),
-        ({"symbol": "NOBODY"}, "nothing is known of NOBODY"),
+        ({"symbol": "NOBODY"}, "book.json: nothing is known of NOBODY, which the engine does not trade"),
         ({"days": None}, "days must be a finite number"),
         ({"colour": "red"}, "no fields but"),
     ],

@@ -40,13 +40,19 @@ class ProfilerPage {
     this.form(body);
     const { running } = body;
     const state = running ? `${running.process} is watched (${running.kind}, ${running.seconds} s)` : body.failed && `Not taken: ${body.failed}`;
-    text(byId("take-note"), state || `one at a time, at most 60 s; watching the console all the time costs ${(100 * body.overhead).toPrecision(2)} % of a core`);
+    text(byId("take-note"), state || `one at a time, at most 60 s; watching the console all the time ${body.overhead === null ? "is switched off" : `costs ${(100 * body.overhead).toPrecision(2)} % of a core`}`);
     const always = { id: ALWAYS, t_ms: null, process: "console", kind: "cpu", seconds: null, unit: "samples", total: null, who: "always on", reason: "a few looks a second since the start" };
     fill(byId("profile-rows"), [always, ...body.profiles], (row) => this.cells(row));
     return EVERY_MS;
   }
 
   bottleneck(found) {
+    if (!found) {
+      text(byId("bottleneck-sentence"), "Nothing is looked for: collectors.sampler_hz is 0.");
+      text(byId("bottleneck-note"), "");
+      attribute(byId("bottleneck"), "data-severity", null);
+      return;
+    }
     const words = found.sentence || (found.waits_s > 0 ? `Nothing is said for another ${found.waits_s} s: there is no calm time to compare with yet.` : "None: nothing is slower than in the calm hour before.");
     text(byId("bottleneck-sentence"), words);
     text(byId("bottleneck-note"), found.sentence ? `since ${time(found.since_ms)} UTC` : "the last seconds against the calm hour before");
