@@ -21,6 +21,7 @@ BENCHMARKS = {
     "path": "validation.bench_path",
     "var": "validation.bench_var",
     "montecarlo": "validation.bench_montecarlo",
+    "gpu": "validation.bench_gpu",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",
     "alert-latency": "validation.bench_alert_latency",

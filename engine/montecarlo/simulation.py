@@ -144,7 +144,10 @@ class BookSimulation:
             shift, loading, self._psi = self._quadratic.twisted(self._theta, loading)
         self._sampling = sampling_of(loading, shift, first, second, self._dtype)
         if self._accelerator is not None:
-            self._elsewhere = book_work(self._sampling, self._lines, self._scenarios, len(self._near) > 0)
+            try:
+                self._elsewhere = book_work(self._sampling, self._lines, self._scenarios, len(self._near) > 0)
+            except DeskvigilError as error:
+                self._accelerator.leave(str(error))
 
     def run(self, stream: int = 0, normals: FloatArray | None = None) -> BookRisk:
         """Draw the scenarios of a stream, or take given normals (n, scenarios). The gains returned are a copy."""

@@ -29,21 +29,23 @@ class OutOfMemoryError(MemoryError):
 
 class FakeCupy:
     """`cupy`, with `devices` of them. Set `launch_error` to fail what is enqueued, `spoil` to make results NaN, `hang`
-    to never end; `error_on_load` to refuse the driver's first question. launches and replays are counted by device."""
+    to never end, `run_error` to fail while running; `error_on_load` to refuse the driver's first question. launches and replays are counted by device."""
 
     def __init__(self, host: HostDevice, devices: int = 1) -> None:
         self.host, self.devices = host, devices
         self.launch_error: Exception | None = None
+        self.run_error: Exception | None = None
         self.error_on_load: Exception | None = None
         self.spoil = self.hang = False
         self.launches, self.replays, self.captures = [0] * devices, [0] * devices, 0
         self.current = [0]
-        self.streams: list[Any] = []
+        self.streams: list[Any] = []  # entered
+        self.by_address: dict[int, _Stream] = {}
         self.hooks: list[Any] = []
         self.RawModule = lambda path: _Module(self, path)
         runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=self._memcpy,
-            getDeviceCount=self._count, getDeviceProperties=lambda number: {"name": b"Fake %d" % number},
+            streamQuery=self._query, getDeviceCount=self._count, getDeviceProperties=lambda number: {"name": b"Fake %d" % number},
         )  # fmt: skip
         self.cuda = SimpleNamespace(
             runtime=runtime, memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), nvrtc=_Nvrtc(),
@@ -55,6 +57,9 @@ class FakeCupy:
         if self.error_on_load is not None:
             raise self.error_on_load
         return self.devices
+
+    def _query(self, stream: int) -> int:
+        return self.by_address[stream].query()
 
     def _memcpy(self, to: int, source: int, size: int, kind: int, stream: int) -> None:
         assert kind in (1, 2)
@@ -80,6 +85,7 @@ class _Stream:
     def __init__(self, cupy: FakeCupy, non_blocking: bool) -> None:
         assert non_blocking, "a stream that waits for the default one cannot overlap"
         self._cupy, self.ptr, self.device = cupy, id(self), cupy.current[-1]
+        cupy.by_address[self.ptr] = self
         self._queue: list[Callable[[], object]] = []
         self._recording: list[Callable[[], object]] | None = None
 
@@ -109,17 +115,21 @@ class _Stream:
 
         return SimpleNamespace(launch=launch)
 
-    @property
-    def done(self) -> bool:
+    def query(self) -> int:
+        """cudaStreamQuery's answer: not ready, failed, or 0."""
         if self._cupy.hang:
-            return False
+            return 600
+        if self._cupy.run_error is not None:
+            return 700
         for step in self._queue:
             step()
         self._queue.clear()
-        return True
+        return 0
 
     def synchronize(self) -> None:
-        assert self.done
+        if self._cupy.run_error is not None:
+            raise self._cupy.run_error
+        assert not self._queue, "waited for without having been asked"
 
 
 class _Module:

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.montecarlo.book import Book
 from engine.montecarlo.deltagamma import DeltaGamma
 from engine.montecarlo.gpu import accelerator as module
 from engine.montecarlo.gpu.accelerator import Accelerator, GpuAbsentError, GpuState, compute, devices_of, load_devices
 from engine.montecarlo.gpu.cubin import cubin_for, nvcc, nvrtc
 from engine.montecarlo.gpu.device import DEPTH, GpuDevice
 from engine.montecarlo.gpu.plan import CELL, FEW, Work, book_work, path_work
+from engine.montecarlo.gpu.totals import PathTotals
 from engine.montecarlo.paths import PathSimulation
 from engine.montecarlo.revaluation import lines_of, sampling_of
 from engine.montecarlo.simulation import DRAWS, TRADING_DAY, BookSimulation
@@ -203,6 +205,9 @@ def fault(cupy: FakeCupy, kind: str) -> None:
         cupy.launch_error = cupy.error_on_load = CUDARuntimeError(
             "cudaErrorNoDevice: no CUDA-capable device is detected"
         )
+    cupy.run_error = (
+        CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access") if kind == "running" else None
+    )
     if kind == "memory":
         cupy.launch_error = OutOfMemoryError("Out of memory allocating 512 bytes")
     cupy.spoil = kind == "nan"
@@ -210,7 +215,12 @@ def fault(cupy: FakeCupy, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("removed", "NoDevice"), ("memory", "Out of memory"), ("nan", "not finite, where the processor's is")],
+    [
+        ("removed", "NoDevice"),
+        ("running", "IllegalAddress"),
+        ("memory", "Out of memory"),
+        ("nan", "not finite, where the processor's is"),
+    ],
 )
 def test_a_fault_costs_no_figure_trips_the_breaker_and_a_probe_brings_the_device_back(
     cupy: FakeCupy, clock: ManualClock, kind: str, words: str
@@ -253,10 +263,11 @@ def test_inputs_beyond_the_range_of_numbers_are_the_books_fault_not_the_devices(
     book, loading = mixed_book(3, 9)
     wild = replace(book, quantity=book.quantity * 1e307)
     used = accelerator(cupy, clock)
-    simulation = BookSimulation(wild, loading, accelerator=used)
-    for _ in range(4):
-        with pytest.raises(DeskvigilError, match="profit is not finite"):
-            simulation.run()
+    with np.errstate(all="ignore"):
+        simulation = BookSimulation(wild, loading, accelerator=used)
+        for _ in range(4):
+            with pytest.raises(DeskvigilError, match="profit is not finite"):
+                simulation.run()
     assert used.figures().trips == 0
     assert used.state is GpuState.ON
 
@@ -337,6 +348,36 @@ def test_a_compiled_kernel_is_kept_and_loads_without_a_compiler(cupy: FakeCupy, 
     with pytest.raises(DeskvigilError, match=r"sm_80: NVRTC: RuntimeError: kernels.cu\(3\): error"):
         cubin_for("80", [compiler], tmp_path)
     assert [path.name for path in tmp_path.glob("*90*")] == [first.name]
+
+
+@pytest.mark.parametrize(("antithetic", "control"), [(False, False), (True, True)])
+def test_sums_of_many_paths_give_the_prices_of_their_payoffs(host: HostDevice, antithetic: bool, control: bool) -> None:
+    option, clock = path_option(2, steps=10), SystemClock()
+    how: dict[str, bool] = {"antithetic": antithetic, "control": control}
+    paths = 2 * (11 * CELL + 100)
+    expected = PathSimulation(option, paths=paths, precision="double", **how).run(3)
+    one = PathTotals(devices_of(FakeCupy(host), MEMORY, clock), option, paths=paths, precision="double", **how).run(3)
+    for name in ("asian", "asian_standard_error", "barrier", "barrier_standard_error", "samples"):
+        assert getattr(one, name) == pytest.approx(getattr(expected, name), rel=1e-9)
+    cupy = FakeCupy(host, 2)
+    devices = devices_of(cupy, MEMORY, clock)
+    many = PathTotals(devices, option, paths=paths, precision="double", batch=CELL, **how)
+    assert many.run(3) == one
+    assert sum(cupy.launches) == -(-one.samples // CELL)
+    with pytest.raises(DeskvigilError, match="whole cells"):
+        PathTotals(devices, option, paths=paths, batch=CELL + 1)
+    with pytest.raises(DeskvigilError, match="whole pairs"):
+        PathTotals(devices, option, paths=33, antithetic=True)
+
+
+def test_too_many_assets_for_a_block_stay_on_the_processor(cupy: FakeCupy, clock: ManualClock) -> None:
+    book, loading = Book.of([], [f"A{i}" for i in range(3_100)], np.ones(3_100)), 0.01 * np.eye(3_100)
+    used = accelerator(cupy, clock)
+    simulation = BookSimulation(book, loading, scenarios=64, accelerator=used)
+    assert simulation.run().gains.tobytes() == BookSimulation(book, loading, scenarios=64).run().gains.tobytes()
+    figures = used.figures()
+    assert figures.state is GpuState.OFF
+    assert "3100 assets do not fit" in figures.words
 
 
 def test_nvcc_compiles_the_kernels_for_hopper(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from engine.montecarlo.gpu.device import Batch, GpuDevice
 from engine.montecarlo.gpu.memory import PoolFigures
 from engine.montecarlo.gpu.plan import FEW, Work
 from engine.options import BreakerOptions
-from metrics.clock import Clock
+from metrics.clock import Clock, SystemClock
 from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray
 
@@ -89,6 +89,13 @@ def devices_of(cupy: Any, memory_bytes: int, clock: Clock) -> list[GpuDevice]:
             raise GpuAbsentError(str(error)) from error
         devices.append(GpuDevice(cupy, number, cubin, memory_bytes, clock))
     return devices
+
+
+def warm_gpu() -> str:
+    """Compile the kernels for this host's devices where that is not done yet; says which they are, or why there are none."""
+    accelerator = Accelerator("auto", 1 << 20, SystemClock())
+    accelerator.start()
+    return accelerator.figures().words
 
 
 class Accelerator:

@@ -23,6 +23,7 @@ DEPTH: Final = 4  # batches of one plan that can be under way at a time
 MOST_PLANS: Final = 16
 SPIN_NS: Final = 2_000_000  # waited for by asking again and again; longer with pauses
 PAUSE_S: Final = 0.0005
+NOT_READY: Final = 600  # cudaErrorNotReady: the one answer to wait on
 HANG_NS: Final = 1_500_000_000  # of one batch; less than risk.hang_after_s, after which the process is replaced
 
 
@@ -60,13 +61,13 @@ class Batch:
     def finish(self, out: FloatArray, clock: Clock) -> None:
         """Wait, and copy what came back to out, of the plan's shape. TransientError where it does not end."""
         begun_ns = clock.monotonic_ns()
-        while not self._stream.done:
+        while self._runtime.streamQuery(self._stream.ptr) == NOT_READY:
             passed_ns = clock.monotonic_ns() - begun_ns
             if passed_ns > HANG_NS:
                 raise TransientError(f"{self._plan.kernel} has not ended after {passed_ns / 1e9:.1f} s")
             if passed_ns > SPIN_NS:
                 time.sleep(PAUSE_S)
-        self._stream.synchronize()  # an error of the kernel is told here
+        self._stream.synchronize()  # raises what went wrong
         self.under_way = False
         out[...] = self._target
 

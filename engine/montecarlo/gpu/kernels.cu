@@ -514,5 +514,6 @@ __global__ void __launch_bounds__(256, 2) book_f32(const void* input, void* outp
 __global__ void __launch_bounds__(256, 2) paths_f64(const void* input, void* output) { path_block<double, false>(input, output); }
 __global__ void __launch_bounds__(256, 2) paths_f32(const void* input, void* output) { path_block<float, false>(input, output); }
 __global__ void __launch_bounds__(256, 2) moments_f64(const void* input, void* output) { path_block<double, true>(input, output); }
-__global__ void __launch_bounds__(256, 2) moments_f32(const void* input, void* output) { path_block<float, true>(input, output); }
+// A million paths are 977 cells: eight blocks of 128 threads on each of 132 multiprocessors take them at once.
+__global__ void __launch_bounds__(256, 4) moments_f32(const void* input, void* output) { path_block<float, true>(input, output); }
 }

@@ -118,7 +118,7 @@ def path_work(payoffs: Payoffs, samples: int, antithetic: bool, *, totals: bool)
     """Payoffs of `samples` samples, outputs (3, samples); with `totals` the sums of cells of them, (cells, MOMENTS)."""
     steps, assets = payoffs.weighted_forward.shape
     dtype = payoffs.weighted_forward.dtype
-    shift = 3 if samples <= FEW else 5
+    shift = 3 if samples <= FEW and not totals else 5  # a cell's sums round in the same order for any number of samples
     row_bytes = 8 * MOMENTS + ((5 if antithetic else 3) * ROWS_AT_ONCE + assets + STATES) * dtype.itemsize
     terms = np.array(
         [payoffs.side, payoffs.rate_of_touch, payoffs.asian_sign, payoffs.asian_strike, payoffs.vanilla_sign,
