@@ -86,6 +86,7 @@ class _Stream:
         assert non_blocking, "a stream that waits for the default one cannot overlap"
         self._cupy, self.ptr, self.device = cupy, id(self), cupy.current[-1]
         cupy.by_address[self.ptr] = self
+        self._asked = False
         self._queue: list[Callable[[], object]] = []
         self._recording: list[Callable[[], object]] | None = None
 
@@ -121,6 +122,10 @@ class _Stream:
             return 600
         if self._cupy.run_error is not None:
             return 700
+        if self._queue and not self._asked:  # not ready when asked for the first time
+            self._asked = True
+            return 600
+        self._asked = False
         for step in self._queue:
             step()
         self._queue.clear()

@@ -286,6 +286,10 @@ def test_a_kernel_that_never_ends_is_given_up(cupy: FakeCupy) -> None:
     cupy.hang = True
     with pytest.raises(TransientError, match=r"book_f64 has not ended after \d\.0 s"):
         device.finish(batch, np.zeros((1, 50)))
+    used = Accelerator("auto", MEMORY, HurriedClock(), lambda size, at: devices_of(cupy, size, at))
+    assert not used.run(work_of(50), 1, 0, np.zeros((1, 50)))
+    assert "has not ended" in used.figures().words
+    assert used._abandoned  # its memory is still being written to
 
 
 @pytest.mark.parametrize("choice", ["auto", "gpu"])

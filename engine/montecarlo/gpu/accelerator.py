@@ -24,7 +24,7 @@ from engine.montecarlo.gpu.memory import PoolFigures
 from engine.montecarlo.gpu.plan import FEW, Work
 from engine.options import BreakerOptions
 from metrics.clock import Clock, SystemClock
-from metrics.errors import DeskvigilError
+from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import FloatArray
 
 log = logging.getLogger("deskvigil.gpu")
@@ -115,6 +115,7 @@ class Accelerator:
         self._choice, self._memory_bytes, self._clock, self._load = choice, memory_bytes, clock, load
         self._breaker = Breaker("gpu", BREAKER, self._tell)
         self._devices: Sequence[GpuDevice] = ()
+        self._abandoned: list[GpuDevice] = []
         self._pool = PoolFigures()
         self._found = False
         self._runs = self._fallbacks = 0
@@ -189,6 +190,8 @@ class Accelerator:
 
     def _failed(self, error: Exception) -> None:
         """Give the devices up: the next try, if the breaker lets it through, loads them anew."""
+        if isinstance(error, TransientError):  # a kernel still runs: freeing its memory would wait for it
+            self._abandoned += self._devices
         self._devices = ()
         words = f"{type(error).__name__}: {error}" if not isinstance(error, DeskvigilError) else str(error)
         self._state, self._words = GpuState.FAILED, words[:WORDS]
