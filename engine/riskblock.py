@@ -13,6 +13,7 @@ from engine.buckets import bucket_of
 from engine.montecarlo.book import Book
 from engine.montecarlo.covariance import Covariance
 from engine.montecarlo.distribution import BINS, STEPS
+from engine.montecarlo.gpu.accelerator import GpuFigures, GpuState
 from engine.montecarlo.heldoptions import MOST_OPTIONS
 from engine.montecarlo.options import RiskOptions
 from engine.montecarlo.simulation import BookRisk
@@ -84,7 +85,7 @@ class RiskBlock:
         self._writer.counts[0, bucket_of(took_ns)] += 1
         self._writer.sums_ns[0] += took_ns
 
-    def publish(self, outcome: Outcome, pictures: Pictures, now_ns: int) -> None:
+    def publish(self, outcome: Outcome, pictures: Pictures, gpu: GpuFigures, now_ns: int) -> None:
         """Everything as of now; where there are no figures they are NaN and their tables are empty."""
         scalars, written = self._writer.scalars, self._writer.written
         index = self._writer.spec.index
@@ -112,10 +113,18 @@ class RiskBlock:
             shown = rows if figures is not None else rows[:0]
             self._fill(name, [tuple(row) for row in shown.tolist()])
         self._fill("words", [(outcome.words.encode(errors="replace")[:240],)])
+        self._fill("device", [(gpu.words.encode(errors="replace")[:240],)])
         scalars[index[_AGE]], scalars[index[_SCENARIOS]] = outcome.age_s, self._options.scenarios
         scalars[index[_RUNS]], scalars[index[_LATE]] = self.runs, self.late
         for state in RiskState:
             scalars[index[series("deskvigil_risk_state", state=state.value)]] = float(state is outcome.state)
+        for one in GpuState:
+            scalars[index[series("deskvigil_risk_gpu_state", state=one.value)]] = float(one is gpu.state)
+        pool = gpu.pool
+        scalars[[index[each] for each in _GPU]] = (
+            gpu.devices, gpu.runs, gpu.fallbacks, gpu.trips, pool.hits, pool.misses, pool.trims, pool.used_bytes,
+            pool.held_bytes, pool.limit_bytes, pool.fragmentation,
+        )  # fmt: skip
         self._writer.publish(now_ns)
 
     def _fill(self, name: str, rows: list[tuple[Any, ...]]) -> None:
@@ -137,6 +146,7 @@ class RiskBlock:
             series("deskvigil_risk_gross_exposure_usd"),
             _AGE, _SCENARIOS, _RUNS, _LATE, _OPTIONS, _EXPIRED,
             *(series("deskvigil_risk_state", state=state.value) for state in RiskState),
+            *(series("deskvigil_risk_gpu_state", state=state.value) for state in GpuState), *_GPU,
         ]  # fmt: skip
         self._shares = len(scalars)
         scalars += [series("deskvigil_risk_contribution_usd", symbol=symbol) for symbol in symbols]
@@ -149,6 +159,7 @@ class RiskBlock:
             "convergence": (CONVERGENCE, STEPS),
             "stress": (STRESS, cells),
             "words": (WORDS, 1),
+            "device": (WORDS, 1),
         }
         info = {
             "instruments": list(symbols),
@@ -169,6 +180,13 @@ _AGE, _SCENARIOS, _RUNS, _LATE, _OPTIONS, _EXPIRED = (
     series(f"deskvigil_risk_{what}")
     for what in ("position_age_seconds", "scenarios", "runs_total", "late_runs_total", "options", "expired_options")
 )
+_GPU = tuple(
+    series(f"deskvigil_risk_gpu_{what}")
+    for what in (
+        "devices", "runs_total", "fallbacks_total", "breaker_trips_total", "pool_hits_total", "pool_misses_total",
+        "pool_trims_total", "pool_used_bytes", "pool_held_bytes", "pool_limit_bytes", "pool_fragmentation_ratio",
+    )
+)  # fmt: skip
 
 
 def _positions(book: Book, values: FloatArray, figures: BookRisk) -> list[tuple[Any, ...]]:

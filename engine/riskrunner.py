@@ -23,9 +23,10 @@ from engine.montecarlo import warm
 from engine.montecarlo.book import Book, Position
 from engine.montecarlo.covariance import Covariance, covariance_for
 from engine.montecarlo.distribution import convergence, histogram
+from engine.montecarlo.gpu.accelerator import Accelerator
 from engine.montecarlo.heldoptions import HeldOptions
 from engine.montecarlo.options import RiskOptions
-from engine.montecarlo.simulation import TRADING_DAY, BookRisk, BookSimulation
+from engine.montecarlo.simulation import BY_COUNTER, TRADING_DAY, BookRisk, BookSimulation
 from engine.montecarlo.stress import stress_grid
 from engine.riskblock import Outcome, Pictures, RiskBlock, RiskState
 from engine.telemetry import BlockReader, Snapshot
@@ -62,8 +63,9 @@ class RiskRunner:
     """Does one run after the other when told to; owns the risk block. For one thread."""
 
     def __init__(
-        self, options: RiskOptions, engine_block: Path, risk_block: Path, clock: Clock, known: Sequence[DailyCovariance]
-    ) -> None:
+        self, options: RiskOptions, engine_block: Path, risk_block: Path, clock: Clock, known: Sequence[DailyCovariance],
+        accelerator: Accelerator | None = None,
+    ) -> None:  # fmt: skip
         self._options, self._clock, self._known = options, clock, tuple(known)
         self._reader = BlockReader(engine_block)
         self._beat_ns, self._beat_seen_ns = -1, 0
@@ -73,6 +75,10 @@ class RiskRunner:
         self._covariance: Covariance | None = None
         self._simulations: dict[str, BookSimulation] = {}
         self._pictures, self._pictures_due_ns = Pictures(), 0
+        self._accelerator = accelerator or Accelerator(options.device, options.gpu_memory_mib << 20, clock)
+        if options.draw not in BY_COUNTER:
+            self._accelerator.leave(f"the normals of draw {options.draw} come ready-made from the CPU")
+        self._accelerator.start()
         self._block = RiskBlock(risk_block, options)
         self._publish(Outcome(RiskState.NO_ENGINE, NAN))
 
@@ -141,7 +147,7 @@ class RiskRunner:
             simulation = self._simulations[draw] = BookSimulation(
                 book, loading, scenarios=options.scenarios, seed=options.seed,
                 horizon_years=options.horizon_days * TRADING_DAY, var_confidence=options.var_confidence,
-                shortfall_confidence=options.shortfall_confidence, draw=draw,
+                shortfall_confidence=options.shortfall_confidence, draw=draw, accelerator=self._accelerator,
             )  # fmt: skip
         else:
             simulation.take(book)
@@ -207,7 +213,7 @@ class RiskRunner:
         if outcome.state is not self._state:
             log.info("risk state is %s%s", outcome.state.value, f": {outcome.words}" if outcome.words else "")
             self._state = outcome.state
-        self._block.publish(outcome, self._pictures, self._clock.now_ns())
+        self._block.publish(outcome, self._pictures, self._accelerator.figures(), self._clock.now_ns())
 
 
 def run_until(runner: RiskRunner, clock: Clock, stop: threading.Event, period_s: float) -> None:

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "feeds": "validation.bench_feeds",
     "path": "validation.bench_path",
     "montecarlo": "validation.bench_montecarlo",
+    "gpu": "validation.bench_gpu",
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",
     "alert-latency": "validation.bench_alert_latency",

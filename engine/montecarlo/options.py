@@ -25,6 +25,8 @@ class RiskOptions:
     figure. hang_after_s: silence after which the supervisor replaces the process. degraded_factor: how
     many times longer period_s is while the engine is degraded. stress_spots, stress_volatilities: the grid's shocks,
     relative (-0.1: ten per cent less), of all spots at once and of all options' volatilities at once.
+    device: "auto" simulates on NVIDIA GPUs where they work, "gpu" too and warns where there is none, "cpu" never does;
+    the figures have the same bits. gpu_memory_mib: ceiling of the memory taken on each.
     """
 
     scenarios: Annotated[int, Ge(1000), Le(1_000_000)] = 2_000
@@ -40,6 +42,8 @@ class RiskOptions:
     stale_after_s: Annotated[float, Gt(0), Le(3600)] = 2.0
     hang_after_s: Annotated[float, Gt(0), Le(3600)] = 5.0
     degraded_factor: Annotated[int, Ge(1), Le(100)] = 5
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    gpu_memory_mib: Annotated[int, Ge(1), Le(1 << 20)] = 256
     stress_spots: tuple[float, ...] = (-0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2)
     stress_volatilities: tuple[float, ...] = (-0.25, 0.0, 0.25, 0.5, 1.0)
 

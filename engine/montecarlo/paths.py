@@ -15,6 +15,8 @@ import numpy as np
 
 from engine.montecarlo.closedform import black_scholes
 from engine.montecarlo.covariance import correlation_factor
+from engine.montecarlo.gpu.accelerator import Accelerator
+from engine.montecarlo.gpu.plan import path_work as elsewhere
 from engine.montecarlo.pathkernels import Payoffs, path_work, price_paths, price_paths_on_threads
 from engine.montecarlo.simulation import DTYPES, Precision
 from metrics.errors import DeskvigilError
@@ -133,7 +135,8 @@ class PathSimulation:
     """Prices one option pair again and again, reusing its memory. Not safe for two threads at once.
 
     paths: of which antithetic ones are half. The prices depend on (seed, stream, first path, paths, option, precision,
-    antithetic, control) alone. DeskvigilError where something does not fit.
+    antithetic, control) alone, not on `threads` nor on the accelerator, which computes the same bits. DeskvigilError
+    where something does not fit.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class PathSimulation:
         control: bool = False,
         precision: Precision = "double",
         threads: int = 1,
+        accelerator: Accelerator | None = None,
     ) -> None:
         samples = paths // 2 if antithetic else paths
         if not 2 <= samples <= MOST_SAMPLES or (antithetic and paths % 2):
@@ -157,6 +161,8 @@ class PathSimulation:
         self._seed, self._antithetic, self._threads = np.uint64(seed), antithetic, threads
         self._geometric = option.geometric_price() if control else None
         self._payoffs = option.payoffs(dtype)
+        self._accelerator = accelerator
+        self._elsewhere = elsewhere(self._payoffs, samples, antithetic, totals=False) if accelerator else None
         self._work = path_work(threads, len(option.spot), dtype)
         self._out: FloatArray = np.zeros((3, samples), dtype)
         self._none: FloatArray = np.zeros((0, 0), dtype)
@@ -173,6 +179,23 @@ class PathSimulation:
             if normals.shape != self._shape or not np.isfinite(normals).all():
                 raise DeskvigilError(f"the normals must be finite and of shape {self._shape}, not {normals.shape}")
             given = np.ascontiguousarray(normals, self._out.dtype)
+        if normals is not None or not self._accelerated(stream, first_path):
+            self._run_here(stream, first_path, given)
+        asian, geometric, barrier = self._out
+        price, error = _mean(asian) if self._geometric is None else controlled_mean(asian, geometric, self._geometric)
+        if not math.isfinite(price):
+            raise DeskvigilError("the price is not finite: the volatilities are beyond the range of numbers")
+        if self._accelerator is not None:
+            self._accelerator.settle()
+        return PathPrices(price, error, *_mean(barrier), self._shape[1])
+
+    def _accelerated(self, stream: int, first_path: int) -> bool:
+        """Whether the accelerator has computed the payoffs."""
+        if self._accelerator is None or self._elsewhere is None:
+            return False
+        return self._accelerator.run(self._elsewhere, int(self._seed), stream, self._out, first_path)
+
+    def _run_here(self, stream: int, first_path: int, given: FloatArray) -> None:
         common = (given, self._payoffs, self._work)
         if self._threads == 1:
             price_paths(
@@ -180,11 +203,6 @@ class PathSimulation:
             )
         else:
             price_paths_on_threads(self._seed, np.uint64(stream), first_path, self._antithetic, *common, self._out)
-        asian, geometric, barrier = self._out
-        price, error = _mean(asian) if self._geometric is None else controlled_mean(asian, geometric, self._geometric)
-        if not math.isfinite(price):
-            raise DeskvigilError("the price is not finite: the volatilities are beyond the range of numbers")
-        return PathPrices(price, error, *_mean(barrier), self._shape[1])
 
 
 def _mean(samples: FloatArray) -> tuple[float, float]:

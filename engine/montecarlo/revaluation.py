@@ -288,9 +288,13 @@ def simulate_book(
     gained: FloatArray,
     near: FloatArray,
     tail: Tail,
+    drawn: bool,
 ) -> float:
-    """One run: all profits into gained (scenarios,), then the worst and their lines. Returns the sum of all profits."""
-    if len(work.scenario) == 1:
+    """One run: all profits into gained (scenarios,) unless they are there (drawn), then the worst and their lines.
+
+    Returns the sum of all profits.
+    """
+    if not drawn:
         gains(seed, stream, 0, len(gained), sampling, lines, work, 0, gained, near)
     loss, worst = tail.loss, tail.scenario
     size, total = 0, 0.0

@@ -22,6 +22,8 @@ import numpy as np
 
 from engine.montecarlo.book import Book
 from engine.montecarlo.deltagamma import DeltaGamma
+from engine.montecarlo.gpu.accelerator import Accelerator
+from engine.montecarlo.gpu.plan import Work, book_work
 from engine.montecarlo.normals import scenario_normals
 from engine.montecarlo.revaluation import (
     BLOCK,
@@ -45,6 +47,7 @@ MOST_SCENARIOS: Final = 1 << 24
 Precision = Literal["double", "single"]
 Draw = Literal["plain", "antithetic", "sobol", "control", "importance"]
 DTYPES: Final[dict[str, type]] = {"double": np.float64, "single": np.float32}
+BY_COUNTER: Final = ("plain", "control", "importance")  # draws whose normals are a function of the scenario's number
 DRAWS: Final = ("plain", "antithetic", "sobol", "control", "importance")
 
 
@@ -72,7 +75,8 @@ class BookSimulation:
     """Simulates one book again and again, reusing its memory. Not safe for two threads at once.
 
     loading float64 (n, n): a factor of the covariance of the n symbols' log returns over the horizon.
-    The figures depend on (seed, stream, scenarios, loading, book, precision, draw) alone, not on `threads`.
+    The figures depend on (seed, stream, scenarios, loading, book, precision, draw) alone, not on `threads` nor on the
+    accelerator, which computes the same bits. It draws by counter alone: antithetic and Sobol scenarios stay here.
     DeskvigilError where something does not fit or is not finite.
     """
 
@@ -89,6 +93,7 @@ class BookSimulation:
         draw: Draw = "plain",
         precision: Precision = "double",
         threads: int = 1,
+        accelerator: Accelerator | None = None,
     ) -> None:
         n = len(book.symbols)
         _check(loading, n, scenarios, horizon_years, (var_confidence, shortfall_confidence), threads)
@@ -105,8 +110,12 @@ class BookSimulation:
         spread = math.sqrt(scenarios * var_confidence * (1.0 - var_confidence))
         rank = (1.0 - var_confidence) * (scenarios - 1)
         self._near_var = (np.abs(np.arange(self._kept) - rank) <= max(spread, 1.0)).astype(np.float64)
-        self._gains: FloatArray = np.zeros(scenarios, dtype=self._dtype)
-        self._near: FloatArray = np.zeros(scenarios if draw in ("control", "importance") else 0, dtype=self._dtype)
+        # Profits, and below them their quadratics where the draw needs them.
+        self._results: FloatArray = np.zeros((1 + (draw in ("control", "importance")), scenarios), self._dtype)
+        self._gains = self._results[0]
+        self._near: FloatArray = self._results[1] if len(self._results) > 1 else np.zeros(0, self._dtype)
+        self._accelerator = accelerator if draw in BY_COUNTER else None
+        self._elsewhere: Work | None = None  # the same for the accelerator
         self._work = workspaces(threads, n, self._dtype)
         self.take(book)
 
@@ -134,18 +143,27 @@ class BookSimulation:
             self._theta = self._quadratic.twist(self._known_var)
             shift, loading, self._psi = self._quadratic.twisted(self._theta, loading)
         self._sampling = sampling_of(loading, shift, first, second, self._dtype)
+        if self._accelerator is not None:
+            try:
+                self._elsewhere = book_work(self._sampling, self._lines, self._scenarios, len(self._near) > 0)
+            except DeskvigilError as error:
+                self._accelerator.leave(str(error))
 
     def run(self, stream: int = 0, normals: FloatArray | None = None) -> BookRisk:
         """Draw the scenarios of a stream, or take given normals (n, scenarios). The gains returned are a copy."""
         sampling = self._sampled(stream, normals)
         tail, seed, number = self._tail, np.uint64(self._seed), np.uint64(stream)
-        if self._threads > 1:
+        drawn = normals is None and self._accelerated(stream)
+        if not drawn and self._threads > 1:
             gains_on_threads(seed, number, sampling, self._lines, self._work, self._gains, self._near)
-        total = simulate_book(seed, number, sampling, self._lines, self._work, self._gains, self._near, tail)
+        ready = drawn or self._threads > 1
+        total = simulate_book(seed, number, sampling, self._lines, self._work, self._gains, self._near, tail, ready)
         if not math.isfinite(total):
             raise DeskvigilError(
                 "a scenario's profit is not finite: volatilities or quantities are beyond the range of numbers"
             )
+        if self._accelerator is not None:
+            self._accelerator.settle()
         if self._draw == "importance":
             return self._weighted(number, sampling)
         var, var_error = var_of_tail(tail.loss, self._scenarios, self._var_confidence)
@@ -159,6 +177,12 @@ class BookSimulation:
             expected_shortfall=shortfall, shortfall_standard_error=shortfall_se,
             shortfall_contributions=self._shares(tail.gains[:, : len(self._weights)] @ self._weights, shortfall),
         )  # fmt: skip
+
+    def _accelerated(self, stream: int) -> bool:
+        """Whether the accelerator has computed the results."""
+        if self._accelerator is None or self._elsewhere is None:
+            return False
+        return self._accelerator.run(self._elsewhere, self._seed, stream, self._results)
 
     def _sampled(self, stream: int, normals: FloatArray | None) -> Sampling:
         n, half = len(self._loading), self._scenarios // 2

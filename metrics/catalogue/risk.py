@@ -28,4 +28,17 @@ METRICS: tuple[Metric, ...] = (
     Metric(_R + "runs_total", "", "counter", "Simulations done."),
     Metric(_R + "late_runs_total", "", "counter", "Runs whose turn was missed because the one before, or the machine, took too long."),
     Metric(_R + "run_seconds", "seconds", "histogram", "Time of one run: reading positions, simulating, deriving the figures."),
+    # On graphics processors.
+    Metric(_R + "gpu_state", "", "gauge", "1 for the state that holds: on (simulations run on GPUs), off (by choice, or the draw's normals come ready-made), absent (no usable GPU), failed (a GPU failed; the CPU computes). The risk block's table 'device' says why.", ("state",)),
+    Metric(_R + "gpu_devices", "", "gauge", "GPUs in use."),
+    Metric(_R + "gpu_runs_total", "", "counter", "Simulations whose scenarios a GPU computed."),
+    Metric(_R + "gpu_fallbacks_total", "", "counter", "Simulations that were a GPU's turn and that the CPU computed, as it failed or its breaker was open."),
+    Metric(_R + "gpu_breaker_trips_total", "", "counter", "How often failures in a row made the risk process leave the GPUs alone for a while."),
+    Metric(_R + "gpu_pool_hits_total", "", "counter", "Requests for GPU memory that the pool answered without the driver."),
+    Metric(_R + "gpu_pool_misses_total", "", "counter", "Requests for GPU memory that went on to the driver."),
+    Metric(_R + "gpu_pool_trims_total", "", "counter", "How often the least recently used batches were given up to keep the ceiling."),
+    Metric(_R + "gpu_pool_used_bytes", "bytes", "gauge", "GPU memory in use by the risk process's batches."),
+    Metric(_R + "gpu_pool_held_bytes", "bytes", "gauge", "GPU memory that the pool has taken from the driver."),
+    Metric(_R + "gpu_pool_limit_bytes", "bytes", "gauge", "Ceiling of the held bytes, all GPUs together (risk.gpu_memory_mib each)."),
+    Metric(_R + "gpu_pool_fragmentation_ratio", "ratio", "gauge", "Share of the held bytes that is in no use."),
 )  # fmt: skip

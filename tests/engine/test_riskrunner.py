@@ -15,6 +15,7 @@ import pytest
 
 from engine.figures import DATA_DIR, DailyCovariance, load_covariances, load_market
 from engine.montecarlo.distribution import convergence, histogram
+from engine.montecarlo.gpu.accelerator import Accelerator, GpuState, devices_of
 from engine.montecarlo.options import RiskOptions
 from engine.montecarlo.simulation import BookRisk
 from engine.riskblock import RiskState
@@ -24,6 +25,8 @@ from metrics.catalogue import CATALOGUE, series
 from metrics.clock import ManualClock, SystemClock
 from metrics.errors import TransientError
 from metrics.paths import RuntimePaths
+from tests.engine.fake_cupy import CUDARuntimeError, FakeCupy
+from tests.engine.gpu_host import HostDevice
 
 POSITION = [("instrument", "<i4"), ("qty", "<f8"), ("mark_usd", "<f8"), ("avg_usd", "<f8")]
 VAR = series("deskvigil_risk_var_usd", confidence="0.99")
@@ -509,3 +512,62 @@ def test_the_process_prices_ten_times_a_second_and_ends_with_zero_on_sigterm(pat
     process.terminate()
     process.join(60)
     assert process.exitcode == 0
+
+
+def gpu_state_of(snapshot: Snapshot) -> str:
+    held = [s.value for s in GpuState if snapshot.scalar(series("deskvigil_risk_gpu_state", state=s.value)) == 1.0]
+    assert len(held) == 1
+    return held[0]
+
+
+def gpu_words_of(snapshot: Snapshot) -> str:
+    return bytes(snapshot.tables["device"]["words"][0]).decode()
+
+
+def test_figures_from_a_gpu_are_the_processors_and_a_gpu_that_vanishes_takes_none(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cupy = FakeCupy(HostDevice(tmp_path_factory.mktemp("kernels")))
+    desks = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        desks.append(Desk(tmp_path / name, clock))
+    here, there = desks
+    accelerator = Accelerator("auto", 1 << 24, clock, lambda size, at: devices_of(cupy, size, at))
+    options = RiskOptions(scenarios=2_000)
+    runners = [
+        here.runner(),
+        RiskRunner(options, there.engine_block, there.risk_block, clock, load_covariances(), accelerator),
+    ]
+    engines = [one.engine("AMZN", "AAPL") for one in desks]
+
+    def run(quantity: float) -> Snapshot:
+        for engine, runner in zip(engines, runners, strict=True):
+            engine.publish(clock.now_ns(), [quantity, -50.0], [220.0, 580.0])
+            assert runner.run().state is RiskState.OK
+        a, b = here.published(), there.published()
+        for figure in (VAR, SHORTFALL, series("deskvigil_risk_contribution_usd", symbol="AMZN")):
+            assert a.scalar(figure) == b.scalar(figure)
+        return b
+
+    published = run(100.0)
+    assert gpu_state_of(published) == "on"
+    assert gpu_words_of(published) == "Fake 0"
+    assert published.scalar(series("deskvigil_risk_gpu_runs_total")) == 1
+    assert published.scalar(series("deskvigil_risk_gpu_pool_held_bytes")) > 2 * 2_000 * 8
+    cupy.launch_error = CUDARuntimeError("cudaErrorNoDevice: gone")
+    published = run(200.0)
+    assert gpu_state_of(published) == "failed"
+    assert "cudaErrorNoDevice: gone" in gpu_words_of(published)
+    assert published.scalar(series("deskvigil_risk_gpu_fallbacks_total")) == 1
+    cupy.launch_error = None
+    assert gpu_state_of(run(300.0)) == "on"
+
+
+def test_the_state_says_why_no_gpu_is_used(desk: Desk) -> None:
+    desk.runner(device="cpu").run()
+    assert (gpu_state_of(desk.published()), gpu_words_of(desk.published())) == ("off", "off by choice")
+    desk.runner(draw="sobol").run()
+    assert gpu_state_of(desk.published()) == "off"
+    assert "sobol" in gpu_words_of(desk.published())
