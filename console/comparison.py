@@ -25,7 +25,9 @@ KINDS = (
     "missing_own", "missing_copy", "duplicated", "altered", "late", "position", "damaged", "gap", "settlement",
 )  # fmt: skip
 COMPARED = ("order_id", "instrument", "side", "price", "qty", "liquidity", "engine_ns")
-REMEMBERED = 4_096  # executions of each stream that a duplicate is recognised by one by one; all before them by their order
+REMEMBERED = (
+    4_096  # executions of each stream that a duplicate is recognised by one by one; all before them by their order
+)
 OVERDUE = 10_000  # missing executions whose late arrival is recognised
 SESSIONS = 64  # sessions whose sums are kept for their settlement
 

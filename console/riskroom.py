@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from collectors.engine import EngineCollector
 from dashboard.room.riskroom import RiskRoom, Share
+from metrics.series import Series
 
 _R = "deskvigil_risk_"
 
@@ -18,7 +20,7 @@ def risk_room(risk: EngineCollector) -> RiskRoom:
     found = dict(zip(snapshot.spec.scalars, snapshot.scalars.tolist(), strict=True))
     info, tables = snapshot.spec.info, snapshot.tables
     by_name: dict[str, float] = {series.name: value for series, value in found.items() if series.name != f"{_R}state"}
-    state = next((s.label("state") for s, value in found.items() if s.name == f"{_R}state" and value == 1.0), "")
+    state = _holds(found, f"{_R}state")
 
     def value(what: str) -> float:
         return by_name.get(_R + what, float("nan"))
@@ -31,9 +33,22 @@ def risk_room(risk: EngineCollector) -> RiskRoom:
         options=value("options"), expired=value("expired_options"),
         confidences=(float(info.get("var_confidence", "nan")), float(info.get("shortfall_confidence", "nan"))),
         horizon_days=float(info.get("horizon_days", "nan")), draw=str(info.get("draw", "")),
+        device=_holds(found, f"{_R}gpu_state"), device_words=bytes(tables["device"]["words"][0]).decode(errors="replace"),
         positions=tuple(_share(row) for row in tables["positions"]), bars=tuple(tables["histogram"].tolist()),
         steps=tuple(tables["convergence"].tolist()), stress=tuple(tables["stress"].tolist()),
     )  # fmt: skip
+
+
+def risk_device(risk: EngineCollector) -> str:
+    """What computes the scenarios now: GPU or CPU."""
+    snapshot = risk.snapshot
+    found = {} if snapshot is None else dict(zip(snapshot.spec.scalars, snapshot.scalars.tolist(), strict=True))
+    return "GPU" if _holds(found, f"{_R}gpu_state") == "on" else "CPU"
+
+
+def _holds(found: Mapping[Series, float], name: str) -> str:
+    """The state of a metric that is 1 for the one that holds."""
+    return next((series.label("state") for series, value in found.items() if series.name == name and value == 1.0), "")
 
 
 def _share(row: Any) -> Share:

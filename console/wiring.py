@@ -30,7 +30,7 @@ from console.readings import Readings
 from console.reconciliation import Reconciliation
 from console.relief import Relief
 from console.resourceroom import resource_room
-from console.riskroom import risk_room
+from console.riskroom import risk_device, risk_room
 from console.schedule import schedule
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
@@ -168,6 +168,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
             risk=lambda: risk_room(risk),
+            risk_device=lambda: risk_device(risk),
             resources=lambda: resource_room(settings.memory, looked, plans),
             gpu=lambda: gpu.absence,
             halt=lambda who, reason, scope="all", /: order(client, copier, "halt", who, reason, scope),

@@ -52,7 +52,7 @@ class DeskWords:
             "store": {"ok": store.ok, "reason": store.reason},
             "remote": _remote(remote),
             "gpu": services.gpu(),
-            "risk_device": services.risk_device,
+            "risk_device": services.risk_device(),
             "sentence": _sentence(sentence),
             "kpis": {one.kpi.key: _verdict(one) for one in verdicts},
             "fills": [_fill(fill) for fill in engine.fills[-MAX_FILLS:][::-1]],

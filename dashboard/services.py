@@ -333,7 +333,7 @@ class Services:
     views: SavedViews | None = None
     raw_days: int = 0
     described: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]] = dict
-    risk_device: str = "CPU"
+    risk_device: Callable[[], str] = lambda: "CPU"
     room: Callable[[], EngineRoom] = _no_room
     profiles: Profiles = field(default_factory=NoProfiles)
     risk: Callable[[], RiskRoom] = _no_risk

@@ -68,7 +68,7 @@ def room_router(services: Services) -> APIRouter:
 
     def resources() -> dict[str, Any]:
         machine = read_machine(services, now_ms())
-        return resources_view(machine, services.resources(), services.gpu(), services.risk_device)
+        return resources_view(machine, services.resources(), services.gpu(), services.risk_device())
 
     async def answer(work: Callable[[], bytes]) -> Response:
         if not limiter:

@@ -19,7 +19,7 @@ NAMES = (
     f"{H}(cpus|cpu_busy_ratio|cpu_core_busy_ratio|cpu_mode_ratio|cpu_quota_periods_total|processes_running|load_average|"
     "oom_kills_total|memory_total_bytes|memory_available_bytes|memory_used_ratio|swap_total_bytes|swap_used_ratio|pressure_ratio)|"
     f"{P}(up|start_time_seconds|cpu_ratio|resident_memory_bytes|anonymous_memory_bytes|heap_.*|python_blocks|"
-    f"memory_report_age_seconds|gc_.*)|{L}.*|{G}.*|deskvigil_profiler_overhead_ratio|deskvigil_engine_pressure_memory_ratio"
+    f"memory_report_age_seconds|gc_.*)|{L}.*|{G}.*|deskvigil_risk_gpu_pool_.*|deskvigil_profiler_overhead_ratio|deskvigil_engine_pressure_memory_ratio"
 )
 BACK_MS = 30_000  # memory is reported every ten seconds
 SILENT_MS = 10_000  # a collector that has sent nothing for so long is named

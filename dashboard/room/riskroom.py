@@ -23,7 +23,7 @@ class RiskRoom:
 
     Figures in USD, NaN where there are none; age_s of the positions they rest on. bars: (low, high, share) of the
     profit and loss; steps: (scenarios, VaR, standard error); stress: (volatility shock, spot shock, profit), row by row.
-    draw: how scenarios are drawn; confidences of VaR and ES; options alive, expired (left out).
+    device: what GPUs do ("on", "off", "absent", "failed"), device_words: which, or why not. draw: how scenarios are drawn; confidences of VaR and ES; options alive, expired (left out).
     """
 
     absence: str = ""
@@ -41,6 +41,8 @@ class RiskRoom:
     confidences: tuple[float, float] = (math.nan, math.nan)
     horizon_days: float = math.nan
     draw: str = ""
+    device: str = ""
+    device_words: str = ""
     positions: tuple[Share, ...] = ()
     bars: tuple[tuple[float, float, float], ...] = ()
     steps: tuple[tuple[float, float, float], ...] = ()

@@ -85,6 +85,16 @@ def _states(room: RiskRoom) -> list[dict[str, Any]]:
         ("Gross exposure", _usd(room.gross), options, False),
         ("Scenarios", count(room.scenarios), DRAWS.get(room.draw, NONE), False),
     ]
+    if room.device in ("on", "failed"):  # without a GPU there is nothing to tell
+        failed = room.device == "failed"
+        rows.append(
+            (
+                "Computed by",
+                "CPU" if failed else "GPU",
+                f"the GPU failed: {room.device_words}" if failed else room.device_words,
+                failed,
+            )
+        )
     return [
         {"cells": [name if "nan" not in name else name.split(" ", 1)[0], reading, words if reading != NONE or wrong else ""],
          "severity": "warning" if wrong else "", "title": words}

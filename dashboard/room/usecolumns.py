@@ -17,7 +17,7 @@ from metrics.severity import Severity
 Row = dict[str, Any]
 Write = Callable[[float], str]
 ORDER = ("engine", "risk", "feed", "console", "supervisor")
-POOL = f"{G}pool_"
+POOL = "deskvigil_risk_gpu_pool_"
 DELAY = "deskvigil_profiler_run_delay_seconds_total"
 _BY_UNIT: dict[str, Write] = {"bytes": size, "ratio": percent, "seconds": seconds, "total": count}
 

@@ -123,8 +123,8 @@ def gpu(second: int) -> dict[Series, float]:
         one("gpu_throttle", gpu="0", reason="power"): 1,
         one("gpu_throttled", gpu="0"): 1,
         one("gpu_ecc_errors_total", gpu="0", kind="uncorrected"): 0,
-        Series("deskvigil_gpu_pool_held_bytes", ()): 64 * MIB,
-        Series("deskvigil_gpu_pool_hits_total", ()): 1_200,
+        Series("deskvigil_risk_gpu_pool_held_bytes", ()): 64 * MIB,
+        Series("deskvigil_risk_gpu_pool_hits_total", ()): 1_200,
     }
 
 

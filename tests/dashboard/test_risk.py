@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from collectors.engine import EngineCollector
-from console.riskroom import risk_room
+from console.riskroom import risk_device, risk_room
 from dashboard.room.riskroom import RiskRoom, Share
 from dashboard.room.riskview import risk_view
 from engine.figures import DATA_DIR, load_covariances, load_market
@@ -77,6 +77,9 @@ def test_the_page_shows_what_the_risk_process_published(positions: Positions) ->
     assert states["State"][0] == "live"
     assert states["VaR 99 %"][0] == f"{room.var:,.0f} USD"
     assert states["Gross exposure"][1] == "6 options"
+    assert room.device in ("absent", "on")
+    assert room.device_words
+    assert risk_device(positions.collector) == ("GPU" if room.device == "on" else "CPU")
 
 
 def test_where_there_is_no_figure_the_page_says_why_and_shows_none(positions: Positions) -> None:
@@ -91,6 +94,23 @@ def test_where_there_is_no_figure_the_page_says_why_and_shows_none(positions: Po
     assert gone["said"] == "No value at risk: the risk process left a block behind and is gone."
     assert gone["stale"] is True
     assert gone["states"][0]["cells"][1] == "silent"
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "cell"),
+    [
+        ("absent", "no NVIDIA driver on this host", None),
+        ("on", "NVIDIA Z1", ["Computed by", "GPU", "NVIDIA Z1"]),
+        ("failed", "out of memory", ["Computed by", "CPU", "the GPU failed: out of memory"]),
+    ],
+)
+def test_what_computes_is_told_where_there_is_a_gpu(state: str, words: str, cell: list[str] | None) -> None:
+    states = risk_view(RiskRoom(state="ok", scenarios=2_000.0, device=state, device_words=words))["states"]
+    assert next((one["cells"] for one in states if one["cells"][0] == "Computed by"), None) == cell
+    assert [one["severity"] for one in states if one["cells"][0] == "Computed by"] in (
+        [],
+        ["warning" if state == "failed" else ""],
+    )
 
 
 def test_everything_shown_is_of_one_reading(positions: Positions, monkeypatch: pytest.MonkeyPatch) -> None:
