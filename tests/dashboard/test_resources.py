@@ -301,7 +301,8 @@ def test_watching_that_costs_more_than_its_limit_is_marked() -> None:
 
 
 def test_what_is_set_about_memory_is_told_as_it_is_set() -> None:
-    room = resource_room(MemoryOptions(keep_freed=False, gc_allocations=5_000, leak_mb_per_minute=0.6), None)
+    room = resource_room(MemoryOptions(keep_freed=False, gc_allocations=5_000, leak_mb_per_minute=0.6), None, None)
+    assert room.plan == "no plan is tried on this machine"
     told = dict(room.measures)
     assert told["risk: malloc keeps freed blocks"] == "off"
     assert told["garbage: youngest generation"] == "after 5,000 containers"
