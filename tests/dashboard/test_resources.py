@@ -307,7 +307,7 @@ def test_what_is_set_about_memory_is_told_as_it_is_set() -> None:
     assert told["risk: malloc keeps freed blocks"] == "off"
     assert told["garbage: youngest generation"] == "after 5,000 containers"
     assert room.leak_bytes_s == pytest.approx(10_000.0)
-    assert math.isnan(resource_room(MemoryOptions(report=False), None).leak_bytes_s)
+    assert math.isnan(resource_room(MemoryOptions(report=False), None, None).leak_bytes_s)
     assert "collectors.sampler_hz" in room.search.absence
 
 
