@@ -15,12 +15,12 @@ OVERHEAD_LIMIT = 0.005  # of a core: what sampling and the search for bottleneck
 MB_MIN = 60e-6  # of bytes a second
 WARMING_UP, CALM, SUSPECTED, LEAK = range(4)  # values of deskvigil_resource_leak_verdict
 VERDICTS = {
-    WARMING_UP: "too early to tell: less than 95 min since its start",
+    WARMING_UP: "too early to tell: 75 min of readings after its warm-up are needed",
     CALM: "calm",
     SUSPECTED: "suspected: it grows, its allocators do not confirm it",
     LEAK: "leaks: its allocators confirm it",
 }
-_SAYS_OF = "console"  # whose collections are timed
+_TIMED = "console"  # whose collections are timed
 _HISTOGRAM = f"{P}gc_pause_duration_seconds"
 
 
@@ -95,9 +95,9 @@ def _leak_row(machine: Machine, name: str, verdict: int) -> Row:
 
 def _garbage(machine: Machine) -> dict[str, Any]:
     """Pauses since the console's start: quantiles, the longest, and how many there were of each length."""
-    longest = machine.figure(f"{P}gc_pause_longest_seconds", process=_SAYS_OF)
-    spent = machine.figure(f"{P}gc_pause_seconds_total", process=_SAYS_OF)
-    total = machine.figure(f"{_HISTOGRAM}_count", process=_SAYS_OF)
+    longest = machine.figure(f"{P}gc_pause_longest_seconds", process=_TIMED)
+    spent = machine.figure(f"{P}gc_pause_seconds_total", process=_TIMED)
+    total = machine.figure(f"{_HISTOGRAM}_count", process=_TIMED)
     if not math.isfinite(total.value):
         return panel([], nothing=f"{NONE}: the console has told nothing of its collections")
     uses = [
@@ -114,7 +114,7 @@ def _garbage(machine: Machine) -> dict[str, Any]:
         if n > 0.0
     ]  # fmt: skip
     made = f"{count(total.value)} collections"
-    started = machine.figure(f"{P}start_time_seconds", process=_SAYS_OF)
+    started = machine.figure(f"{P}start_time_seconds", process=_TIMED)
     return panel(
         [("", [row(machine, use) for use in uses]), ("Pauses by length", bars)],
         f"{made} since the console started" if math.isfinite(started.value) else made,
@@ -123,7 +123,7 @@ def _garbage(machine: Machine) -> dict[str, Any]:
 
 def _buckets(machine: Machine) -> tuple[list[float], list[float]]:
     """Upper edges of the histogram in seconds, ascending, and how many pauses lie in each."""
-    found = machine.by(f"{_HISTOGRAM}_bucket", "le", process=_SAYS_OF)
+    found = machine.by(f"{_HISTOGRAM}_bucket", "le", process=_TIMED)
     rows = sorted((float(edge), figure.value) for edge, figure in found.items())  # "+Inf" is a float, too
     before = [0.0, *(value for _, value in rows)]
     return [edge for edge, _ in rows], [max(value - less, 0.0) for (_, value), less in zip(rows, before, strict=False)]
@@ -133,7 +133,7 @@ def _pause(machine: Machine, share: float) -> float:
     """The pause that this share of all did not exceed, interpolated inside its bucket, never above the longest."""
     edges, counts = _buckets(machine)
     rank, below = share * sum(counts), 0.0
-    longest = machine.figure(f"{P}gc_pause_longest_seconds", process=_SAYS_OF).value
+    longest = machine.figure(f"{P}gc_pause_longest_seconds", process=_TIMED).value
     if not rank > 0.0:
         return math.nan
     for at, n in enumerate(counts):
@@ -175,7 +175,7 @@ def _cost(machine: Machine) -> dict[str, Any]:
         Use("sampling, search for bottlenecks", watching, _share, limit=f"≤ {percent(OVERHEAD_LIMIT)}", severity="warning" if watching.value > OVERHEAD_LIMIT else ""),
         Use("collectors, 1 min", machine.rate("deskvigil_collector_cpu_seconds_total"), _share),
         Use("rules and the live ring, 1 min", machine.rate("deskvigil_collector_handover_cpu_seconds_total"), _share),
-        Use("the console, all of it", machine.figure(f"{P}cpu_ratio", process=_SAYS_OF), _share, "ConsoleBusy"),
+        Use("the console, all of it", machine.figure(f"{P}cpu_ratio", process=_TIMED), _share, "ConsoleBusy"),
         Use("all our processes", machine.sum(f"{P}cpu_ratio"), _share),
     ]  # fmt: skip
     rows = [row(machine, use) for use in uses]
