@@ -1,12 +1,18 @@
 """Soak: the whole program under a desk's load for a long time; does its memory grow, does a commit ever stall?
 
-Starts `app.py run` on a scratch data folder, fills its own series up to `--series` with samples sent by
-remote write once a second, and asks over HTTP what an open History page asks. Memory is the console
-process's own (anonymous) resident set: pages of files come and go as the system needs room. Frames that are not sealed yet are kept in memory and given back each hour (29 MB for 1,000
-series): a saw whose teeth are no growth, so what is judged is the seasonal slope (the median of all pairs of minutes that are whole hours apart; Theil-Sen's median of all pairs
-where less than an hour follows the warm-up). Both, and least squares', are over the lowest reading of each minute, after a warm-up. A commit's stall is the program's own figure, read each second, and beside it how late
-commits became known to a witness outside, and how long this disk takes to make 4 KiB of a plain file durable. Rings are set to 10 minutes and an hour of samples is sent beforehand, so that what has to fill is full
-when the warm-up of 25 minutes (half of a shorter run) ends: afterwards nothing may grow.
+Starts `app.py run` on a scratch data folder, fills its own series up to `--series` with samples sent by remote write
+once a second, and asks over HTTP what an open History page asks. Memory is the console process's own (anonymous)
+resident set: pages of files come and go as the system needs room.
+
+Frames that are not sealed yet are kept in memory and given back with their seal (29 MB an hour for 1,000 series), and
+freed memory goes back to the system every quarter of an hour: a saw whose teeth are no growth. The soak has frames
+sealed every quarter of an hour as well, and judges the seasonal slope: the median of all pairs of minutes that are
+whole quarters apart (Theil-Sen's median of all pairs where less follows the warm-up). All estimates are over the lowest
+reading of each minute. Rings are set to 10 minutes and an hour of samples is sent beforehand, so that what has to
+fill is full when the warm-up of 30 minutes (half of a shorter run) ends: afterwards nothing may grow.
+
+A commit's stall is the program's own figure, read each second; beside it, how late commits became known to a witness
+outside, and how long this disk takes to make 4 KiB of a plain file durable.
 """
 
 from __future__ import annotations
@@ -41,7 +47,8 @@ MINUTES = 120.0
 SERIES = 1_000
 STALL_LIMIT_MS = 50.0
 SLOPE_LIMIT_MB_H = 4.0
-WARM_UP_S = 1_500.0
+WARM_UP_S = 1_800.0
+SEAL_MINUTES = 15  # as often as freed memory goes back to the system
 PAGE_EVERY_S = 5.0
 START_S = 120.0
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +67,7 @@ PAST_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Growth of memory in MB (10^6 bytes) per hour over `hours`, three estimates; seasonal is NaN for an hour or less."""
+    """Growth of memory in MB (10^6 bytes) per hour over `hours`, three estimates; seasonal is NaN for SEAL_MINUTES or less."""
 
     seasonal_mb_h: float
     theil_sen_mb_h: float
@@ -97,8 +104,9 @@ def slope(readings: Sequence[tuple[float, float]]) -> Slope:
     first, second = np.triu_indices(len(hours), 1)
     apart = hours[second] - hours[first]
     pairs = (megabytes[second] - megabytes[first]) / apart
-    same_minute = pairs[np.abs(apart - np.maximum(np.round(apart), 1.0)) < 0.5 / 60.0]
-    seasonal = float(np.median(same_minute)) if len(same_minute) else float("nan")
+    season = SEAL_MINUTES / 60.0
+    same_place = pairs[np.abs(apart - season * np.maximum(np.round(apart / season), 1.0)) < 0.5 / 60.0]
+    seasonal = float(np.median(same_place)) if len(same_place) else float("nan")
     line = np.polyfit(hours, megabytes, 1)
     return Slope(seasonal, float(np.median(pairs)), float(line[0]), float(hours[-1] - hours[0]))
 
@@ -183,8 +191,8 @@ def _figures(readings: Readings, warm_up_s: float, series: int) -> list[Figure]:
 
 
 def _slopes(found: Slope, span: str) -> list[Figure]:
-    """The limit is for the slope from hour to hour, or for Theil-Sen's where the run is too short for that one."""
-    estimates = [(found.seasonal_mb_h, "from hour to hour"), (found.theil_sen_mb_h, "Theil-Sen")]
+    """The limit is for the slope from quarter to quarter, or for Theil-Sen's where the run is too short for that one."""
+    estimates = [(found.seasonal_mb_h, "from quarter to quarter of an hour"), (found.theil_sen_mb_h, "Theil-Sen")]
     seen = [(value, how) for value, how in estimates if np.isfinite(value)] or estimates[1:]
     return [
         Figure(
@@ -200,9 +208,9 @@ def _slopes(found: Slope, span: str) -> list[Figure]:
 
 def _progress(elapsed_s: float, readings: Readings) -> str:
     size = readings.rss[-1][1] / 1e6 if readings.rss else float("nan")
-    found = slope(readings.rss)
+    found = slope([one for one in readings.rss if one[0] >= WARM_UP_S] or readings.rss)
     return (
-        f"{elapsed_s / 60:6.1f} min  memory {size:7.1f} MB  slope {found.theil_sen_mb_h:+7.2f} MB/h  "
+        f"{elapsed_s / 60:6.1f} min  memory {size:7.1f} MB  slope {found.seasonal_mb_h:+7.2f} MB/h  "
         f"longest commit {max(readings.commit_ms, default=float('nan')):6.1f} ms, "
         f"plain sync {max(readings.plain_ms, default=float('nan')):6.1f} ms  failed requests {len(readings.errors)}"
         f"{f' (last: {readings.errors[-1][:120]})' if readings.errors else ''}"
@@ -250,7 +258,7 @@ def _program(folder: Path, witness: Path) -> Iterator[_Program]:
         port = int(probe.getsockname()[1])
     data = folder / "data"
     command = [sys.executable, "app.py", "run", "--data-dir", str(data), "--port", str(port)]
-    settings = {"COMMIT_SOCKET": str(witness), "RING_FRAMES": str(RING_FRAMES)}
+    settings = {"COMMIT_SOCKET": str(witness), "RING_FRAMES": str(RING_FRAMES), "SEAL_MINUTES": str(SEAL_MINUTES)}
     environ = {**os.environ, **{f"DESKVIGIL_STORAGE__{key}": value for key, value in settings.items()}}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
