@@ -339,7 +339,7 @@ RAIL = """[...document.querySelectorAll('.rail-link')].every((link) => {
 @pytest.fixture
 def room(desk: Desk) -> dict[str, ResourceRoom]:
     now_ms = desk.clock.now_ns() // 1_000_000
-    calm = replace(resource_room(MemoryOptions(), None), search=Bottleneck(SENTENCE, now_ms - 60_000, 0, ""))
+    calm = replace(resource_room(MemoryOptions(), None, None), search=Bottleneck(SENTENCE, now_ms - 60_000, 0, ""))
     return {"now": calm}
 
 

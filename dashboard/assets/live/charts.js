@@ -8,6 +8,7 @@ const SLOWEST_MS = 1000;
 const LABEL_PX = 13;
 const MOST_LABELS = 6;
 const MOST_NOTES = 6;
+const FAR = 8;
 
 export class Chart {
   constructor(panel) {
@@ -111,8 +112,13 @@ export class Chart {
     const annotations = [...notes.annotations, ...this.labels(lines, top, colours)];
     if (this.spec.threshold) {
       const { value, text: words } = this.spec.threshold;
-      shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { color: colours.muted, width: 1, dash: "dash" } });
-      annotations.push({ xref: "paper", x: 0.004, y: value, text: words, showarrow: false, xanchor: "left", yanchor: "bottom", font: { size: 11, color: colours.muted } });
+      const label = { xref: "paper", x: 0.004, showarrow: false, xanchor: "left", font: { size: 11, color: colours.muted } };
+      if (top.isFar) {
+        annotations.push({ ...label, yref: "paper", y: 1, yanchor: "top", text: `${words}, far above` });
+      } else {
+        shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { color: colours.muted, width: 1, dash: "dash" } });
+        annotations.push({ ...label, y: value, yanchor: "bottom", text: words });
+      }
     }
     return {
       autosize: true,
@@ -132,7 +138,8 @@ export class Chart {
     };
   }
 
-  /* The axis: round ends, and no shrinking before the data need less than two thirds of it. */
+  /* The axis: round ends, and no shrinking before the data need less than two thirds of it. A threshold so far above
+     that the data would be a line on the floor is told in words instead. */
   extent(lines) {
     let low = this.spec.low ?? Infinity;
     let high = this.spec.high ?? -Infinity;
@@ -143,11 +150,13 @@ export class Chart {
         if (value > high) high = value;
       }
     }
-    if (this.spec.threshold) high = Math.max(high, this.spec.threshold.value * 1.06);
+    const threshold = this.spec.threshold ? this.spec.threshold.value : -Infinity;
+    const isFar = high > 0 && threshold > FAR * high;
+    if (!isFar) high = Math.max(high, threshold * 1.06);
     if (!(high > low)) high = low + 1;
     const room = this.spec.high !== undefined && high <= this.spec.high ? this.spec.high : roundUp(low + (high - low) * 1.06);
     if (this.high === null || room > this.high || high - low < (this.high - low) * 0.62) this.high = room;
-    return { low, high: Math.max(this.high, high) };
+    return { low, high: Math.max(this.high, high), isFar };
   }
 
   /* Direct labels at the right end, pushed apart where lines end close together. */
