@@ -102,7 +102,7 @@ def _held(row: dict[str, Any]) -> HeldOption:
     if not isinstance(row, dict) or set(row) - _FIELDS:
         raise ValueError(f"a position has no fields but {', '.join(sorted(_FIELDS))}")
     symbol, kind = row["symbol"], row["kind"]
-    if not isinstance(symbol, str) or kind not in SIGNS or kind == "stock":
+    if not isinstance(symbol, str) or not symbol.isprintable() or kind not in SIGNS or kind == "stock":
         raise ValueError(f"it needs a symbol and a kind of call or put, not {symbol!r} and {kind!r}")
     number = {
         name: _number(row, name) for name in _NUMBERS if name in row or name in ("quantity", "strike", "volatility")

@@ -314,7 +314,7 @@ PUT = {"symbol": "AMZN", "kind": "put", "quantity": 1, "strike": 200, "days": 9,
     [
         ("[" * 100_000, "cannot be read"),
         ("\0" * 2_000_000, "no file of at most 1 MiB"),
-        (json.dumps({"format": 1, "positions": [PUT | {"symbol": "\ud800"}]}), "nothing is known of ?"),
+        (json.dumps({"format": 1, "positions": [PUT | {"symbol": "\ud800"}]}), "not '\\ud800' and 'put'"),
         (json.dumps({"format": 1, "positions": [PUT | {"rate": -1e9, "days": 9_000}]}), "not finite"),
     ],
 )
