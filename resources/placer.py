@@ -109,7 +109,7 @@ class Placer:
 
     @property
     def changed(self) -> int:
-        """Threads whose former state is still to be put back."""
+        """Threads whose former state is written down, to be put back."""
         return len(self._changes)
 
     def recover(self) -> int:
@@ -140,7 +140,8 @@ class Placer:
                 self._place(self.plan, process, pid)
 
     def undo(self) -> int:
-        """Put back every thread's former state; returns how many could not be and are left for the next `undo`."""
+        """Put back every thread's former state; returns how many are left for the next `undo`: all of a process that
+        has one which could not be put back."""
         self.plan = None
         self._forget_ended()
         tried: set[ThreadId] = set()
@@ -154,7 +155,9 @@ class Placer:
                 break
             tried |= untried
             failed |= {one for one in untried if not self._put_back(one)}
-        self._changes = {one: self._changes[one] for one in failed}
+        # All of such a process stay written down: by them its threads are known that are born until the next `undo`.
+        kept = {one.pid for one in failed}
+        self._changes = {one: change for one, change in self._changes.items() if one.pid in kept}
         with suppress(PlacementError):  # what it still names is put back already: doing that again does no harm
             self._write()
         return self.changed

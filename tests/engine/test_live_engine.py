@@ -248,8 +248,9 @@ def test_a_dead_feed_process_is_a_blind_engine_and_either_may_begin_anew(street:
     assert street.feed("connections_total", feed="kraken") == 1.0  # the venue did not notice
 
 
-def recovered_desk(street: Street, folder: Path, name: str) -> TradingDesk:
-    """What a new desk makes of a copy of the dead engine's journal; nothing of the original is touched."""
+def recovered_desk(street: Street, folder: Path, name: str) -> tuple[TradingDesk, Path]:
+    """What a new desk makes of a copy of the dead engine's journal, and the executions that it completes; nothing of the
+    original is touched."""
     copy = RuntimePaths(folder / name)
     shutil.copytree(street.paths.journal, copy.journal)
     shutil.copytree(street.paths.executions_dir, copy.executions_dir)
@@ -263,10 +264,10 @@ def recovered_desk(street: Street, folder: Path, name: str) -> TradingDesk:
     file.close()
     market.close()
     assert found.goes_on
-    return desk
+    return desk, copy.executions_dir
 
 
-def assert_is_the_journals(street: Street, desk: TradingDesk) -> None:
+def assert_is_the_journals(street: Street, desk: TradingDesk, executions_dir: Path) -> None:
     """Own orders, positions and both streams of executions are what the records add up to, one by one; nothing is twice."""
     records = np.concatenate(list(read_from(street.paths.journal, 1)))
     books = make_books(len(street.live.symbols), level_book=True)
@@ -282,7 +283,7 @@ def assert_is_the_journals(street: Street, desk: TradingDesk) -> None:
     np.testing.assert_array_equal(desk.arrays[0].account[:, acc.POSITION], positions)
     sent = records[(records["what"] == log.OWN) & (records["kind"] != CANCEL)]
     assert len(np.unique(sent["order_id"])) == len(sent) > 0
-    assert_streams(street.paths.executions_dir, desk.arrays[0].ledger)
+    assert_streams(executions_dir, desk.arrays[0].ledger)
     replayed = replay_journal(street.paths.journal)
     assert (replayed.mismatches, replayed.damaged, replayed.gaps) == (0, 0, 0)
     assert replayed.fills().row.tolist() == [
@@ -325,4 +326,4 @@ def test_an_engine_killed_on_a_live_market_comes_back_with_its_orders_and_accoun
         engine.kill()
         engine.join(10)
         before = executions(street)
-        assert_is_the_journals(street, recovered_desk(street, tmp_path, f"life{life}"))
+        assert_is_the_journals(street, *recovered_desk(street, tmp_path, f"life{life}"))

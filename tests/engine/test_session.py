@@ -142,7 +142,7 @@ def test_the_example_in_the_documents_runs(paths: RuntimePaths) -> None:
     text = (ROOT / "docs" / "ENGINE.md").read_text()
     match = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert match is not None
-    code = match[1].replace('Path("data")', f"Path({str(paths.data_dir)!r})")
+    code = match[1].replace('Path("var")', f"Path({str(paths.data_dir)!r})")
     assert code != match[1]
     with running(OPTIONS, paths) as (probe, _):
         wait_for(lambda: probe.total("events_total") > 1000)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resources.placer import Linux, PlacementError, Placer, ThreadState, wanted
@@ -105,6 +105,17 @@ STEPS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
+@example(
+    [
+        ("apply", "engine_core"),
+        ("spawn", "console"),
+        ("spawn", "engine"),
+        ("deny", ""),
+        ("keep", ""),
+        ("spawn", "engine"),
+    ],
+    2,
+)  # a thread is born of one that could not be put back
 @given(STEPS, st.integers(0, 3))
 def test_after_whatever_happened_every_thread_is_as_it_would_be_without_us(
     steps: list[tuple[str, str]], denied: int

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def test_memory_is_bounded(monkeypatch: object) -> None:
     sampler._stacks.add(("other", "f"), 1)
     with _running("hog", _busy):
         _look_until(sampler, "hog", 0.02)
-    assert set(sampler.stacks()) == {("other", "f"), ("hog", OTHER)}
+    mine = {stack for stack in sampler.stacks() if stack[0] in ("other", "hog")}
+    assert mine == {("other", "f"), ("hog", OTHER)}
 
 
 def test_names_of_functions_are_bounded() -> None:
@@ -112,6 +114,8 @@ def test_a_thread_that_ended_during_a_look_is_left_out(monkeypatch: pytest.Monke
     ended = threading.Thread(target=lambda: None, name="ended")
     ended.start()
     ended.join()
+    while Path(f"/proc/self/task/{ended.native_id}").exists():  # the kernel's thread ends a little later than Python's
+        time.sleep(0.001)
     here = sys._getframe()
     monkeypatch.setattr(sys, "_current_frames", lambda: {ended.ident: here})
     monkeypatch.setattr(threading, "enumerate", lambda: [ended])
