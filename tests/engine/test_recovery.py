@@ -534,8 +534,10 @@ def test_an_engine_killed_around_the_end_of_a_session_settles_each_one_once(tmp_
     rng = random.Random(2)
     for number in range(10):
         with running(options, paths) as (probe, process):
+            assert process.is_alive(), f"life {number} ended with {process.exitcode} before it served"
             session = probe.value("session_total")
-            wait_for(lambda: probe.value("session_total") > session)  # noqa: B023
+            wait_for(lambda: probe.value("session_total") > session or not process.is_alive())  # noqa: B023
+            assert process.is_alive(), f"life {number} ended with {process.exitcode} in session {session}"
             time.sleep(rng.uniform(0.0, 0.3))  # the moment is the test: a session lasts 0.2 s
             os.kill(process.pid, signal.SIGKILL)
             process.join(60)
