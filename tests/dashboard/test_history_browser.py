@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from dashboard.api.gate import Gate
 from dashboard.api.meter import ApiMeter
@@ -81,6 +81,24 @@ def _query(page: Page, letter: str = "A") -> Locator:
 
 def _lines(page: Page) -> Locator:
     return page.locator("#h-graph .js-line")
+
+
+def test_what_was_typed_before_the_words_came_is_completed_when_they_come(address: str, tab: Tab) -> None:
+    page = tab.page
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/desk/vocabulary", hold)
+    _open(page, address, "up")
+    query = _query(page)
+    query.fill("")
+    query.press_sequentially("sum(ra")
+    expect(query).to_have_value("sum(ra")
+    for route in held:
+        route.continue_()
+    expect(page.get_by_role("option").first).to_contain_text("rate", timeout=SLOW_MS)
 
 
 def test_a_metric_a_function_a_label_and_its_value_are_completed_by_keyboard_and_mouse(address: str, tab: Tab) -> None:

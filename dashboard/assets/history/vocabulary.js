@@ -12,12 +12,21 @@ export class Vocabulary {
     this.keywords = new Map();
     this.asked = new Map();
     this.taken = -Infinity;
+    this.coming = false; // the answer that is on its way, or false
   }
 
-  /* Ask the server, unless it was asked a moment ago. True where something came. */
+  /* Ask the server, unless it was asked a moment ago. True where something came. Who asks meanwhile waits for the same
+     answer: without it there is nothing to suggest, and no other key may follow. */
   async refresh() {
-    if (performance.now() - this.taken < FRESH_MS) return false;
+    if (performance.now() - this.taken < FRESH_MS) return this.coming;
     this.taken = performance.now();
+    this.coming = this.fetched();
+    const came = await this.coming;
+    this.coming = false;
+    return came;
+  }
+
+  async fetched() {
     try {
       const answer = await fetch("/api/desk/vocabulary");
       if (!answer.ok) throw new Error(String(answer.status));
