@@ -1,6 +1,7 @@
 /* History: the address says what is asked; controls write the address; the answer is drawn. One question at a time: the next one drops it. */
 
 import { attribute, byId, hidden, make, text } from "../live/dom.js";
+import { follow } from "../live/follow.js";
 import { Poll } from "../live/poll.js";
 import { Chart } from "./chart.js";
 import { Explorer } from "./explorer.js";
@@ -294,24 +295,4 @@ function plotly() {
   });
 }
 
-/* Dash puts pages into #content and takes them away: follow it. */
-let page = null;
-
-function bind() {
-  const root = document.querySelector('#content [data-page="history"]');
-  if (page && page.root === root) return;
-  if (page) page.close();
-  page = root ? new HistoryPage(root) : null;
-}
-
-function begin() {
-  if (!byId("content")) {
-    requestAnimationFrame(begin);
-    return;
-  }
-  new MutationObserver(bind).observe(byId("content"), { childList: true });
-  bind();
-}
-
-begin();
-
+follow('[data-page="history"]', HistoryPage);

@@ -1,6 +1,7 @@
 /* Profiler: asks for the list every two seconds, draws the profile that the address names, and takes a new one. */
 
 import { attribute, byId, hidden, make, text } from "../live/dom.js";
+import { follow } from "../live/follow.js";
 import { Poll } from "../live/poll.js";
 import { fill } from "../room/panels.js";
 import { Flame } from "./flame.js";
@@ -149,22 +150,4 @@ function amount(weight, unit) {
 
 const time = (ms) => new Date(ms).toISOString().slice(0, 19).replace("T", " ");
 
-let page = null;
-
-function bind() {
-  const root = document.querySelector('#content [data-page="profiler"]');
-  if (page && page.root === root) return;
-  if (page) page.close();
-  page = root ? new ProfilerPage(root) : null;
-}
-
-function begin() {
-  if (!byId("content")) {
-    requestAnimationFrame(begin);
-    return;
-  }
-  new MutationObserver(bind).observe(byId("content"), { childList: true });
-  bind();
-}
-
-begin();
+follow('[data-page="profiler"]', ProfilerPage);

@@ -1,6 +1,7 @@
 /* Room: the Latency, the Engine, the Risk and the Resources page: asks once a second for what the server has put into words, and writes down what has changed. */
 
 import { byId, text } from "../live/dom.js";
+import { follow } from "../live/follow.js";
 import { Poll } from "../live/poll.js";
 import { LatencyPage } from "./latency.js";
 import { showPanels } from "./panels.js";
@@ -40,23 +41,4 @@ class RoomPage {
   }
 }
 
-/* Dash puts pages into #content and takes them away: follow it. */
-let page = null;
-
-function bind() {
-  const root = document.querySelector("#content [data-room]");
-  if (page && page.root === root) return;
-  if (page) page.close();
-  page = root ? new RoomPage(root) : null;
-}
-
-function begin() {
-  if (!byId("content")) {
-    requestAnimationFrame(begin);
-    return;
-  }
-  new MutationObserver(bind).observe(byId("content"), { childList: true });
-  bind();
-}
-
-begin();
+follow("[data-room]", RoomPage);
