@@ -13,7 +13,7 @@ from storage.database import Database
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision in versions/; a test keeps the two equal. Alembic is loaded only when a database is behind."""
 
 
