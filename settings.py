@@ -50,6 +50,14 @@ class Settings:
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     resources: ResourceOptions = field(default_factory=ResourceOptions)
 
+    def __post_init__(self) -> None:
+        limit, oldest_s = self.engine.gates.max_var_usd, self.engine.gates.max_var_age_s
+        if limit > 0.0 and self.risk.period_s >= oldest_s:
+            raise ValueError(
+                f"engine.gates.max_var_usd with risk.period_s {self.risk.period_s:g}: VaR would always be older than"
+                f" engine.gates.max_var_age_s ({oldest_s:g} s), and every order that adds risk refused"
+            )
+
 
 def load_settings(
     path: Path | None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None

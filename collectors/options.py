@@ -25,7 +25,7 @@ class CollectorOptions:
     is left out is counted in deskvigil_host_devices_left_out.
     max_gpu_processes: the largest users of each GPU's memory that get a series of their own.
     sampler_hz: how often a second the console looks at its own threads and for bottlenecks (docs/RESOURCES.md,
-    Profiler); 0: never.
+    Profiler), at least 1; 0: never.
     scrape: other programs' endpoints, as in Prometheus's scrape_configs (docs/DEPLOY.md has an example).
     scrape_max_series: different series that all of them together may have in a day; what comes on top is refused and counted.
     """
@@ -47,6 +47,10 @@ class CollectorOptions:
     scrape_max_series: Annotated[int, Ge(1), Le(10_000_000)] = 150_000
 
     def __post_init__(self) -> None:
+        if 0.0 < self.sampler_hz < 1.0:
+            raise ValueError(
+                f"sampler_hz: {self.sampler_hz:g} looks are too few to tell a late thread; 0 or at least 1"
+            )
         names: set[str] = set()
         for number, job in enumerate(self.scrape):
             if job.job_name in names:

@@ -95,6 +95,7 @@ def _memory(pid: int, seconds: float, out: Path) -> Taken:
         "-m",
         "memray",
         "attach",
+        "--aggregate",  # what is held by stack, not each allocation: a busy process would write gigabytes
         "--duration",
         f"{max(1, round(seconds))}",
         "-o",

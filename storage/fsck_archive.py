@@ -191,7 +191,7 @@ def _chunks(database: SnapshotDatabase, known: Known, report: Report, say: Say, 
     rows = rows_of(database, f"SELECT {columns} FROM chunk ORDER BY id")  # noqa: S608 - both are ours
     seen: set[int] = set()
     twins: dict[tuple[int, bytes, bytes], int] = {}
-    threads = os.cpu_count() or 1
+    threads = len(os.sched_getaffinity(0))
     waiting: deque[tuple[BlockRow, Future[tuple[list[Problem], bytes]]]] = deque()
 
     def finish(most: int) -> None:

@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 
 from engine.montecarlo.book import Book
-from metrics.errors import DeskvigilError
 from metrics.frame import FloatArray
 
 FREQUENCIES: Final = 2048  # of the inversion; a Gaussian needs 60, a single square all
@@ -108,9 +107,9 @@ class DeltaGamma:
         return loading if height < 1e-30 else loading - np.outer(loading @ mirror, mirror) * (2.0 / height)
 
     def twist(self, loss: float) -> float:
-        """The theta whose twisted distribution has this mean loss; DeskvigilError where it would not be a tail."""
+        """The theta whose twisted distribution has this mean loss; 0, no twist, where that is no tail (a flat book)."""
         if loss <= self.mean or self.deviation <= 0.0:
-            raise DeskvigilError("importance sampling needs a book that can lose more than its mean")
+            return 0.0
         most = 1.0 / (2.0 * self.square.max()) if self.square.max() > 0.0 else math.inf
         low, high = 0.0, min(0.999 * most, 100.0 / self.deviation)
         for _ in range(60):

@@ -110,3 +110,20 @@ def test_what_tests_and_benchmarks_read_from_the_environment_is_no_setting() -> 
     names = {name for name in names if "__" not in name}  # those are settings
     assert len(names) > 5
     assert load_settings(None, dict.fromkeys(names, "anything")) == Settings()
+
+
+def test_a_var_limit_that_no_figure_could_be_young_enough_for_is_refused(tmp_path: Path) -> None:
+    """Otherwise every order that adds risk is refused for ever, and nothing says why."""
+    path = tmp_path / "settings.yml"
+    path.write_text("risk: {period_s: 5}\nengine: {gates: {max_var_usd: 1000}}\n")
+    with pytest.raises(ConfigError, match="max_var_age_s"):
+        load_settings(path, {})
+    path.write_text("risk: {period_s: 5}\nengine: {gates: {max_var_usd: 1000, max_var_age_s: 20}}\n")
+    assert load_settings(path, {}).risk.period_s == 5.0
+
+
+def test_too_few_looks_to_tell_a_late_thread_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yml"
+    path.write_text("collectors: {sampler_hz: 0.5}\n")
+    with pytest.raises(ConfigError, match="sampler_hz"):
+        load_settings(path, {})

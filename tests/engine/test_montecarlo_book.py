@@ -160,7 +160,7 @@ def test_no_volatility_and_no_positions_are_no_risk() -> None:
     assert (empty.var, empty.expected_shortfall, len(empty.var_contributions)) == (0.0, 0.0, 0)
 
 
-@pytest.mark.parametrize("draw", ["plain", "antithetic", "sobol", "control"])
+@pytest.mark.parametrize("draw", ["plain", "antithetic", "sobol", "control", "importance"])
 def test_a_book_that_cannot_move_has_no_risk_however_drawn(draw) -> None:
     risk = BookSimulation(one_asset(stock(0.0)), np.array([[0.02]]), draw=draw).run()
     assert (risk.var, risk.expected_shortfall) == (0.0, 0.0)
@@ -181,9 +181,13 @@ def test_a_control_variate_that_is_no_likeness_corrects_nothing(left_s: float, v
     assert control.var_standard_error <= plain.var_standard_error
 
 
-def test_importance_sampling_says_when_there_is_no_tail() -> None:
-    with pytest.raises(DeskvigilError, match="lose more"):
-        BookSimulation(one_asset(stock(0.0)), np.array([[0.02]]), draw="importance")
+@pytest.mark.parametrize("position", [stock(0.0), option(quantity=0.0)])
+def test_importance_sampling_of_a_book_without_a_tail_is_plain(position: Position) -> None:
+    plain, twisted = (
+        BookSimulation(one_asset(position), np.array([[0.02]]), draw=draw).run() for draw in ("plain", "importance")
+    )
+    assert (twisted.var, twisted.expected_shortfall) == (plain.var, plain.expected_shortfall)
+    assert np.array_equal(twisted.gains, plain.gains)
 
 
 @pytest.mark.parametrize(
