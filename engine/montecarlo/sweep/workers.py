@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -155,7 +156,8 @@ class RayWorkers:
     def results(self, job: Job, blocks: Sequence[int], stop: Callable[[], bool]) -> Iterator[Answer]:
         """See Workers."""
         ray = self._ray
-        here: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(PROGRAM)}}
+        paths = [str(PROGRAM), *filter(None, [os.environ.get("PYTHONPATH")])]  # Ray puts it in place of ours
+        here: dict[str, Any] = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
         there: dict[str, Any] = {"py_modules": [str(PROGRAM / room) for room in ("engine", "metrics", "resources")]}
         try:
             if self._address is None:
