@@ -164,7 +164,12 @@ class RuleRun:
             acked_by=live.acked_by,
             acked_at_ms=live.acked_at_ms,
             ack_comment=live.ack_comment,
+            expression=self._expression_of(tracked),
         )
+
+    def _expression_of(self, tracked: Tracked) -> str:
+        added = {"alertname", "severity", *self.rule.labels}
+        return self.rule.expression.of({name: text for name, text in tracked.labels.items() if name not in added})
 
     def shown_labels(self, tracked: Tracked, live: Live) -> dict[str, str]:
         """The alert's labels with its present tier."""

@@ -7,9 +7,10 @@ threshold than it fires at, and tell "below the threshold" from "no data".
 
 from __future__ import annotations
 
+import json
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +64,16 @@ class Expression:
     value_text: str
     comparison: Comparison | None
     plain: bool
+
+    def of(self, labels: Mapping[str, str]) -> str:
+        """What gives the value for these series' labels alone; all series where that is not a plain selector."""
+        text = self.value_text.strip()
+        if not self.plain or not labels or not (text.endswith("}") or text.replace(":", "_").isidentifier()):
+            return text
+        head, brace, matchers = text.removesuffix("}").partition("{")
+        wanted = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(labels.items())]
+        given = matchers.strip().rstrip(",").rstrip()
+        return f"{head}{{{', '.join([given, *wanted] if brace and given else wanted)}}}"
 
 
 class ExpressionError(ValueError):

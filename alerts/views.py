@@ -15,7 +15,8 @@ class AlertView:
     """One alert as it is now. Times are ms since the epoch; value is NaN where there is none.
 
     labels carry `alertname` and `severity` (the present tier); threshold is the present tier's, None
-    where the rule's expression has no single one. alert_id names this episode, fingerprint the label set.
+    where the rule's expression has no single one. expression: what gives the value, of this alert's series where
+    it can be narrowed to them. alert_id names this episode, fingerprint the label set.
     """
 
     alert_id: str
@@ -33,6 +34,7 @@ class AlertView:
     acked_by: str | None
     acked_at_ms: int | None
     ack_comment: str | None
+    expression: str = ""
 
     @property
     def name(self) -> str:

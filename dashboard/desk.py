@@ -11,6 +11,7 @@ from typing import Any
 
 from alerts.state import AlertState
 from alerts.views import AlertEvent, AlertView
+from dashboard.alertwords import chart_address, shown
 from dashboard.judge import Verdict
 from dashboard.sentence import Sentence, compose
 from dashboard.services import EngineInfo, Fill, RemoteState, Services
@@ -82,6 +83,7 @@ class DeskWords:
 
 def alert_row(alert: AlertView) -> dict[str, Any]:
     """One alert as the pages' script shows it."""
+    value, limit = shown(alert)
     return {
         "id": alert.alert_id,
         "name": alert.name,
@@ -91,6 +93,9 @@ def alert_row(alert: AlertView) -> dict[str, Any]:
         "state": alert.state.value,
         "value": alert.value if math.isfinite(alert.value) else None,
         "comparison": alert.comparison,
+        "shown": value,
+        "limit": limit,
+        "chart": chart_address(alert),
         "since": alert.active_since_ms,
         "fired": alert.fired_at_ms,
         "acked_by": alert.acked_by,

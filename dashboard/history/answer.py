@@ -54,13 +54,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """Parts over the steps t_ms int64 (steps,)."""
+    """Parts over the steps t_ms int64 (steps,). lines: levels in the first part's unit."""
 
     span: TimeRange
     step_ms: int
     t_ms: IntArray
     parts: Sequence[Part]
     comparison: Comparison | None = None
+    lines: Sequence[float] = ()
 
 
 def ask(services: Services, question: Question) -> Answer:
@@ -77,7 +78,7 @@ def ask(services: Services, question: Question) -> Answer:
     t_ms = np.arange(start_ms, span.end_ms + 1, step_ms, dtype=np.int64)
     comparison = comparison_of(services, question.compare, span)
     asking = _Asking(services, span, t_ms, step_ms, comparison, now_ms)
-    return Answer(span, step_ms, t_ms, [asking.part(*one) for one in question.asked()], comparison)
+    return Answer(span, step_ms, t_ms, [asking.part(*one) for one in question.asked()], comparison, question.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

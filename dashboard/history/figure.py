@@ -170,9 +170,29 @@ def _layout(answer: Answer, placed: Sequence[Placed], traces: int) -> dict[str, 
         "yaxis": _value_axis(axis, words.get("y", ""), "left"),
         "annotations": [_axis_title(words[name], side) for name, side in (("y", 0), ("y2", 1)) if words.get(name)],
     }
+    if placed and placed[0].axis and answer.lines:
+        _draw_lines(layout, [level * placed[0].scale.factor for level in answer.lines], placed[0].scale.words)
     if "y2" in words:
         layout["yaxis2"] = {**_value_axis(axis, words["y2"], "right"), "overlaying": "y", "showgrid": False}
     return layout
+
+
+def _draw_lines(layout: dict[str, Any], levels: Sequence[float], words: str) -> None:
+    """Levels across the whole chart, named at their right end; the axis reaches them."""
+    unit = "" if words in ("", "no unit") else f" {words}"
+    across = {"xref": "paper", "yref": "y"}
+    line = {"color": "var(--muted)", "width": 1.2, "dash": "6px,4px"}
+    layout["shapes"] = [
+        {**across, "type": "line", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line} for level in levels
+    ]
+    layout["annotations"] += [
+        {
+            **across, "x": 1, "y": level, "xanchor": "right", "yanchor": "bottom", "showarrow": False,
+            "text": f"{level:,.6g}{unit}", "font": {"size": 11, "color": "var(--muted)"},
+        }
+        for level in levels
+    ]  # fmt: skip
+    layout["yaxis"]["autorangeoptions"] = {"include": list(levels)}
 
 
 def _value_axis(axis: Mapping[str, Any], words: str, side: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from metrics.errors import DeskvigilError
 MAX_QUERIES = 8
 MAX_EXPRESSION = 8_192
 MAX_SEARCH = 32_768
+MAX_LINES = 4
 LETTERS = string.ascii_uppercase[:MAX_QUERIES]
 Compare = Literal["", "day", "week", "session"]
 COMPARE_WORDS: dict[Compare, str] = {
@@ -32,6 +34,7 @@ class Question:
     expressions: by letter; an empty one is a row that nobody has filled yet. hidden: letters that
     are not evaluated. preset, start, end: as `dashboard.timerange.time_range` reads them. marks:
     kinds of annotations that are switched off. follow: the newest range is asked again and again.
+    lines: levels drawn across the first query's axis, in its own unit (an alert's threshold).
     """
 
     expressions: tuple[str, ...]
@@ -42,6 +45,7 @@ class Question:
     compare: Compare = ""
     without: frozenset[str] = frozenset()
     follow: bool = False
+    lines: tuple[float, ...] = ()
 
     @classmethod
     def from_search(cls, search: str) -> Question:
@@ -76,6 +80,7 @@ class Question:
             compare=cast(Compare, compare),
             without=frozenset(filter(None, one.get("without", "").split(","))),
             follow=one.get("follow") == "1" and not end,
+            lines=_lines([value for name, value in pairs if name == "line"]),
         )
 
     def to_search(self) -> str:
@@ -87,6 +92,7 @@ class Question:
             ("compare", self.compare),
             ("without", ",".join(sorted(self.without))),
             ("follow", "1" if self.follow else ""),
+            *(("line", f"{level:.12g}") for level in self.lines),
         ]
         return "?" + urlencode([(name, value) for name, value in pairs if value or name == "expr"])
 
@@ -94,3 +100,13 @@ class Question:
         """Letter and expression of what is to be evaluated."""
         rows = zip(LETTERS, self.expressions, strict=False)
         return [(letter, text) for letter, text in rows if text and letter not in self.hidden]
+
+
+def _lines(texts: Sequence[str]) -> tuple[float, ...]:
+    try:
+        levels = tuple(float(text) for text in texts if text.strip())
+    except ValueError:
+        raise DeskvigilError(f"line={next(iter(texts))!r} is not a number") from None
+    if len(levels) > MAX_LINES or not all(math.isfinite(level) for level in levels):
+        raise DeskvigilError(f"line: at most {MAX_LINES} finite numbers")
+    return levels

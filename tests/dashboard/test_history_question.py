@@ -35,6 +35,7 @@ LATENCY = "deskvigil_kpi_order_to_fill_seconds"
     st.sampled_from(["", "day", "week", "session"]),
     st.sets(st.sampled_from(["alert", "deploy", "trading"])).map(frozenset),
     st.booleans(),
+    st.lists(st.floats(-1e9, 1e9).map(lambda level: float(f"{level:.12g}")), max_size=4).map(tuple),
 )
 def test_an_address_restores_the_question(
     expressions: tuple[str, ...],
@@ -43,8 +44,9 @@ def test_an_address_restores_the_question(
     compare: str,
     without: frozenset[str],
     follow: bool,
+    lines: tuple[float, ...],
 ) -> None:
-    question = Question(expressions, preset, "", "", hidden, compare, without, follow)  # type: ignore[arg-type]
+    question = Question(expressions, preset, "", "", hidden, compare, without, follow, lines)  # type: ignore[arg-type]
     assert Question.from_search(question.to_search()) == question
 
 

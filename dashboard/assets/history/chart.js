@@ -45,7 +45,7 @@ export class Chart {
     const isTouch = window.matchMedia("(pointer: coarse)").matches;
     const isNarrow = this.element.clientWidth < 560;
     if (isNarrow) Object.assign(figure.layout.margin, { l: 44, r: figure.layout.yaxis2 ? 44 : 8 });
-    figure.layout.shapes = this.shapes();
+    figure.layout.shapes = [...(figure.layout.shapes || []), ...this.shapes()];
     figure.layout.xaxis.nticks = isNarrow ? 4 : 9;
     // A finger that scrolls the page must not zoom.
     figure.layout.dragmode = isTouch ? false : "zoom";

@@ -108,7 +108,8 @@ class HistoryPage {
     const end = this.fields.end.value.trim();
     const expressions = this.queries.expressions;
     while (expressions.length && !expressions[expressions.length - 1]) expressions.pop();
-    return this.state.with({ expressions, metric: "", start, end, range: start || end ? "" : this.state.range || this.preset, follow: this.state.follow && !end });
+    const lines = expressions[0] === this.state.expressions[0] ? this.state.lines : []; // levels belong to the first query
+    return this.state.with({ expressions, lines, metric: "", start, end, range: start || end ? "" : this.state.range || this.preset, follow: this.state.follow && !end });
   }
 
   /* To now, from as far back as the window is long. */

@@ -12,6 +12,7 @@ export class State {
     this.compare = "";
     this.without = new Set();
     this.follow = false;
+    this.lines = [];
     Object.assign(this, more);
   }
 
@@ -33,6 +34,7 @@ export class State {
       compare: last("compare"),
       without: new Set(last("without").split(",").filter(Boolean)),
       follow: last("follow") === "1" && !end,
+      lines: parameters.getAll("line").filter(Boolean),
     });
   }
 
@@ -53,6 +55,7 @@ export class State {
       follow: this.follow ? "1" : "",
     };
     for (const [name, value] of Object.entries(pairs)) if (value) parameters.set(name, value);
+    for (const level of this.lines) parameters.append("line", level);
     return `?${parameters}`;
   }
 

@@ -1,7 +1,7 @@
 /* Alerts: the list of what is active. Rows are kept by identity, so that focus and hover survive updates. */
 
 import { attribute, hidden, make, text } from "./dom.js";
-import { brief, clock, span } from "./format.js";
+import { clock, span } from "./format.js";
 
 const BRIEF_ROWS = 6;
 
@@ -78,7 +78,9 @@ export class AlertList {
     const more = make("span.detail");
     const button = make("button", "Acknowledge");
     button.type = "button";
-    const element = make("li.alert", mark, make("div.words", title, detailed, more), button);
+    const words = make("div.words", title, detailed, more);
+    if (alert.chart) words.append(this.chart(alert));
+    const element = make("li.alert", mark, words, button);
     element.dataset.alert = alert.id;
     if (this.highlight && alert.id === this.highlight) {
       element.classList.add("highlight");
@@ -87,6 +89,14 @@ export class AlertList {
     const row = { element, mark, title, detail: detailed, more, button, alert };
     button.addEventListener("click", () => this.actions.acknowledge(row.alert));
     return row;
+  }
+
+  /* What the rule looks at, with its threshold, from before the alert on. */
+  chart(alert) {
+    const link = make("a.chart-link", "Chart");
+    link.href = alert.chart;
+    attribute(link, "aria-label", `Chart of ${alert.name}`);
+    return link;
   }
 
   ended(key, alert) {
@@ -108,12 +118,12 @@ const MEETS = { ">": (a, b) => a > b, ">=": (a, b) => a >= b, "<": (a, b) => a <
 function limit(alert) {
   const [operator, threshold] = alert.comparison.split(" ");
   const meets = MEETS[operator];
-  return meets && !meets(alert.value, Number(threshold)) ? `${alert.comparison} no longer; held until it stays so` : alert.comparison;
+  return meets && !meets(alert.value, Number(threshold)) ? `${alert.limit} no longer; held until it stays so` : alert.limit;
 }
 
 function detail(alert, now) {
   const parts = [];
-  if (alert.value !== null) parts.push(`${brief(alert.value)}${alert.comparison ? ` (${limit(alert)})` : ""}`);
+  if (alert.value !== null) parts.push(`${alert.shown}${alert.limit ? ` (${limit(alert)})` : ""}`);
   parts.push(`${alert.state === "pending" ? "pending for" : "for"} ${span((now - (alert.fired || alert.since)) / 1000)}`);
   if (alert.acked_by) parts.push(`acknowledged by ${alert.acked_by}${alert.comment ? `: ${alert.comment}` : ""}`);
   return parts.join(" · ");
