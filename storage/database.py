@@ -414,9 +414,10 @@ _WRITER_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "secure_delete = OFF",
-    "cache_size = -16384",
+    "cache_size = -8192",
     "mmap_size = 0",
     "journal_size_limit = 67108864",
     "foreign_keys = OFF",
 )
-_READER_PRAGMAS = ("query_only = ON", "cache_size = -16384", "mmap_size = 0")
+# A reader needs the pages above its rows again and again; rows are kept decoded (storage/cache.py), and in the system's pages.
+_READER_PRAGMAS = ("query_only = ON", "cache_size = -4096", "mmap_size = 0")
