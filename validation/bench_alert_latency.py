@@ -1,23 +1,20 @@
 """How long from a threshold crossed in the engine to a webhook received, at the shipped rates and rules.
 
-Three processes, as in the product: one writes a telemetry block as the engine does and lets a value
-jump over a threshold at a random moment; one holds the console's parts (engine collector at 10 Hz,
-storage, rules, outbox); this one receives the webhook. All take their times from the machine's one
-monotonic clock.
+The processes of the product: a live engine, the console's parts (engine collector at 10 Hz, storage,
+rules, outbox), and here the webhook's receiver. A crossing is an instrument halted by command: the time
+begins before the command is sent. Measured with the engine left alone, and while a client sends it
+50,000 orders a second. Beside it, where they are installed, Prometheus and Alertmanager at 1 s.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import queue
 import random
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,100 +23,108 @@ import numpy as np
 import yaml
 
 from alerts.options import DEFAULT_RULES, AlertOptions, WebhookOptions
-from engine.events import Instrument
-from engine.options import EngineOptions
-from engine.publisher import engine_block_spec
-from engine.telemetry import BlockWriter
+from engine.commands import CommandClient
+from engine.telemetry import BlockReader
 from metrics.catalogue import series
 from metrics.paths import RuntimePaths
+from validation import alertpeers
 from validation.console import running_console, scratch_paths
 from validation.figure import Figure
+from validation.flood import paced
+from validation.liveengine import live_engine
+from validation.receiver import Received, receiver
 
 NAME = "alert-latency"
-SAMPLES = 40
-LIMIT_MS = 500.0
-PEERS = "Prometheus + Alertmanager 1,100 / 1,600 ms (p50 / p95, group_wait 0; 30,800 ms by default), netdata 1,000 / 1,500 ms"
-INSTRUMENTS = tuple(Instrument(f"BENCH-{number}", 0.01, 1.0) for number in range(10))
-VALUE = series("deskvigil_engine_spread_bps", symbol=INSTRUMENTS[0].symbol)
+SAMPLES = 200
+PEER_SAMPLES = 60
+P50_MS, P99_MS, MAX_MS = 150.0, 500.0, 5_000.0
+ORDERS_PER_S = 50_000
+PEERS = "netdata 1,000 / 1,500 ms (p50 / p95), Alertmanager's default group_wait 30,800 ms"
+STATE = "deskvigil_engine_symbol_state"
+REQUESTS = series("deskvigil_engine_client_requests_total")
 ALERT = "DeskvigilBenchCrossing"
-PUBLISH_S = 1.0 / EngineOptions().publish_hz
-QUIET_S = (1.0, 2.0)
+QUIET_S = (0.2, 0.6)
 TIMEOUT_S = 15.0
+SPAWN = multiprocessing.get_context("spawn")
 
 
 def measure(say: Callable[[str], None] = print, *, samples: int = SAMPLES, seed: int = 1) -> list[Figure]:
-    """Let the value cross `samples` times and return the latencies' p50, p95 and maximum."""
-    with scratch_paths() as paths, _receiver() as (port, received):
+    """Let the value cross `samples` times, engine alone and under load; p50, p99 and the longest of each."""
+    figures: list[Figure] = []
+    chance = random.Random(seed)
+    with scratch_paths() as paths, live_engine(paths) as (_, symbol, price), receiver(ALERT) as (port, received):
+        reader = BlockReader(paths.engine_block)
+        halted = reader.read().spec.info["instruments"][-1]
         rules = paths.data_dir / "bench.rules.yml"
-        rules.write_text(_test_rule())
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        ready, started = context.Pipe(duplex=False)
-        writer = context.Process(target=_write_block, args=(paths, there), name="writer", daemon=True)
-        console = context.Process(target=_console, args=(paths, rules, port, started), name="console", daemon=True)
-        try:
-            for process in (writer, console):
-                process.start()
-            for end in (there, started):  # so that a process that dies is seen as an end of file
-                end.close()
-            _await_start(ready)
-            say(f"alert-latency: {samples} crossings, about {samples * 3.5:.0f} s ...")
-            latencies = list(_crossings(here, received, samples, random.Random(seed)))
-        finally:
-            for process in (writer, console):
-                _end(process)
-    return _figures([1e3 * latency for latency in latencies])
-
-
-def _await_start(ready: Connection) -> None:
-    """Wait until the console's parts are up; RuntimeError with what they say where they are not."""
-    said = "nothing within a minute"
-    try:
-        if ready.poll(60):
-            said = ready.recv()
-    except EOFError:
-        said = "nothing, it ended"
-    if said != "ready":
-        raise RuntimeError(f"the console's parts did not start: {said}")
+        rules.write_text(crossing_rule(halted))
+        with _process(_console, paths, rules, port, halted):
+            for load in (0, ORDERS_PER_S):
+                say(f"alert-latency: {samples} crossings at {load} orders/s, about {samples * 1.2:.0f} s ...")
+                with _process(paced, paths, symbol, price, load) if load else _nothing():
+                    before, began = reader.read().scalar(REQUESTS), time.monotonic()
+                    latencies = list(_crossings(CommandClient(paths.engine_socket), halted, received, samples, chance))
+                    rate = (reader.read().scalar(REQUESTS) - before) / (time.monotonic() - began)
+                figures += _figures(latencies, f"engine at {rate:,.0f} orders/s" if load else "engine left alone")
+    if alertpeers.installed():
+        many = min(samples, PEER_SAMPLES)
+        say(f"alert-latency: {many} crossings of Prometheus and Alertmanager, about {many * 2} s ...")
+        with scratch_paths() as paths:
+            taken = 1e3 * np.array(alertpeers.crossings(paths.data_dir, many, chance))
+        figures += [
+            Figure(
+                benchmark=NAME, what=f"Prometheus + Alertmanager, every 1 s, no wait, {label} (n = {many})",
+                value=float(np.percentile(taken, q)), unit="ms", decimals=0,
+            )
+            for q, label in ((50, "p50"), (99, "p99"), (100, "max"))
+        ]  # fmt: skip
+    else:
+        say("alert-latency: Prometheus or Alertmanager is not installed (Debian: prometheus, prometheus-alertmanager)")
+    return figures
 
 
 def _crossings(
-    writer: Connection, received: queue.Queue[tuple[float, str]], samples: int, chance: random.Random
+    engine: CommandClient, symbol: str, received: queue.Queue[Received], samples: int, chance: random.Random
 ) -> Iterator[float]:
-    """Seconds from each crossing to its webhook; in between the alert is let to resolve."""
+    """Milliseconds from each crossing to its webhook; in between the alert is let to resolve."""
+    words = {"scope": symbol, "who": "bench", "reason": "crossing"}
     for _ in range(samples):
         time.sleep(chance.uniform(*QUIET_S))
-        writer.send("cross")
-        crossed = float(writer.recv())
-        yield _next(received, "firing") - crossed
-        writer.send("fall")
-        writer.recv()
+        crossed_s = time.monotonic()
+        _do(engine, {"command": "halt", **words})
+        yield 1e3 * (_next(received, "firing") - crossed_s)
+        _do(engine, {"command": "resume", **words})
         _next(received, "resolved")
 
 
-def _next(received: queue.Queue[tuple[float, str]], status: str) -> float:
+def _do(engine: CommandClient, command: dict[str, str]) -> None:
+    answer = engine.send(command)
+    if not answer.get("ok"):
+        raise RuntimeError(f"the engine refused {command}: {answer.get('error')}")
+
+
+def _next(received: queue.Queue[Received], status: str) -> float:
     """Monotonic time of the next webhook with this status; RuntimeError where none comes."""
     end = time.monotonic() + TIMEOUT_S
     while (left := end - time.monotonic()) > 0:
         try:
-            at, seen = received.get(timeout=left)
+            at_s, seen = received.get(timeout=left)
         except queue.Empty:
             break
         if seen == status:
-            return at
+            return at_s
     raise RuntimeError(f"no webhook said {status!r} within {TIMEOUT_S:g} s")
 
 
-def _test_rule() -> str:
-    """One rule on the block's value, at the pace of the shipped rules on the engine's series."""
+def crossing_rule(symbol: str) -> str:
+    """One rule on an instrument's state, at the pace of the shipped rules on the engine's series."""
     group: dict[str, object] = {
         "name": "bench",
         "rules": [
             {
                 "alert": ALERT,
-                "expr": f"{VALUE} > 100",
+                "expr": f'{STATE}{{symbol="{symbol}"}} == 2',
                 "labels": {"severity": "critical"},
-                "annotations": {"summary": "The benchmark's value is at {{ $value }}."},
+                "annotations": {"summary": "The benchmark has halted {{ $labels.symbol }}."},
             }
         ],
     }
@@ -136,29 +141,14 @@ def _shipped_interval() -> str | None:
     return None if interval is None else str(interval)
 
 
-def _write_block(paths: RuntimePaths, orders: Connection) -> None:
-    """The engine's place: publishes ten times a second, and moves the value the moment it is told to."""
-    writer = BlockWriter(paths.engine_block, engine_block_spec(INSTRUMENTS, {}))
-    writer.scalars[:] = 0.0
-    place = writer.spec.index[VALUE]
-    due = time.monotonic()
-    while True:
-        due += PUBLISH_S
-        while (left := due - time.monotonic()) > 0:
-            if not orders.poll(left):
-                continue
-            writer.scalars[place] = 250.0 if orders.recv() == "cross" else 1.0
-            orders.send(time.monotonic())
-        writer.publish(time.time_ns())
-
-
-def _console(paths: RuntimePaths, rules: Path, port: int, started: Connection) -> None:
+def _console(paths: RuntimePaths, rules: Path, port: int, symbol: str, started: Connection) -> None:
     """The console's parts on the shipped rules and the test's one."""
     webhook = WebhookOptions(url=f"http://127.0.0.1:{port}/alerts", allow=("127.0.0.1",))
     options = AlertOptions(rules=(DEFAULT_RULES, rules), webhook=webhook)
+    wanted = series(STATE, symbol=symbol)
     with running_console(paths, options, lambda: ()) as console:
         deadline = time.monotonic() + 30
-        while VALUE not in {one for schema in console.store.live.schemas.values() for one in schema.series}:
+        while wanted not in {one for schema in console.store.live.schemas.values() for one in schema.series}:
             if time.monotonic() > deadline:
                 started.send("the engine's block was not read")
                 return
@@ -168,35 +158,29 @@ def _console(paths: RuntimePaths, rules: Path, port: int, started: Connection) -
 
 
 @contextmanager
-def _receiver() -> Iterator[tuple[int, queue.Queue[tuple[float, str]]]]:
-    """A webhook receiver on a free port, and the queue of (monotonic time, status) that it fills."""
-    received: queue.Queue[tuple[float, str]] = queue.Queue()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            at = time.monotonic()
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            for alert in body["alerts"]:
-                if alert["labels"].get("alertname") == ALERT:
-                    received.put((at, alert["status"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, name="receiver", daemon=True)
-    thread.start()
+def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """A process that says "ready" by the pipe it gets last, until it is ended; RuntimeError where it does not."""
+    ready, started = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=target, args=(*arguments, started), daemon=True)
+    process.start()
+    started.close()  # so that a process that dies is seen as an end of file
     try:
-        yield server.server_address[1], received
+        said = "nothing within a minute"
+        try:
+            if ready.poll(60):
+                said = ready.recv()
+        except EOFError:
+            said = "nothing, it ended"
+        if said != "ready":
+            raise RuntimeError(f"{target.__name__} did not start: {said}")
+        yield
     finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
+        _end(process)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
 
 
 def _end(process: BaseProcess) -> None:
@@ -208,17 +192,14 @@ def _end(process: BaseProcess) -> None:
             process.join(10)
 
 
-def _figures(latencies_ms: list[float]) -> list[Figure]:
-    p50, p95 = statistics.median(latencies_ms), float(np.percentile(latencies_ms, 95))
+def _figures(taken: list[float], how: str) -> list[Figure]:
     return [
         Figure(
-            benchmark=NAME, what=f"crossing -> webhook p50 (n = {len(latencies_ms)})", value=p50, unit="ms", decimals=0
-        ),
-        Figure(
-            benchmark=NAME, what="crossing -> webhook p95", value=p95, unit="ms", decimals=0, limit=LIMIT_MS, peer=PEERS
-        ),
-        Figure(benchmark=NAME, what="crossing -> webhook max", value=max(latencies_ms), unit="ms", decimals=0),
-    ]
+            benchmark=NAME, what=f"crossing -> webhook, {how}, {label} (n = {len(taken)})",
+            value=float(np.percentile(taken, q)), unit="ms", decimals=0, limit=limit, peer=PEERS if q == 50 else "",
+        )
+        for q, label, limit in ((50, "p50", P50_MS), (99, "p99", P99_MS), (100, "max", MAX_MS))
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +16,13 @@ from engine.events import CANCEL, EVENT, FILL, IOC, LIMIT, REDUCE, EventArray
 from engine.feeds.tape import load_tape
 from engine.figures import load_market
 from engine.mailbox import What
-from engine.options import EngineOptions, GateOptions
-from engine.runner import run_engine
 from engine.session import Answer, OrderSession
 from engine.synthetic import SyntheticMarket
-from engine.telemetry import BlockReader
-from metrics.catalogue import series
-from metrics.errors import TransientError
 from metrics.frame import FloatArray, IntArray
 from metrics.paths import RuntimePaths
 from resources.process import sleep_exactly
 from validation.figure import Figure
+from validation.liveengine import live_engine
 from validation.orderpath import (
     CAPACITY,
     GATED,
@@ -55,7 +49,6 @@ _KINDS = {"limit orders": LIMIT, "immediate ones": IOC, "cancels": CANCEL, "redu
 WAKINGS = 3000
 SPIN_NS = 50_000
 PAUSE_NS = 1_000_000  # between two orders that find the engine asleep
-START_S = 180.0
 
 
 def measure(say: Callable[[str], None] = print) -> list[Figure]:
@@ -201,7 +194,7 @@ def _from_python() -> list[Figure]:
     """Order to acknowledgement as a Python client sees it, from the intended time, on the synthetic market."""
     sleep_exactly()
     taken: list[tuple[str, FloatArray, float | None]] = []
-    with tempfile.TemporaryDirectory() as folder, _engine(RuntimePaths(Path(folder))) as (paths, symbol, price):
+    with tempfile.TemporaryDirectory() as folder, live_engine(RuntimePaths(Path(folder))) as (paths, symbol, price):
         for spin_ns, how in ((SPIN_NS, "client spins"), (0, "client sleeps")):
             with OrderSession.open(paths, f"bench-{spin_ns}", spin_ns=spin_ns) as session:
                 for _ in range(300):
@@ -256,34 +249,3 @@ def _until(session: OrderSession, order: int, what: What) -> list[Answer]:
         if found:
             return found
     raise RuntimeError(f"no {what.name} of order {order} within 10 s")
-
-
-@contextmanager
-def _engine(paths: RuntimePaths) -> Iterator[tuple[RuntimePaths, str, float]]:
-    """A live engine with wide limits; its files, a symbol, and a price of it that does not trade."""
-    wide, many = 1e15, 10**12  # of what a flood of equal orders would run into
-    gates = GateOptions(
-        max_messages_per_s=1e6, message_burst=100_000, max_loss_usd=1e9, max_period_usd=wide, max_period_qty=many,
-        max_identical=many, max_repeats=many,
-    )  # fmt: skip
-    options = EngineOptions(gates=gates)
-    process = SPAWN.Process(target=run_engine, args=(options, paths))
-    process.start()
-    reader, end = BlockReader(paths.engine_block), time.monotonic() + START_S
-    symbol, mid = "", float("nan")
-    try:
-        while not mid > 0.0:
-            if time.monotonic() > end or not process.is_alive():
-                raise RuntimeError(f"the engine did not trade within {START_S:g} s")
-            time.sleep(0.05)
-            try:
-                snapshot = reader.read()
-            except TransientError:
-                continue
-            symbol = snapshot.spec.info["instruments"][0]
-            mid = snapshot.scalar(series("deskvigil_engine_mid_usd", symbol=symbol))
-        yield paths, symbol, round(mid * 97.0) / 100.0
-    finally:
-        process.kill()
-        process.join(10)
-        shutil.rmtree(paths.block_dir, ignore_errors=True)
