@@ -20,6 +20,7 @@ from metrics.errors import ConfigError, DeskvigilError
 from metrics.version import VERSION
 
 if TYPE_CHECKING:
+    from alerts.policy.file import PolicyFile
     from metrics.paths import RuntimePaths
     from settings import Settings
 
@@ -95,11 +96,41 @@ def _command(args: argparse.Namespace, command: str, **more: str | float) -> int
 
 
 def check_config(args: argparse.Namespace) -> int:
-    """Check the configuration and print what it comes to, secrets masked."""
+    """Check the configuration, with the policy file that it names, and print what it comes to, secrets masked."""
     from settings import describe
 
-    print(describe(settings_of(args)), end="")
+    settings = settings_of(args)
+    if settings.alerts.policy is not None:
+        _read_policy(settings, settings.alerts.policy)
+    print(describe(settings), end="")
     return 0
+
+
+def check_policy(args: argparse.Namespace) -> int:
+    """Check a policy file against the configured channels; with --labels, say whom an alert with these labels reaches."""
+    policy = _read_policy(settings_of(args), args.file)
+    for pair in args.labels or ():
+        if "=" not in pair:
+            raise DeskvigilError(f"--labels: {pair!r} is not NAME=VALUE")
+    if args.labels is None:
+        routes, intervals = sum(1 for _ in policy.route.walk()), len(policy.intervals)
+        print(f"{args.file}: sound: {routes} route(s), {len(policy.receivers)} receiver(s), {intervals} interval(s)")
+        return 0
+    labels = dict(pair.split("=", 1) for pair in args.labels)
+    for route in policy.route.match(labels):
+        receiver = policy.receivers[route.receiver]
+        whom = ", ".join([*receiver.channels, *receiver.people, *(f"duty of {name}" for name in receiver.rotas)])
+        print(f"{route.receiver}: {whom or 'nobody'} (line {route.line})")
+    return 0
+
+
+def _read_policy(settings: Settings, path: Path) -> PolicyFile:
+    from alerts.channels.build import build_channels
+    from alerts.policy.file import load_policy
+    from metrics.clock import SystemClock
+
+    channels = [channel.recipient.name for channel in build_channels(settings.alerts, SystemClock())]
+    return load_policy(path, channels, round(1000 * settings.alerts.repeat_interval_s))
 
 
 def check_rules(args: argparse.Namespace) -> int:
@@ -298,6 +329,9 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
         order.add_argument("--reason", required=True, help="why (kept in the audit)")
     add("check-config", check_config)
     add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
+    add_policy = add("check-policy", check_policy)
+    add_policy.add_argument("file", type=Path, metavar="FILE")
+    add_policy.add_argument("--labels", nargs="*", metavar="NAME=VALUE", help="print the receivers of such an alert")
     add_replay = add("replay", replay)
     add_replay.add_argument("file", type=Path, metavar="FILE")
     add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)

@@ -9,6 +9,18 @@ class RuleError(ConfigError):
     """A rule file is wrong; the message names file, group and rule."""
 
 
+class PolicyError(ConfigError):
+    """A policy file is wrong; the message names file and line."""
+
+
+class UnknownSilenceError(DeskvigilError):
+    """There is no silence of this id, or not any more."""
+
+
+class SilenceError(DeskvigilError):
+    """A silence that cannot be: the message says what is wrong with it."""
+
+
 class UnknownAlertError(DeskvigilError):
     """There is no such alert, or not any more."""
 

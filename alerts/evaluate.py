@@ -11,6 +11,7 @@ import secrets
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from alerts.expression import Comparison
 from alerts.extension import NoData
@@ -21,6 +22,9 @@ from alerts.state import AlertState, Instant, Live, Observation, Reason, Seen, T
 from alerts.templates import Facts
 from alerts.views import AlertView
 from metrics.errors import DeskvigilError
+
+if TYPE_CHECKING:
+    from alerts.policy.decision import Suppression
 
 HIDDEN_LABELS = frozenset({"__name__", "alertname"})
 IDENTITIES_KEPT = 4096
@@ -36,8 +40,11 @@ class Tracked:
     """One alert that is not inactive: what never changes of it, and what does.
 
     stored: the database has its row. restored: it comes from before a restart and was not seen since.
-    told: names of the channels that had a message about it: they are also told how it goes on. value: the
-    last one with which the alert held; NaN where it is about missing data.
+    told: whom a message about it went to (keys of addresses: a channel's name, where it is for a person with
+    that), and when last on the monotonic clock: they are also told how it goes on. value: the last one with
+    which the alert held; NaN where it is about missing data. suppressed: why nobody is told now. owed: keys of
+    addresses that were not told of a change ("": whoever will have it). repeat_ms: how often its route wants
+    it told again; None: the rule's own.
     """
 
     alert_id: str
@@ -47,7 +54,10 @@ class Tracked:
     value: float
     stored: bool = False
     restored: bool = False
-    told: set[str] = field(default_factory=set)
+    told: dict[str, int] = field(default_factory=dict)
+    suppressed: tuple[Suppression, ...] = ()
+    owed: set[str] = field(default_factory=set)
+    repeat_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,11 @@ class Change:
             raise ValueError("a change has a before or an after")
         return live
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The alert's labels with the tier of this moment."""
+        return shown_labels(self.tracked, self.live)
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -100,6 +115,7 @@ class RuleRun:
             tier_fall_ms=round(options.tier_fall_after_s * 1000),
             repeat_ms=round(options.repeat_interval_s * 1000),
         )
+        self._repeating = {self.timing.repeat_ms: self.timing}
         self._salt = f"{rule.key}#{ordinal}"
         self._limit = min(limit or options.max_alerts, options.max_alerts)
         self._store_pending_after_ms = round(options.persist_pending_after_s * 1000)
@@ -136,8 +152,16 @@ class RuleRun:
             changes += self._conclude(tracked, tracked.live, None, reason, now)
         return changes
 
-    def change(self, tracked: Tracked, after: Live, reason: Reason, now: Instant, who: str, comment: str) -> Change:
-        """A change that a person made (an acknowledgement); does not apply it."""
+    def change(
+        self,
+        tracked: Tracked,
+        after: Live,
+        reason: Reason,
+        now: Instant,
+        who: str | None = None,
+        comment: str | None = None,
+    ) -> Change:
+        """A change that no evaluation made: a person's (an acknowledgement), or by the end of a silence; not applied."""
         return replace(self._changed(tracked, tracked.live, after, reason, now), who=who, comment=comment)
 
     def owns(self, tracked: Tracked) -> bool:
@@ -173,7 +197,7 @@ class RuleRun:
 
     def shown_labels(self, tracked: Tracked, live: Live) -> dict[str, str]:
         """The alert's labels with its present tier."""
-        return {**tracked.labels, "severity": live.severity.label}
+        return shown_labels(tracked, live)
 
     def identity(self, labels: dict[str, str], value: float = math.nan) -> Identity:
         """The alert that a sample with these labels speaks of."""
@@ -253,10 +277,19 @@ class RuleRun:
 
     def _advance(self, tracked: Tracked, seen: Observation, now: Instant) -> list[Change]:
         before = tracked.live
-        after, reason = step(before, seen, self.timing, now)
+        after, reason = step(before, seen, self._timing(tracked), now)
         if after is before and tracked.stored:
             return []
         return self._conclude(tracked, before, after, reason, now)
+
+    def _timing(self, tracked: Tracked) -> Timing:
+        """The rule's durations, with the alert's own interval of repeats."""
+        if tracked.repeat_ms is None:
+            return self.timing
+        known = self._repeating.get(tracked.repeat_ms)
+        if known is None:
+            known = self._repeating[tracked.repeat_ms] = replace(self.timing, repeat_ms=tracked.repeat_ms)
+        return known
 
     def _conclude(
         self, tracked: Tracked, before: Live | None, after: Live | None, reason: Reason | None, now: Instant
@@ -290,6 +323,11 @@ class RuleRun:
     def _facts(self, tracked: Tracked, live: Live) -> dict[str, str]:
         facts = Facts(tracked.value, self.shown_labels(tracked, live), self._external_url)
         return {name: template.render(facts) for name, template in self.rule.annotations.items()}
+
+
+def shown_labels(tracked: Tracked, live: Live) -> dict[str, str]:
+    """An alert's labels with a tier."""
+    return {**tracked.labels, "severity": live.severity.label}
 
 
 def new_event_id() -> str:

@@ -7,41 +7,40 @@ whatever kills the program, an alert that is on record is also told.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from alerts.evaluate import Change, Tracked, new_event_id
 from alerts.message import Message
 from alerts.options import AlertOptions, SeverityName
+from alerts.policy.decision import Address, Decision, Policy, Priority, Target, Why
 from alerts.source import Transactions
 from alerts.state import NOTIFIED, AlertState, Instant, Live, Reason
 from alerts.views import AlertEvent, NotificationView
 from metrics.severity import Severity
 from storage.health import CommitUnknown
-from storage.tables import alert_event, alert_state, notification, outbox
+from storage.tables import alert_event, alert_state, notification, outbox, suppression
 
 MAX_PAGE = 10_000
+ENDS = frozenset({Reason.RESOLVED, Reason.RULE_GONE})
+ANYBODY = ""  # among those owed a message: whoever will have it
+ALERTS_AT_ONCE = 500
+REPEAT_EARLY_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What the ledger must know of a channel to address it."""
+    """What must be known of a channel to address it.
+
+    It is told of bad news from its tier on, of better news where it had the bad.
+    """
 
     name: str
     min_severity: SeverityName = "info"
     send_resolved: bool = True
-
-    def wants(self, change: Change) -> bool:
-        """Whether the channel is told of a change: of bad news by its tier, of better news where it had the bad."""
-        known = self.name in change.tracked.told
-        if change.reason in (Reason.RESOLVED, Reason.RULE_GONE):
-            return known and self.send_resolved
-        if change.reason is Reason.TIER_FELL:
-            return known
-        return change.live.severity >= Severity.parse(self.min_severity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,15 @@ class Restored:
 class Ledger:
     """Writes and reads the alert tables."""
 
-    def __init__(self, store: Transactions, recipients: Sequence[Recipient], options: AlertOptions) -> None:
+    def __init__(
+        self, store: Transactions, recipients: Sequence[Recipient], options: AlertOptions, policy: Policy
+    ) -> None:
         self._store = store
-        self._recipients = tuple(recipients)
+        self._recipients = {one.name: one for one in recipients}
+        self.policy = policy
+        # Of changes that are not yet on record: decided once, and which of them make good what was not told.
+        self._decided: dict[str, Decision] = {}
+        self._lifting: set[str] = set()
         self._external_url = options.external_url
         self._max_pending = options.outbox.max_pending
         self._doubtful: tuple[str, set[str]] | None = None
@@ -85,6 +90,8 @@ class Ledger:
             self._doubtful = (error.token, {change.event_id for change in new})
             raise
         self._written = set()
+        self._decided.clear()
+        self._lifting.clear()
         return told or len(changes) - len(new)
 
     def _settle(self) -> None:
@@ -95,16 +102,104 @@ class Ledger:
             self._doubtful = None
 
     def _write(self, changes: Sequence[Change]) -> int:
-        addressed = [self.address(change) for change in changes if change.reason in NOTIFIED]
-        rows = [row for message, channels in addressed for row in _outbox_rows(message, channels)]
+        decisions = [(change, self.decide(change)) for change in self._observed(changes) if change.reason in NOTIFIED]
+        suppressed = [row for change, decision in decisions for row in _suppression_rows(change, decision)]
         with self._store.write() as connection:
+            told = self._told(connection, [change for change, _ in decisions if change.reason in ENDS])
+            rows: list[dict[str, Any]] = []
+            for change, decision in decisions:
+                mine = told.setdefault(change.tracked.alert_id, [])
+                addresses = self._heard(change, decision, mine) if change.reason in ENDS else decision.addresses
+                mine += (added := outbox_rows(self._message(change), addresses))
+                rows += added
             for change in changes:
                 _write_state(connection, change)
             connection.execute(insert(alert_event), [_event_row(change) for change in changes])
+            if suppressed:
+                connection.execute(insert(suppression), suppressed)
+            for change, _ in decisions:
+                if change.event_id in self._lifting:
+                    _lift(connection, change)
             if rows:
                 self._bound(connection, rows)
                 connection.execute(insert(outbox), rows)
         return len(rows)
+
+    def _observed(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """What fires at the same moment may inhibit: all is known before the first is decided."""
+        for change in changes:
+            self.policy.observe(change, change.labels)
+        return changes
+
+    def decide(self, change: Change) -> Decision:
+        """Where a change goes, or why it does not; the same answer until it is on record, and noted with its alert."""
+        known = self._decided.get(change.event_id)
+        if known is None:
+            known = self._decided[change.event_id] = self._decide(change)
+            if _note(change, known):
+                self._lifting.add(change.event_id)
+        return known
+
+    def _decide(self, change: Change) -> Decision:
+        tracked = change.tracked
+        if change.reason in ENDS:  # whatever has been silenced since: who heard the bad news hears this
+            wanted = (self._recipients.get(key) for key in tracked.told)
+            return Decision(tuple(Address(one.name) for one in wanted if one is not None and one.send_resolved))
+        decision = self.policy.decide(change, change.labels, change.at.wall_ms)
+        match change.reason:
+            case Reason.TIER_FELL:
+                return self._fallen(tracked, decision)
+            case Reason.UNSUPPRESSED if ANYBODY not in tracked.owed:
+                owed = tuple(one for one in decision.addresses if one.key in tracked.owed)
+                return Decision(owed, decision.suppressions)
+            case Reason.REPEAT:
+                latest = change.at.mono_ms + REPEAT_EARLY_MS
+                known = tuple(one for one in decision.addresses if one.key not in tracked.owed)
+                due = tuple(one for one in known if _due_ms(one, tracked) <= latest)
+                return Decision(due or known, decision.suppressions)
+        return decision
+
+    def _fallen(self, tracked: Tracked, decision: Decision) -> Decision:
+        """Whoever was told of the higher tier, also where the lower one leads elsewhere."""
+        told = [one for one in decision.addresses if one.key in tracked.told]
+        kept = tuple(one for one in decision.suppressions if any(key in tracked.told for key in one.kept))
+        if decision.addresses or all(one.why in (Why.MUTED, Why.UNROUTED) for one in decision.suppressions):
+            spoken_for = {key for one in decision.suppressions for key in one.kept} | {one.key for one in told}
+            told += [Address(key) for key in tracked.told if key in self._recipients and key not in spoken_for]
+        return Decision(tuple(told), kept)
+
+    def _told(self, connection: Connection, ended: Sequence[Change]) -> dict[str, list[dict[str, Any]]]:
+        """What was put into the outbox about alerts, by whomever, oldest first."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        ids = [change.tracked.alert_id for change in ended]
+        for start in range(0, len(ids), ALERTS_AT_ONCE):
+            some = outbox.c.alert_id.in_(ids[start : start + ALERTS_AT_ONCE])
+            query = select(outbox).where(self._any_row(), some).order_by(outbox.c.id)
+            for row in connection.execute(query):
+                found.setdefault(row.alert_id, []).append(dict(row._mapping))
+        return found
+
+    def _any_row(self) -> ColumnElement[bool]:
+        """Of every channel and status: said so that the index by these and the alert can be used."""
+        return and_(outbox.c.channel.in_(list(self._recipients)), outbox.c.status.in_(["pending", "sent", "dead"]))
+
+    def _heard(self, change: Change, decision: Decision, rows: Iterable[Mapping[str, Any]]) -> Sequence[Address]:
+        """Everybody who was told of an alert, each as last told; also where no row could be stored about it."""
+        heard = {one.key: one for one in decision.addresses}
+        for row in rows:
+            recipient = self._recipients.get(row["channel"])
+            if recipient is None or not recipient.send_resolved:
+                continue
+            address = _address(row, change.live.severity)
+            heard[address.key] = address
+        return list(heard.values())
+
+    def note_suppressed(self, alerts: Sequence[Tracked]) -> None:
+        """Write why nobody is told of these alerts now, where nothing else about them has changed."""
+        with self._store.write() as connection:
+            for tracked in alerts:
+                row = alert_state.c.id == tracked.alert_id
+                connection.execute(update(alert_state).where(row).values(suppressed=_suppressed(tracked)))
 
     def acknowledge(self, connection: Connection, change: Change) -> bool:
         """Write an acknowledgement where nobody was faster; False where somebody was."""
@@ -125,10 +220,10 @@ class Ledger:
         return True
 
     def address(self, change: Change) -> tuple[Message, list[str]]:
-        """What a change says to people, and the names of the channels that it goes to."""
-        channels = [one.name for one in self._recipients if one.wants(change)]
-        change.tracked.told.update(channels)
-        return self._message(change), channels
+        """What a change says to people, and the names of the channels that it goes to as they are."""
+        self.policy.observe(change, change.labels)
+        addresses = self.decide(change).addresses
+        return self._message(change), [one.channel for one in addresses if one.target is None]
 
     def _message(self, change: Change) -> Message:
         live = change.live
@@ -138,7 +233,7 @@ class Ledger:
             alert_id=change.tracked.alert_id,
             fingerprint=change.tracked.fingerprint,
             rule=change.rule,
-            labels={**change.tracked.labels, "severity": live.severity.label},
+            labels=change.labels,
             annotations=change.annotations,
             severity=live.severity,
             value=change.value,
@@ -158,18 +253,27 @@ class Ledger:
         """
         with self._store.read() as connection:
             rows = connection.execute(select(alert_state)).all()
+            alive = outbox.c.alert_id.in_(select(alert_state.c.id))
             told = connection.execute(
-                select(outbox.c.alert_id, outbox.c.channel)
-                .where(outbox.c.alert_id.in_(select(alert_state.c.id)))
-                .distinct()
+                select(outbox.c.alert_id, outbox.c.channel, outbox.c.target, outbox.c.created_ms)
+                .where(self._any_row(), alive)
+                .order_by(outbox.c.id)
+            ).all()
+            owed = connection.execute(
+                select(suppression.c.alert_id, suppression.c.kept).where(suppression.c.lifted_ms.is_(None))
             ).all()
         short = last_alive_ms is not None and 0 <= now.wall_ms - last_alive_ms <= tolerance_ms
-        restored = []
-        for row in rows:
-            tracked = _tracked(row, now, last_alive_ms if short else None)
-            tracked.told.update(channel for alert_id, channel in told if alert_id == row.id)
-            restored.append(Restored(row.rule, tracked, _mapping(row.annotations)))
-        return restored
+        restored = {
+            row.id: Restored(row.rule, _tracked(row, now, last_alive_ms if short else None), _mapping(row.annotations))
+            for row in rows
+        }
+        for row in told:
+            key = Address(row.channel, target=_target(row.target)).key
+            restored[row.alert_id].tracked.told[key] = now.mono_ms - max(0, now.wall_ms - row.created_ms)
+        for alert_id, kept in owed:
+            if alert_id in restored:
+                restored[alert_id].tracked.owed.update(kept or [ANYBODY])
+        return list(restored.values())
 
     def history(self, limit: int, before_ms: int | None) -> list[AlertEvent]:
         """The newest events first, at most `limit`, all before an instant where one is given."""
@@ -198,23 +302,118 @@ class Ledger:
             row["last_error"] = f"the outbox holds {self._max_pending} waiting messages already"
 
 
-def _outbox_rows(message: Message, channels: Sequence[str]) -> list[dict[str, Any]]:
+def outbox_rows(message: Message, addresses: Sequence[Address]) -> list[dict[str, Any]]:
+    """A message as rows of the outbox, one for each address."""
     payload = message.to_payload()
     return [
         {
-            "event_id": message.message_id,
+            "event_id": message.message_id if one.target is None else f"{message.message_id}.{one.target.person}",
             "alert_id": message.alert_id,
-            "channel": channel,
-            "payload": payload,
+            "channel": one.channel,
+            "payload": {
+                **payload,
+                "group_interval_ms": one.interval_ms,
+                "group_labels": dict(one.group_labels),
+            },
             "reason": message.reason.value,
             "created_ms": message.created_ms,
-            "next_attempt_ms": message.created_ms,
+            "next_attempt_ms": message.created_ms + one.wait_ms,
             "attempts": 0,
             "status": "pending",
             "last_error": None,
+            "group_key": one.group_key,
+            "priority": int(one.priority),
+            "target": None if one.target is None else {"person": one.target.person, "to": list(one.target.to)},
         }
-        for channel in channels
+        for one in addresses
     ]
+
+
+def _address(row: Mapping[str, Any], severity: Severity) -> Address:
+    """Where a row of the outbox went, for the news that it is over."""
+    payload = row["payload"]
+    return Address(
+        channel=row["channel"],
+        group_key=row["group_key"],
+        interval_ms=int(payload.get("group_interval_ms", 0)),
+        priority=Priority.DIGEST if severity is Severity.INFO else Priority.PLAIN,
+        target=_target(row["target"]),
+        group_labels=tuple(payload.get("group_labels", {}).items()),
+    )
+
+
+def _target(raw: Mapping[str, Any] | None) -> Target | None:
+    return None if raw is None else Target(str(raw["person"]), tuple(raw.get("to", ())))
+
+
+def _due_ms(address: Address, tracked: Tracked) -> float:
+    """When an address is to be told again, on the monotonic clock."""
+    if address.repeat_ms == 0:
+        return math.inf
+    return tracked.told.get(address.key, 0) + (address.repeat_ms or 0)
+
+
+def _note(change: Change, decision: Decision) -> bool:
+    """Keep with an alert what was decided of it. True where something that was not told is made good, or over."""
+    tracked = change.tracked
+    keys = [one.key for one in decision.addresses]
+    tracked.told.update(dict.fromkeys(keys, change.at.mono_ms))
+    if change.after is None:
+        return bool(tracked.owed)
+    owed = len(tracked.owed)
+    tracked.owed.difference_update(keys, [ANYBODY] if keys else [])
+    lifts = len(tracked.owed) < owed
+    if change.reason not in (Reason.REPEAT, Reason.UNSUPPRESSED):
+        for one in decision.suppressions:
+            tracked.owed.update(one.kept or [ANYBODY])
+    if change.reason not in (
+        Reason.TIER_FELL,
+        Reason.REPEAT,
+    ):  # these are told to some only: they say nothing of the rest
+        settle(tracked, decision)
+    return lifts
+
+
+def settle(tracked: Tracked, decision: Decision) -> None:
+    """Keep why nobody is told of an alert now, and how often it is told again (not while nobody is)."""
+    tracked.suppressed = decision.suppressions
+    wanted = [one.repeat_ms for one in decision.addresses if one.repeat_ms is not None]
+    often = [repeat_ms for repeat_ms in wanted if repeat_ms > 0]
+    tracked.repeat_ms = None if decision.addresses and not wanted else min(often, default=0)
+
+
+def _suppressed(tracked: Tracked) -> list[dict[str, Any]] | None:
+    return [{"kind": one.why.value, "by": one.by, "until_ms": one.until_ms} for one in tracked.suppressed] or None
+
+
+def _suppression_rows(change: Change, decision: Decision) -> list[dict[str, Any]]:
+    if change.reason in (Reason.REPEAT, Reason.UNSUPPRESSED):  # what they would say is not new
+        return []
+    return [
+        {
+            "t_ms": change.at.wall_ms,
+            "event_id": change.event_id,
+            "alert_id": change.tracked.alert_id,
+            "fingerprint": change.tracked.fingerprint,
+            "kind": one.why.value,
+            "by": one.by,
+            "until_ms": one.until_ms,
+            "kept": list(one.kept),
+        }
+        for one in decision.suppressions
+    ]
+
+
+def _lift(connection: Connection, change: Change) -> None:
+    """Close the records of what was not told, where it has been told now or is over."""
+    mine = and_(suppression.c.alert_id == change.tracked.alert_id, suppression.c.lifted_ms.is_(None))
+    if change.after is None or not change.tracked.owed:
+        connection.execute(update(suppression).where(mine).values(lifted_ms=change.at.wall_ms))
+        return
+    rows = connection.execute(select(suppression.c.id, suppression.c.kept).where(mine)).all()
+    done = [row.id for row in rows if not change.tracked.owed.intersection(row.kept or [ANYBODY])]
+    if done:
+        connection.execute(update(suppression).where(suppression.c.id.in_(done)).values(lifted_ms=change.at.wall_ms))
 
 
 def _write_state(connection: Connection, change: Change) -> None:
@@ -241,6 +440,7 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "acked_by": live.acked_by,
         "acked_at_ms": live.acked_at_ms,
         "ack_comment": live.ack_comment,
+        "suppressed": _suppressed(change.tracked),
         "updated_ms": change.at.wall_ms,
     }
 
@@ -252,7 +452,7 @@ def _event_row(change: Change) -> dict[str, Any]:
         "alert_id": change.tracked.alert_id,
         "fingerprint": change.tracked.fingerprint,
         "rule": change.rule,
-        "labels": {**change.tracked.labels, "severity": live.severity.label},
+        "labels": change.labels,
         "annotations": dict(change.annotations),
         "from_state": _state(change.before).value,
         "to_state": _state(change.after).value,

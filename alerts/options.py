@@ -75,16 +75,18 @@ class OutboxOptions:
 class AlertOptions:
     """Rules, timing and channels.
 
-    rules: rule files; empty means the shipped ones. external_url: the console's address in messages.
+    rules: rule files; empty means the shipped ones. policy: a policy file (who is told, docs/ALERTS.md); without
+    one every channel is told of everything from its min_severity on. external_url: the console's address in messages.
     interval_s: a group without `interval` is evaluated no more often than this. slow_tick_s: every rule is
     looked at this often even where no frame arrives (absence). repeat_interval_s: a firing alert nobody
-    acknowledged is sent again this often (0: never). outage_tolerance_s: `for` clocks go on after an outage
+    acknowledged is sent again this often (0: never; a policy file's routes may say otherwise). outage_tolerance_s: `for` clocks go on after an outage
     no longer than this. restore_grace_s: after a start, missing data resolve nothing for this long.
     tier_fall_after_s: a tier falls only after the value stayed below it this long.
     """
 
     enabled: bool = True
     rules: tuple[Path, ...] = ()
+    policy: Path | None = None
     external_url: str = "http://127.0.0.1:8050"
     interval_s: Annotated[float, Ge(0.01), Le(3600)] = 1.0
     slow_tick_s: Annotated[float, Ge(0.1), Le(300)] = 5.0

@@ -17,6 +17,10 @@ from alerts.evaluate import Change, RuleRun, Tracked, occurrences
 from alerts.ledger import Ledger
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
+from alerts.policy.decide import Routing
+from alerts.policy.loaded import LoadedPolicy
+from alerts.policy.review import Review
+from alerts.policy.silences import Silences
 from alerts.prometheus import alert_json, groups_json
 from alerts.rules import Group, load_rules
 from alerts.source import AlertStore, Querier
@@ -78,13 +82,18 @@ class AlertService:
         runs = _runs(self._groups, options)
         self._watch = Watch(runs, store.live, query, options)
         built = build_channels(options, clock) if channels is None else list(channels)
-        self._ledger = Ledger(store, [channel.recipient for channel in built], options)
+        recipients = [channel.recipient for channel in built]
+        self.silences = Silences(store, clock)
+        self._policy = LoadedPolicy(store, options, recipients, self.silences)
+        self._ledger = Ledger(store, recipients, options, self._policy.routing)
+        self._review = Review()
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
         self._frames: dict[str, Frame] = {}
         self._frames_lock = threading.Lock()
         self._wake = threading.Event()
+        self.silences.changed = self._wake.set
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -171,6 +180,16 @@ class AlertService:
             waiting=self._how_much_waits(),
         )
 
+    @property
+    def routing(self) -> Routing:
+        """Who is told of what, as it is decided now."""
+        return self._policy.routing
+
+    @property
+    def policy_problem(self) -> str:
+        """What is wrong with the policy file as it is now ("": nothing); the one before goes on then."""
+        return self._policy.problem
+
     # --- what people do -----------------------------------------------------------------------
 
     def acknowledge(self, alert_id: str, who: str, comment: str = "") -> AlertView:
@@ -247,6 +266,7 @@ class AlertService:
             now = self._now()
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
+            changes += self._reconsidered(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
             alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
@@ -256,6 +276,36 @@ class AlertService:
                     self._publish(now)
         if moved:
             self._announce()
+
+    def _reconsidered(self, now: Instant) -> list[Change]:
+        """Alerts that are told late, because what kept them from being told has ended."""
+        if (routing := self._policy.reloaded(now)) is not None:
+            self._follow(routing)
+        if not self.silences.loaded:
+            with contextlib.suppress(DeskvigilError):
+                self.silences.load()
+        with self._lock:
+            changes, moved = self._review.look(self._policy.routing, self._runs(), now)
+        if moved:
+            try:
+                self._ledger.note_suppressed(moved)
+            except DeskvigilError:
+                self._review.again()
+        return changes
+
+    def _follow(self, routing: Routing) -> None:
+        """Decide by another policy from now on; it must know what fires."""
+        with self._lock:
+            for run in self._runs():
+                for tracked in run.alerts.values():
+                    if tracked.live.state is AlertState.FIRING:
+                        routing.firing(tracked.fingerprint, run.shown_labels(tracked, tracked.live))
+        self._ledger.policy = routing
+        self._review.again()
+
+    def _runs(self) -> list[RuleRun]:
+        """Everything that has alerts."""
+        return [watched.run for watched in self._watch.rules]
 
     def _record(self, changes: Sequence[Change], now: Instant) -> None:
         """Store changes; where that fails keep them for later, and tell people all the same."""
@@ -315,6 +365,8 @@ class AlertService:
     def _restore(self, now: Instant) -> None:
         tolerance_ms = round(self._options.outage_tolerance_s * 1000)
         try:
+            self.silences.load()
+            self._policy.note_start(now)
             restored = self._ledger.restore(now, tolerance_ms, self._last_alive_ms(now, tolerance_ms))
         except DeskvigilError as error:
             LOG.error("alerts of before cannot be read: %s", error)
@@ -328,6 +380,7 @@ class AlertService:
                 else:
                     run.alerts[one.tracked.fingerprint] = one.tracked
             self._publish(now)
+        self._follow(self._policy.routing)
         if gone:
             self._record(gone, now)
 

@@ -12,9 +12,13 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class Block(dict[str, Any]):
-    """A YAML mapping that knows its line (counted from 1)."""
+    """A YAML mapping that knows its line and its keys' (counted from 1)."""
 
     line = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
 
 
 class YamlError(ValueError):
@@ -33,6 +37,7 @@ class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]
             if key in block:
                 raise YamlError(f"line {line}: key {key!r} is there twice")
             block[key] = self.construct_object(value_node, deep=True)
+            block.lines[key] = line
         return block  # type: ignore[return-value]
 
 

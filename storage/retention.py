@@ -16,7 +16,19 @@ from storage.layouts import Layouts
 from storage.live import LiveRing
 from storage.options import StorageOptions
 from storage.rollups import DAY_MS
-from storage.tables import alert_event, block, chunk, job_run, meta, notification, outbox, rollup_block, rollup_chunk
+from storage.tables import (
+    alert_event,
+    alert_state,
+    block,
+    chunk,
+    job_run,
+    meta,
+    notification,
+    outbox,
+    rollup_block,
+    rollup_chunk,
+    suppression,
+)
 
 _BLOCKS_AT_ONCE = 10
 _BLOCKS_AT_ONCE_CAPPED = 10
@@ -151,11 +163,16 @@ class Retention:
         return len(gone_series)
 
     def _delete_history(self, before_ms: int) -> int:
-        """Delete old rows of histories; the audit stays, and so does what is still to be sent."""
+        """Delete old rows of histories; the audit stays, what is still to be sent, and whom a living alert was told to."""
+        alive = select(alert_state.c.id)
         conditions: list[tuple[Table, ColumnElement[bool]]] = [
             (alert_event, alert_event.c.t_ms < before_ms),
             (notification, notification.c.t_ms < before_ms),
-            (outbox, (outbox.c.created_ms < before_ms) & (outbox.c.status != "pending")),
+            (
+                outbox,
+                (outbox.c.created_ms < before_ms) & (outbox.c.status != "pending") & outbox.c.alert_id.not_in(alive),
+            ),
+            (suppression, (suppression.c.t_ms < before_ms) & suppression.c.alert_id.not_in(alive)),
             (job_run, job_run.c.started_ms < before_ms),
         ]
         deleted = 0

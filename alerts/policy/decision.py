@@ -33,6 +33,8 @@ class Address:
 
     group_key: rows of one channel with the same key may go out as one message ("": each on its own).
     wait_ms: how long the first of a group waits. interval_ms: the least time between two messages of a group.
+    repeat_ms: how often it is told again while it fires (0: never; None: as `alerts.repeat_interval_s` says).
+    group_labels: what the group has in common by definition.
     """
 
     channel: str
@@ -41,6 +43,13 @@ class Address:
     interval_ms: int = 0
     priority: Priority = Priority.PLAIN
     target: Target | None = None
+    repeat_ms: int | None = None
+    group_labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Tells it from the alert's other addresses: the channel, and the person where it is one."""
+        return self.channel if self.target is None else f"{self.channel} {self.target.person}"
 
 
 class Why(StrEnum):
@@ -56,11 +65,15 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Why a change is not told, by whom or what, and until when (None: not known)."""
+    """Why a change is not told, by whom or what, and until when (None: not known).
+
+    kept: keys of the addresses that it kept from being told (empty: there were none to tell, or all).
+    """
 
     why: Why
     by: str
     until_ms: int | None = None
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,11 @@ class Decision:
 
 
 class Policy(Protocol):
-    """Decides; pure: everything it needs to know is in its arguments and in what it was made of."""
+    """Decides by its arguments, and by what it was made of and has observed."""
+
+    def observe(self, change: Change, labels: Mapping[str, str]) -> None:
+        """Take note of a change before anything is decided: what fires may inhibit."""
+        ...
 
     def decide(self, change: Change, labels: Mapping[str, str], now_ms: int) -> Decision:
         """Where a change of an alert with these labels (`severity` among them) goes."""

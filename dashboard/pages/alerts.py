@@ -33,6 +33,7 @@ _REASONS = {
     "pending": "pending",
     "withdrawn": "withdrawn before it fired",
     "rule_gone": "ended with its rule",
+    "unsuppressed": "told late: no longer silenced",
 }
 
 

@@ -148,6 +148,7 @@ suppression = Table(
         "by", Words, nullable=False, comment="the silence's id, the inhibiting alert, the interval's name, the person"
     ),
     Column("until_ms", BigInteger, comment="NULL: not known"),
+    Column("kept", JSON, nullable=False, comment="who was not told: channels, with a person's name where it is one"),
     Column("lifted_ms", BigInteger, comment="when the alert was told after all, or ended"),
     Index(None, "alert_id"),
     Index(None, "t_ms"),

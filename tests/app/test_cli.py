@@ -28,6 +28,7 @@ def test_help_lists_every_command() -> None:
         "resume",
         "check-config",
         "check-rules",
+        "check-policy",
         "replay",
         "backup",
         "restore",
@@ -67,6 +68,19 @@ def test_a_broken_rule_is_named(tmp_path: Path) -> None:
     done = _app("check-rules", str(path))
     assert done.returncode == 1
     assert "bad.yml" in done.stdout
+
+
+def test_a_policy_is_checked_and_says_whom_an_alert_reaches(tmp_path: Path) -> None:
+    config, policy = tmp_path / "deskvigil.yml", tmp_path / "policy.yml"
+    config.write_text(f"alerts: {{policy: {policy}, webhook: {{url: 'https://hooks.example.com'}}}}\n")
+    policy.write_text("route: {receiver: all}\nreceivers: [{name: all, channels: [webhook]}]\n")
+    done = _app("check-policy", str(policy), "--config", str(config), "--labels", "severity=critical")
+    assert (done.returncode, done.stdout) == (0, "all: webhook (line 1)\n"), done.stderr
+    policy.write_text("route: {receiver: all}\nreceivers: [{name: all, channels: [pigeon]}]\n")
+    for command in (["check-policy", str(policy)], ["check-config"]):
+        done = _app(*command, "--config", str(config))
+        assert done.returncode == 2
+        assert "policy.yml: line 2: channels: there is no 'pigeon'; there are: webhook" in done.stderr
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from sqlalchemy import Connection, func, insert, select, text
 from alerts.evaluate import Change, Tracked, new_event_id
 from alerts.ledger import Ledger, Recipient
 from alerts.options import AlertOptions
+from alerts.policy.decide import Routing
+from alerts.policy.file import default_policy
+from alerts.policy.silences import Silences
 from alerts.state import AlertState, Instant, Live, Reason
 from metrics.clock import ManualClock, SystemClock
 from metrics.errors import DeskvigilError
@@ -498,7 +501,9 @@ def test_the_history_of_alerts_names_every_change_once_where_answers_were_lost(
 ) -> None:
     first, second, third = (_fired(rule) for rule in "abc")
     store = _LosesAnswers(served, postgresql_server)
-    ledger = Ledger(store, [Recipient("mail")], AlertOptions())
+    recipients = [Recipient("mail")]
+    routing = Routing(default_policy(["mail"], 0), recipients, Silences(store, SystemClock()))
+    ledger = Ledger(store, recipients, AlertOptions(), routing)
     for waiting in ([first], [first, second]):  # as the service keeps what is not known to be written
         with pytest.raises(CommitUnknown):
             ledger.record(waiting)

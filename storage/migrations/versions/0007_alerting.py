@@ -82,6 +82,12 @@ def upgrade() -> None:
             comment="the silence's id, the inhibiting alert, the interval's name, the person",
         ),
         sa.Column("until_ms", sa.BigInteger(), comment="NULL: not known"),
+        sa.Column(
+            "kept",
+            sa.JSON(),
+            nullable=False,
+            comment="who was not told: channels, with a person's name where it is one",
+        ),
         sa.Column("lifted_ms", sa.BigInteger(), comment="when the alert was told after all, or ended"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_suppression")),
         comment="why a change of an alert was not told: each has a message or a line here",
