@@ -21,6 +21,18 @@ class AlreadyAcknowledgedError(DeskvigilError):
     """Somebody was faster; the message says who and when."""
 
 
+class NotAcknowledgedError(DeskvigilError):
+    """There is no acknowledgement to take back."""
+
+
+class BulkRefusedError(DeskvigilError):
+    """What is critical is acknowledged one by one; the message names the alerts."""
+
+
+class UnknownPersonError(DeskvigilError):
+    """The policy file knows nobody of that name; the message says whom it knows."""
+
+
 class ChannelError(DeskvigilError):
     """A message could not be handed over. `permanent`: trying again cannot help.
 
@@ -31,3 +43,7 @@ class ChannelError(DeskvigilError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
+
+
+class OverrideError(DeskvigilError):
+    """Nobody can stand in like that; the message says why."""

@@ -136,8 +136,10 @@ class RuleRun:
             changes += self._conclude(tracked, tracked.live, None, reason, now)
         return changes
 
-    def change(self, tracked: Tracked, after: Live, reason: Reason, now: Instant, who: str, comment: str) -> Change:
-        """A change that a person made (an acknowledgement); does not apply it."""
+    def change(
+        self, tracked: Tracked, after: Live, reason: Reason, now: Instant, who: str | None, comment: str | None
+    ) -> Change:
+        """A change that a person or a timer made (an acknowledgement, its lapse); does not apply it."""
         return replace(self._changed(tracked, tracked.live, after, reason, now), who=who, comment=comment)
 
     def owns(self, tracked: Tracked) -> bool:
@@ -164,6 +166,8 @@ class RuleRun:
             acked_by=live.acked_by,
             acked_at_ms=live.acked_at_ms,
             ack_comment=live.ack_comment,
+            ack_until_ms=None if live.ack_until is None else live.ack_until.wall_ms,
+            assigned_to=live.assigned_to,
         )
 
     def shown_labels(self, tracked: Tracked, live: Live) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from metrics.severity import Severity
+
 SeverityName = Literal["info", "warning", "critical", "emergency"]
 DEFAULT_RULES = Path(__file__).parent / "rules" / "default.rules.yml"
 
@@ -72,6 +74,20 @@ class OutboxOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AcknowledgeOptions:
+    """After how many seconds an acknowledgement lapses, by tier (0: never): what was forgotten is told again."""
+
+    info_s: Annotated[float, Ge(0), Le(2_592_000)] = 0.0
+    warning_s: Annotated[float, Ge(0), Le(2_592_000)] = 0.0
+    critical_s: Annotated[float, Ge(0), Le(2_592_000)] = 7_200.0
+    emergency_s: Annotated[float, Ge(0), Le(2_592_000)] = 1_800.0
+
+    def lapses_ms(self, severity: Severity) -> int:
+        """For how long an alert of a tier may stay acknowledged, in milliseconds."""
+        return round(1000 * float(getattr(self, f"{severity.label}_s")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertOptions:
     """Rules, timing and channels.
 
@@ -80,11 +96,13 @@ class AlertOptions:
     looked at this often even where no frame arrives (absence). repeat_interval_s: a firing alert nobody
     acknowledged is sent again this often (0: never). outage_tolerance_s: `for` clocks go on after an outage
     no longer than this. restore_grace_s: after a start, missing data resolve nothing for this long.
-    tier_fall_after_s: a tier falls only after the value stayed below it this long.
+    tier_fall_after_s: a tier falls only after the value stayed below it this long. policy: the file with
+    people, rotas and escalations; none where it is empty.
     """
 
     enabled: bool = True
     rules: tuple[Path, ...] = ()
+    policy: Path | None = None
     external_url: str = "http://127.0.0.1:8050"
     interval_s: Annotated[float, Ge(0.01), Le(3600)] = 1.0
     slow_tick_s: Annotated[float, Ge(0.1), Le(300)] = 5.0
@@ -94,6 +112,7 @@ class AlertOptions:
     tier_fall_after_s: Annotated[float, Ge(0), Le(3600)] = 30.0
     persist_pending_after_s: Annotated[float, Ge(0), Le(3600)] = 5.0
     max_alerts: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
+    acknowledge: AcknowledgeOptions = field(default_factory=AcknowledgeOptions)
     outbox: OutboxOptions = field(default_factory=OutboxOptions)
     email: EmailOptions = field(default_factory=EmailOptions)
     webhook: WebhookOptions = field(default_factory=WebhookOptions)

@@ -10,22 +10,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
-from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
+from alerts.errors import (
+    AlreadyAcknowledgedError,
+    BulkRefusedError,
+    NotAcknowledgedError,
+    NotFiringError,
+    UnknownAlertError,
+    UnknownPersonError,
+)
+from alerts.escalations import Escalations
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
 from alerts.ledger import Ledger
+from alerts.oncall import OnCall
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
+from alerts.policy.roster import Roster, read_roster
 from alerts.prometheus import alert_json, groups_json
 from alerts.rules import Group, load_rules
 from alerts.source import AlertStore, Querier
-from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
-from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
+from alerts.state import NOTIFIED, AlertState, Instant, Reason, Step, acknowledge, assign, lapse, unacknowledge
+from alerts.views import AlertEvent, AlertView, EscalationView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from metrics.frame import Frame
+from metrics.severity import Severity
 from storage import audit
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +46,9 @@ ALIVE_SERIES = "deskvigil_alerts_evaluations_total"
 UNWRITTEN_KEPT = 1000
 REWRITE_AFTER_MS = 1000
 VIEWS_EVERY_MS = 1000
+LAPSES_EVERY_MS = 1000
 MAX_COMMENT = 2000
+MAX_BULK = 1000
 STOP_TIMEOUT_S = 5.0
 
 
@@ -78,7 +93,11 @@ class AlertService:
         runs = _runs(self._groups, options)
         self._watch = Watch(runs, store.live, query, options)
         built = build_channels(options, clock) if channels is None else list(channels)
-        self._ledger = Ledger(store, [channel.recipient for channel in built], options)
+        recipients = [channel.recipient for channel in built]
+        self._ledger = Ledger(store, recipients, options)
+        self._escalations = Escalations(store, self._ledger, recipients, _roster(options, built))
+        self._ledger.followed_by(self._escalations.follow)
+        self.oncall = OnCall(store, clock, lambda: self._escalations.roster)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
@@ -99,6 +118,7 @@ class AlertService:
         self._waiting_stale = threading.Event()
         self._waiting_stale.set()
         self._grace_until_ms = 0
+        self._next_lapses_ms = 0
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -144,6 +164,10 @@ class AlertService:
         """Attempts to tell people, newest first; `before_ms` pages back."""
         return self._ledger.notifications(limit, before_ms)
 
+    def escalations(self) -> list[EscalationView]:
+        """What escalates, the next to run first, and what was stopped by an acknowledgement."""
+        return self._escalations.views(self._now())
+
     def rules(self) -> list[dict[str, Any]]:
         """The `groups` array of Prometheus's /api/v1/rules."""
         with self._lock:
@@ -174,37 +198,114 @@ class AlertService:
     # --- what people do -----------------------------------------------------------------------
 
     def acknowledge(self, alert_id: str, who: str, comment: str = "") -> AlertView:
-        """Note that somebody is on it: repeats stop until it escalates; audited.
+        """Note that somebody is on it: repeats and escalation stop until its tier rises or it lapses; audited.
 
         UnknownAlertError, NotFiringError or AlreadyAcknowledgedError where there is nothing to
         acknowledge; StorageUnavailable where it cannot be recorded (nothing has changed then).
         """
+
+        def step(tracked: Tracked, now: Instant) -> Step:
+            _not_acknowledged(tracked)
+            lapses_ms = self._options.acknowledge.lapses_ms(tracked.live.severity)
+            return acknowledge(tracked.live, who.strip(), comment.strip()[:MAX_COMMENT], now, lapses_ms)
+
+        return self._act([alert_id], step, "acknowledge", who, comment)[0]
+
+    def acknowledge_all(self, alert_ids: Sequence[str], who: str, comment: str = "") -> list[AlertView]:
+        """Acknowledge several at once, or none: BulkRefusedError where one of them is critical or an emergency."""
+        if len(alert_ids) > MAX_BULK:
+            raise BulkRefusedError(f"at most {MAX_BULK} alerts are acknowledged at once")
+
+        def step(tracked: Tracked, now: Instant) -> Step:
+            if tracked.live.severity >= Severity.CRITICAL:
+                name = tracked.labels.get("alertname", tracked.alert_id)
+                raise BulkRefusedError(
+                    f"{name} is {tracked.live.severity.label}: such alerts are acknowledged one by one; none was"
+                )
+            _not_acknowledged(tracked)
+            lapses_ms = self._options.acknowledge.lapses_ms(tracked.live.severity)
+            return acknowledge(tracked.live, who.strip(), comment.strip()[:MAX_COMMENT], now, lapses_ms)
+
+        return self._act(list(dict.fromkeys(alert_ids)), step, "acknowledge", who, comment)
+
+    def unacknowledge(self, alert_id: str, who: str, comment: str = "") -> AlertView:
+        """Take an acknowledgement back: people are told, and it escalates from the beginning; audited.
+
+        UnknownAlertError, NotFiringError or NotAcknowledgedError where there is none.
+        """
+
+        def step(tracked: Tracked, now: Instant) -> Step:
+            if tracked.live.acked_by is None:
+                raise NotAcknowledgedError(f"alert {tracked.alert_id} is not acknowledged")
+            return unacknowledge(tracked.live, now)
+
+        return self._act([alert_id], step, "unacknowledge", who, comment)[0]
+
+    def assign(self, alert_id: str, person: str, who: str, comment: str = "") -> AlertView:
+        """Note whose an alert is, and tell that person; it goes on escalating until acknowledged; audited.
+
+        UnknownPersonError where the policy file names people and this is none of them.
+        """
+        person, people = person.strip(), self._escalations.roster.people
+        if not person or (people and person not in people):
+            raise UnknownPersonError(
+                f"there is no person {person!r} (there are: {', '.join(sorted(people)) or 'none'})"
+            )
+        return self._act([alert_id], lambda tracked, _now: assign(tracked.live, person), "assign", who, comment)[0]
+
+    def _act(
+        self, alert_ids: Sequence[str], step: Callable[[Tracked, Instant], Step], verb: str, who: str, comment: str
+    ) -> list[AlertView]:
+        """Do to all of these alerts what a person asked for, in one transaction with the audit's lines."""
         who, comment = who.strip(), comment.strip()[:MAX_COMMENT]
         if not who:
-            raise ValueError("an acknowledgement needs a name")
+            raise ValueError(f"to {verb} an alert needs a name")
         with self._turn:
             self._write_waiting()
+            now, acts = self._now(), []
             with self._lock:
-                run, tracked = self._find(alert_id)
-                now = self._now()
-                after = acknowledge(tracked.live, who, comment, now)
-                if after.live is None or after.reason is None:
-                    raise AssertionError("an acknowledgement leaves the alert alive")
-                change = run.change(tracked, after.live, after.reason, now, who, comment)
+                for alert_id in alert_ids:
+                    run, tracked = self._find(alert_id)
+                    after = step(tracked, now)
+                    if after.live is None or after.reason is None:
+                        raise AssertionError("what a person does leaves an alert alive")
+                    acts.append((run, run.change(tracked, after.live, after.reason, now, who, comment)))
+            told = 0
             with self._store.write() as connection:
-                if not self._ledger.acknowledge(connection, change):
-                    raise AlreadyAcknowledgedError(f"alert {alert_id} was acknowledged by somebody else just now")
-                detail = {"alert": tracked.labels.get("alertname", ""), "rule": run.rule.key, "comment": comment}
-                audit.record(
-                    connection, t_ms=now.wall_ms, who=who, action="alert.acknowledge", object_=alert_id, detail=detail
-                )
+                for run, change in acts:
+                    told += self._write_act(connection, run, change, verb)
             with self._lock:
-                tracked.live = after.live
-                view = run.view(tracked)
+                views = []
+                for run, change in acts:
+                    change.tracked.live = change.live
+                    views.append(run.view(change.tracked))
                 self._publish(now)
-            self._changes += 1
+            self._changes += len(acts)
+            self._wake_couriers(told)
+        self._wake.set()  # what is due next may have changed
         self._announce()
-        return view
+        return views
+
+    def _write_act(self, connection: Connection, run: RuleRun, change: Change, verb: str) -> int:
+        alert_id = change.tracked.alert_id
+        told = self._ledger.act(connection, change)
+        if told is None:
+            raise AlreadyAcknowledgedError(
+                f"somebody else has acknowledged alert {alert_id}, or taken that back, just now"
+            )
+        name = change.tracked.labels.get("alertname", "")
+        detail = {"alert": name, "rule": run.rule.key, "comment": change.comment or ""}
+        if change.reason is Reason.ASSIGNED:
+            detail["person"] = change.live.assigned_to or ""
+        audit.record(
+            connection,
+            t_ms=change.at.wall_ms,
+            who=change.who or "",
+            action=f"alert.{verb}",
+            object_=alert_id,
+            detail=detail,
+        )
+        return told
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after alerts changed, from any thread; returns what ends that."""
@@ -230,7 +331,7 @@ class AlertService:
     def _run(self) -> None:
         while not self._stopping.is_set():
             rewrite_s = REWRITE_AFTER_MS / 1000 if self._unwritten else self._options.slow_tick_s
-            self._wake.wait(min(rewrite_s, self._options.slow_tick_s))
+            self._wake.wait(min(rewrite_s, self._options.slow_tick_s, self._escalations.next_s(self._now())))
             self._wake.clear()
             if self._stopping.is_set():
                 return
@@ -247,8 +348,10 @@ class AlertService:
             now = self._now()
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
+                changes += self._lapsed(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
+            self._escalate(now)
             alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
             moved = bool(changes) or alive != len(self._views)  # a pending alert is shown before it is recorded
             if moved or (alive and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
@@ -256,6 +359,56 @@ class AlertService:
                     self._publish(now)
         if moved:
             self._announce()
+
+    def _lapsed(self, now: Instant) -> list[Change]:
+        """Acknowledgements whose time is over, looked for once a second; called with the lock held."""
+        if now.mono_ms < self._next_lapses_ms:
+            return []
+        self._next_lapses_ms = now.mono_ms + LAPSES_EVERY_MS
+        changes = []
+        for watched in self._watch.rules:
+            for tracked in watched.run.alerts.values():
+                after = lapse(tracked.live, now)
+                if after.live is not None and after.reason is not None:
+                    was = tracked.live.acked_by
+                    words = f"{was} acknowledged it at {rfc3339(tracked.live.acked_at_ms or 0)}"
+                    changes.append(watched.run.change(tracked, after.live, after.reason, now, None, words))
+                    tracked.live = after.live
+        return changes
+
+    def _escalate(self, now: Instant) -> None:
+        """Run the steps that are due; what cannot be read or written now is tried again."""
+        try:
+            self._escalations.refresh(now)
+        except DeskvigilError as error:
+            LOG.error("escalations cannot be read and wait: %s", error)
+        due = self._escalations.due(now)
+        if not due:
+            return
+        if self._unwritten:  # the alerts themselves are not on record yet
+            self._escalations.hold(due, now, REWRITE_AFTER_MS)
+            return
+        alive = {
+            one.alert_id: (watched.run, one)
+            for watched in self._watch.rules
+            for one in watched.run.alerts.values()
+            if one.live.state is AlertState.FIRING
+        }
+
+        def change_of(alert_id: str) -> Change | None:
+            if alert_id not in alive:
+                return None
+            run, tracked = alive[alert_id]
+            return run.change(tracked, tracked.live, Reason.ESCALATION_STEP, now, None, None)
+
+        self._wake_couriers(self._escalations.run(due, change_of, now))
+        with contextlib.suppress(DeskvigilError):
+            self._escalations.refresh(now)
+
+    def _wake_couriers(self, told: int) -> None:
+        if told:
+            self._waiting_stale.set()
+            self._outbox.wake()
 
     def _record(self, changes: Sequence[Change], now: Instant) -> None:
         """Store changes; where that fails keep them for later, and tell people all the same."""
@@ -292,9 +445,7 @@ class AlertService:
         if self._stuck:
             LOG.warning("changes of alerts are stored again")
         self._stuck = False
-        if told:
-            self._waiting_stale.set()
-            self._outbox.wake()
+        self._wake_couriers(told)
 
     def _publish(self, now: Instant) -> None:
         """Make the present alerts visible; called with the lock held."""
@@ -316,6 +467,7 @@ class AlertService:
         tolerance_ms = round(self._options.outage_tolerance_s * 1000)
         try:
             restored = self._ledger.restore(now, tolerance_ms, self._last_alive_ms(now, tolerance_ms))
+            self._escalations.restore(now)
         except DeskvigilError as error:
             LOG.error("alerts of before cannot be read: %s", error)
             return
@@ -347,9 +499,6 @@ class AlertService:
                 if tracked.alert_id == alert_id:
                     if tracked.live.state is not AlertState.FIRING:
                         raise NotFiringError(f"alert {alert_id} is not firing")
-                    if tracked.live.acked_by is not None:
-                        at = rfc3339(tracked.live.acked_at_ms or 0)
-                        raise AlreadyAcknowledgedError(f"already acknowledged by {tracked.live.acked_by} at {at}")
                     return watched.run, tracked
         raise UnknownAlertError(f"there is no alert {alert_id} now")
 
@@ -367,6 +516,20 @@ class AlertService:
 
     def _now(self) -> Instant:
         return Instant(self._clock.now_ns() // 1_000_000, self._clock.monotonic_ns() // 1_000_000)
+
+
+def _not_acknowledged(tracked: Tracked) -> None:
+    if tracked.live.acked_by is not None:
+        at = rfc3339(tracked.live.acked_at_ms or 0)
+        raise AlreadyAcknowledgedError(f"already acknowledged by {tracked.live.acked_by} at {at}")
+
+
+def _roster(options: AlertOptions, channels: Sequence[Channel]) -> Roster:
+    if options.policy is None:
+        return Roster()
+    roster = read_roster(options.policy)
+    roster.check([channel.recipient.name for channel in channels], str(options.policy))
+    return roster
 
 
 def _load(options: AlertOptions) -> tuple[Group, ...]:
