@@ -45,5 +45,11 @@ class ChannelError(DeskvigilError):
         self.retry_after_s = retry_after_s
 
 
+class AuditError(DeskvigilError):
+    """The audit could not be done now; the message says why."""
+
+    permanent = False
+
+
 class OverrideError(DeskvigilError):
     """Nobody can stand in like that; the message says why."""

@@ -16,7 +16,7 @@ no step runs twice. Held in memory are the due times alone, on the monotonic clo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -41,6 +41,7 @@ STEPS_AT_ONCE = 100
 HELD_MS = 10_000
 RETRY_MS = 1_000
 FAULTY_MS = 60_000
+OVERDUE_MS = 60_000
 MAX_VIEWS = 1_000
 ENDS = frozenset({Reason.RESOLVED, Reason.RULE_GONE})
 SILENT = frozenset({Why.SILENCED, Why.INHIBITED, Why.MUTED, Why.FLAPPING})
@@ -205,10 +206,7 @@ class Escalations:
 
     def _step(self, connection: Connection, one: Timer, change: Change | None, now: Instant) -> int:
         """Run one step, where the alert and the row still stand as they did."""
-        columns = alert_state.c
-        fact = connection.execute(
-            select(columns.acked_by, columns.suppressed).where(columns.id == one.alert_id)
-        ).first()
+        fact = self._fact(connection, one.alert_id)
         self._touched.add(one.alert_id)
         if fact is None:
             self._forget(connection, one.alert_id)
@@ -219,6 +217,12 @@ class Escalations:
         elif self._move_on(connection, one, change):
             return self._tell(connection, one, change)
         return 0
+
+    def _fact(self, connection: Connection, alert_id: str) -> Any:
+        """What is on record of an alert that matters here; None where it is over."""
+        columns = alert_state.c
+        query = select(columns.acked_by, columns.suppressed).where(columns.id == alert_id)
+        return connection.execute(query).first()
 
     def _tell(self, connection: Connection, one: Timer, change: Change) -> int:
         """Write a step's line of the history and its messages."""
@@ -297,6 +301,47 @@ class Escalations:
         ]
         self._ledger.enqueue(connection, rows)
         return len(rows)
+
+    # --- audit --------------------------------------------------------------------------------
+
+    def overdue(self, now: Instant) -> frozenset[str]:
+        """Running ones whose step should have run OVERDUE_MS ago."""
+        limit_ms = now.mono_ms - OVERDUE_MS
+        if self._next_mono_ms > limit_ms:
+            return frozenset()
+        return frozenset(one.alert_id for one in list(self._timers.values()) if one.due.mono_ms <= limit_ms)
+
+    def unscheduled(self, running: Iterable[str]) -> frozenset[str]:
+        """Those that run by the record and have no due time here; `refresh` takes them up."""
+        found = frozenset(running).difference(self._timers)
+        self._touched |= found
+        return found
+
+    def repair(
+        self, unstarted: Iterable[Change], contradictory: Iterable[str], now: Instant
+    ) -> tuple[list[str], list[str]]:
+        """Begin and end what the record lacks, where that is still so; return the ids of both.
+
+        unstarted: the alerts as changes. Messages that this makes are in the outbox by then.
+        """
+        begun, ended = [], []
+        with self._store.write() as connection:
+            for change in unstarted:
+                alert_id = change.tracked.alert_id
+                fact = self._fact(connection, alert_id)
+                state = connection.execute(select(escalation.c.state).where(escalation.c.alert_id == alert_id)).scalar()
+                if fact is not None and fact.acked_by is None and state in (None, EscalationState.ACKNOWLEDGED):
+                    self._begin(connection, change)
+                    begun.append(alert_id)
+            for alert_id in contradictory:
+                fact = self._fact(connection, alert_id)
+                if fact is None:
+                    self._forget(connection, alert_id)
+                    ended.append(alert_id)
+                elif fact.acked_by is not None:
+                    self._acknowledged(connection, alert_id, now)
+                    ended.append(alert_id)
+        return begun, ended
 
     # --- timers -------------------------------------------------------------------------------
 

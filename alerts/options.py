@@ -88,6 +88,23 @@ class AcknowledgeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeartbeatOptions:
+    """The dead man's switch: an address outside that is asked every `interval_s`; off while `url` is empty.
+
+    It is asked only while it is proven that rules are evaluated, messages leave and escalations run; whoever
+    watches there alerts when it stays away. outbox_limit_s: a message that is due may wait this long.
+    allow, ca_file: as of a webhook.
+    """
+
+    url: str = field(default="", repr=False)
+    interval_s: Annotated[float, Ge(1), Le(86_400)] = 60.0
+    timeout_s: Annotated[float, Ge(0.1), Le(120)] = 10.0
+    outbox_limit_s: Annotated[float, Ge(10), Le(86_400)] = 300.0
+    allow: tuple[str, ...] = ()
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertOptions:
     """Rules, timing and channels.
 
@@ -113,6 +130,7 @@ class AlertOptions:
     persist_pending_after_s: Annotated[float, Ge(0), Le(3600)] = 5.0
     max_alerts: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
     acknowledge: AcknowledgeOptions = field(default_factory=AcknowledgeOptions)
+    heartbeat: HeartbeatOptions = field(default_factory=HeartbeatOptions)
     outbox: OutboxOptions = field(default_factory=OutboxOptions)
     email: EmailOptions = field(default_factory=EmailOptions)
     webhook: WebhookOptions = field(default_factory=WebhookOptions)

@@ -12,10 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from alerts.auditor import INTERVAL_S, Auditor, AuditStats, Findings
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
 from alerts.errors import (
     AlreadyAcknowledgedError,
+    AuditError,
     BulkRefusedError,
     NotAcknowledgedError,
     NotFiringError,
@@ -24,6 +26,7 @@ from alerts.errors import (
 )
 from alerts.escalations import Escalations
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
+from alerts.heartbeat import Heartbeat, HeartbeatStats
 from alerts.ledger import Ledger
 from alerts.oncall import OnCall
 from alerts.options import DEFAULT_RULES, AlertOptions
@@ -47,6 +50,9 @@ UNWRITTEN_KEPT = 1000
 REWRITE_AFTER_MS = 1000
 VIEWS_EVERY_MS = 1000
 LAPSES_EVERY_MS = 1000
+PASSES_TO_MISS = 3
+AUDITS_TO_MISS = 2.5
+TURN_TIMEOUT_S = 30.0
 MAX_COMMENT = 2000
 MAX_BULK = 1000
 STOP_TIMEOUT_S = 5.0
@@ -68,6 +74,11 @@ class ServiceStats:
     lost: int
     channels: dict[str, ChannelStats]
     waiting: Waiting
+    escalating: int
+    steps: int
+    audit: AuditStats
+    audit_age_s: float
+    heartbeat: HeartbeatStats
 
 
 class AlertService:
@@ -97,6 +108,8 @@ class AlertService:
         self._ledger = Ledger(store, recipients, options)
         self._escalations = Escalations(store, self._ledger, recipients, _roster(options, built))
         self._ledger.followed_by(self._escalations.follow)
+        self.auditor = Auditor(store, lambda: self._escalations.roster, self._repair, clock)
+        self._heartbeat = Heartbeat(options.heartbeat, clock, self.unproven)
         self.oncall = OnCall(store, clock, lambda: self._escalations.roster)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
@@ -118,6 +131,7 @@ class AlertService:
         self._waiting_stale = threading.Event()
         self._waiting_stale.set()
         self._grace_until_ms = 0
+        self._passed_ms = 0
         self._next_lapses_ms = 0
 
     # --- life ---------------------------------------------------------------------------------
@@ -128,15 +142,20 @@ class AlertService:
             return
         self._stopping.clear()
         now = self._now()
+        self._passed_ms = now.mono_ms
         self._grace_until_ms = now.mono_ms + round(self._options.restore_grace_s * 1000)
         self._restore(now)
         self._outbox.start()
         self._unsubscribe = self._store.live.subscribe(self._arrived)
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
+        self.auditor.start()
+        self._heartbeat.start()
 
     def stop(self) -> None:
         """Stop evaluating, then delivering; bounded in time, may be called twice."""
+        self._heartbeat.stop()
+        self.auditor.stop()
         self._unsubscribe()
         self._unsubscribe = lambda: None
         self._stopping.set()
@@ -193,6 +212,11 @@ class AlertService:
             lost=self._lost,
             channels=self._outbox.stats(),
             waiting=self._how_much_waits(),
+            escalating=self._escalations.running(),
+            steps=self._escalations.steps,
+            audit=self.auditor.stats,
+            audit_age_s=self.auditor.age_s,
+            heartbeat=self._heartbeat.stats,
         )
 
     # --- what people do -----------------------------------------------------------------------
@@ -357,6 +381,7 @@ class AlertService:
             if moved or (alive and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
                 with self._lock:
                     self._publish(now)
+            self._passed_ms = now.mono_ms
         if moved:
             self._announce()
 
@@ -388,6 +413,12 @@ class AlertService:
         if self._unwritten:  # the alerts themselves are not on record yet
             self._escalations.hold(due, now, REWRITE_AFTER_MS)
             return
+        self._wake_couriers(self._escalations.run(due, self._present(Reason.ESCALATION_STEP, now), now))
+        with contextlib.suppress(DeskvigilError):
+            self._escalations.refresh(now)
+
+    def _present(self, reason: Reason, now: Instant, comment: str | None = None) -> Callable[[str], Change | None]:
+        """Firing alerts by id, each as a change that leaves it as it is."""
         alive = {
             one.alert_id: (watched.run, one)
             for watched in self._watch.rules
@@ -399,11 +430,53 @@ class AlertService:
             if alert_id not in alive:
                 return None
             run, tracked = alive[alert_id]
-            return run.change(tracked, tracked.live, Reason.ESCALATION_STEP, now, None, None)
+            return run.change(tracked, tracked.live, reason, now, None, comment)
 
-        self._wake_couriers(self._escalations.run(due, change_of, now))
-        with contextlib.suppress(DeskvigilError):
+        return change_of
+
+    # --- what is proven -----------------------------------------------------------------------
+
+    def unproven(self) -> str:
+        """Why it is not proven that alerts are evaluated, told and escalated; "" where it is."""
+        now = self._now()
+        if (age_s := (now.mono_ms - self._passed_ms) / 1000) > max(PASSES_TO_MISS * self._options.slow_tick_s, 2.0):
+            return f"rules were last looked at {age_s:.0f} s ago"
+        if self._unwritten and self._stuck:
+            return "changes of alerts cannot be stored"
+        if (age_s := self.auditor.age_s) > AUDITS_TO_MISS * INTERVAL_S:
+            return f"the last audit was {age_s:.0f} s ago"
+        if late := self._escalations.overdue(now):
+            return f"{len(late)} escalations are overdue"
+        try:
+            return self._outbox.unproven(self._options.heartbeat.outbox_limit_s)
+        except DeskvigilError as error:
+            return f"the outbox cannot be read: {error}"
+
+    def _repair(self, found: Findings) -> Findings:
+        """Put right what the auditor found and is still so; return what that was."""
+        if not self._turn.acquire(timeout=TURN_TIMEOUT_S):
+            raise AuditError(f"the alert thread has not come to an end for {TURN_TIMEOUT_S:g} s")
+        try:
+            now = self._now()
+            self._write_waiting()
             self._escalations.refresh(now)
+            overdue = self._escalations.overdue(now)
+            unscheduled = self._escalations.unscheduled(found.unscheduled)
+            begin, late = self._present(Reason.UNTOLD, now), "the auditor found that nobody had been told"
+            unstarted = [change for change in map(begin, found.unstarted) if change is not None]
+            begun, ended = self._escalations.repair(unstarted, found.contradictory, now)
+            changes = [change for change in map(self._present(Reason.UNTOLD, now, late), found.untold) if change]
+            untold = [change for change in changes if self._ledger.address(change)[1]]
+            if untold:
+                self._changes += len(untold)
+                self._ledger.record(untold)
+            self._wake_couriers(len(begun) + len(untold))
+            self._escalate(now)
+        finally:
+            self._turn.release()
+        self._wake.set()
+        told = frozenset(change.tracked.alert_id for change in untold)
+        return Findings(frozenset(begun), unscheduled, overdue, frozenset(ended), told)
 
     def _wake_couriers(self, told: int) -> None:
         if told:

@@ -44,18 +44,21 @@ escalations:
     repeat_interval: 4m
 """
 TABLES = (alert_event, alert_state, audit, escalation, notification, oncall_override, outbox)
+NIGHT_NS = 1_700_000_000_000_000_000
 DAY_NS = 86_400_000_000_000
 
 
 class NightDesk:
     """`x` is what the rule looks at; `go` lets time pass and the alert thread's work be done."""
 
-    def __init__(self, folder: Path, policy: str = POLICY, rules: str = TIERS, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, policy: str = POLICY, rules: str = TIERS, now_ns: int = NIGHT_NS, **options: Any
+    ) -> None:
         self.folder, self.options = folder, options
         self.rules = rules_file(folder, rules)
         self.policy = folder / "policy.yml"
         self.policy.write_text(policy)
-        self.clock = ManualClock()
+        self.clock = ManualClock(now_ns)
         self.x = 0.0
         self._open()
 

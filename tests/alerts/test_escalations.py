@@ -525,4 +525,4 @@ class TestNights(Nights.TestCase):
 
 @pytest.mark.prove
 class TestManyNights(Nights.TestCase):
-    settings = settings(QUICK, max_examples=400, stateful_step_count=60)
+    settings = settings(QUICK, max_examples=150, stateful_step_count=50)
