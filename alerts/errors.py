@@ -33,6 +33,18 @@ class AlreadyAcknowledgedError(DeskvigilError):
     """Somebody was faster; the message says who and when."""
 
 
+class NotAcknowledgedError(DeskvigilError):
+    """There is no acknowledgement to take back."""
+
+
+class BulkRefusedError(DeskvigilError):
+    """What is critical is acknowledged one by one; the message names the alerts."""
+
+
+class UnknownPersonError(DeskvigilError):
+    """The policy file knows nobody of that name; the message says whom it knows."""
+
+
 class ChannelError(DeskvigilError):
     """A message could not be handed over. `permanent`: trying again cannot help.
 
@@ -43,3 +55,13 @@ class ChannelError(DeskvigilError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
+
+
+class AuditError(DeskvigilError):
+    """The audit could not be done now; the message says why."""
+
+    permanent = False
+
+
+class OverrideError(DeskvigilError):
+    """Nobody can stand in like that; the message says why."""

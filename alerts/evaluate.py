@@ -161,7 +161,7 @@ class RuleRun:
         who: str | None = None,
         comment: str | None = None,
     ) -> Change:
-        """A change that no evaluation made: a person's (an acknowledgement), or by the end of a silence; not applied."""
+        """A change that no evaluation made: a person's, a timer's, or by the end of a silence; not applied."""
         return replace(self._changed(tracked, tracked.live, after, reason, now), who=who, comment=comment)
 
     def owns(self, tracked: Tracked) -> bool:
@@ -188,6 +188,8 @@ class RuleRun:
             acked_by=live.acked_by,
             acked_at_ms=live.acked_at_ms,
             ack_comment=live.ack_comment,
+            ack_until_ms=None if live.ack_until is None else live.ack_until.wall_ms,
+            assigned_to=live.assigned_to,
             expression=self._expression_of(tracked),
         )
 

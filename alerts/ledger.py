@@ -7,7 +7,7 @@ whatever kills the program, an alert that is on record is also told.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ ENDS = frozenset({Reason.RESOLVED, Reason.RULE_GONE})
 ANYBODY = ""  # among those owed a message: whoever will have it
 ALERTS_AT_ONCE = 500
 REPEAT_EARLY_MS = 1000
+Follower = Callable[[Connection, Change], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class Ledger:
         self._max_pending = options.outbox.max_pending
         self._doubtful: tuple[str, set[str]] | None = None
         self._written: set[str] = set()
+        self._follow: Follower = lambda _connection, _change: 0
+
+    def followed_by(self, follow: Follower) -> None:
+        """Have `follow` called with each change inside its transaction; it returns how many messages it added."""
+        self._follow = follow
 
     def record(self, changes: Sequence[Change]) -> int:
         """Write changes in one durable transaction; return how many messages they put into the outbox.
@@ -102,27 +108,33 @@ class Ledger:
             self._doubtful = None
 
     def _write(self, changes: Sequence[Change]) -> int:
-        decisions = [(change, self.decide(change)) for change in self._observed(changes) if change.reason in NOTIFIED]
-        suppressed = [row for change, decision in decisions for row in _suppression_rows(change, decision)]
+        decisions = self._decisions(changes)
         with self._store.write() as connection:
-            told = self._told(connection, [change for change, _ in decisions if change.reason in ENDS])
-            rows: list[dict[str, Any]] = []
-            for change, decision in decisions:
-                mine = told.setdefault(change.tracked.alert_id, [])
-                addresses = self._heard(change, decision, mine) if change.reason in ENDS else decision.addresses
-                mine += (added := outbox_rows(self._message(change), addresses))
-                rows += added
             for change in changes:
                 _write_state(connection, change)
             connection.execute(insert(alert_event), [_event_row(change) for change in changes])
-            if suppressed:
-                connection.execute(insert(suppression), suppressed)
-            for change, _ in decisions:
-                if change.event_id in self._lifting:
-                    _lift(connection, change)
-            if rows:
-                self._bound(connection, rows)
-                connection.execute(insert(outbox), rows)
+            told = self._promise(connection, decisions)
+            return told + sum(self._follow(connection, change) for change in changes)
+
+    def _decisions(self, changes: Sequence[Change]) -> list[tuple[Change, Decision]]:
+        """Of what people are told of: where it goes, or why it does not; noted with the alerts."""
+        return [(change, self.decide(change)) for change in self._observed(changes) if change.reason in NOTIFIED]
+
+    def _promise(self, connection: Connection, decisions: Sequence[tuple[Change, Decision]]) -> int:
+        """Put into the outbox what was decided to be told, and on record what was not; return how many messages."""
+        told = self._told(connection, [change for change, _ in decisions if change.reason in ENDS])
+        rows: list[dict[str, Any]] = []
+        for change, decision in decisions:
+            mine = told.setdefault(change.tracked.alert_id, [])
+            addresses = self._heard(change, decision, mine) if change.reason in ENDS else decision.addresses
+            mine += (added := outbox_rows(self.message(change), addresses))
+            rows += added
+        if suppressed := [row for change, decision in decisions for row in _suppression_rows(change, decision)]:
+            connection.execute(insert(suppression), suppressed)
+        for change, _ in decisions:
+            if change.event_id in self._lifting:
+                _lift(connection, change)
+        self.enqueue(connection, rows)
         return len(rows)
 
     def _observed(self, changes: Sequence[Change]) -> Sequence[Change]:
@@ -201,31 +213,52 @@ class Ledger:
                 row = alert_state.c.id == tracked.alert_id
                 connection.execute(update(alert_state).where(row).values(suppressed=_suppressed(tracked)))
 
-    def acknowledge(self, connection: Connection, change: Change) -> bool:
-        """Write an acknowledgement where nobody was faster; False where somebody was."""
-        after = change.live
+    def act(self, connection: Connection, change: Change) -> int | None:
+        """Write what a person did to an alert where nobody was faster; return how many messages that made.
+
+        None where somebody has acknowledged it, or taken that back, since: nothing was written then.
+        """
+        after, before = change.live, change.before
+        decisions = self._decisions([change])
         won = connection.execute(
             update(alert_state)
-            .where(alert_state.c.id == change.tracked.alert_id, alert_state.c.acked_by.is_(None))
+            .where(
+                alert_state.c.id == change.tracked.alert_id,
+                alert_state.c.acked_by.is_not_distinct_from(None if before is None else before.acked_by),
+            )
             .values(
                 acked_by=after.acked_by,
                 acked_at_ms=after.acked_at_ms,
                 ack_comment=after.ack_comment,
+                ack_until_ms=None if after.ack_until is None else after.ack_until.wall_ms,
+                assigned_to=after.assigned_to,
+                notified_ms=None if after.notified is None else after.notified.wall_ms,
                 updated_ms=change.at.wall_ms,
             )
         )
         if won.rowcount != 1:
-            return False
+            return None
+        self.note(connection, change)
+        return self._promise(connection, decisions) + self._follow(connection, change)
+
+    def note(self, connection: Connection, change: Change) -> None:
+        """Write a change's line of the history."""
         connection.execute(insert(alert_event), [_event_row(change)])
-        return True
+
+    def enqueue(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Put rows into the outbox, as many as it may hold."""
+        if rows:
+            self._bound(connection, rows)
+            connection.execute(insert(outbox), rows)
 
     def address(self, change: Change) -> tuple[Message, list[str]]:
         """What a change says to people, and the names of the channels that it goes to as they are."""
         self.policy.observe(change, change.labels)
         addresses = self.decide(change).addresses
-        return self._message(change), [one.channel for one in addresses if one.target is None]
+        return self.message(change), [one.channel for one in addresses if one.target is None]
 
-    def _message(self, change: Change) -> Message:
+    def message(self, change: Change) -> Message:
+        """What a change says to people."""
         live = change.live
         return Message(
             message_id=change.event_id,
@@ -243,6 +276,8 @@ class Ledger:
             resolved_at_ms=change.at.wall_ms if change.after is None else None,
             created_ms=change.at.wall_ms,
             external_url=self._external_url,
+            who=change.who or "",
+            comment=change.comment or "",
         )
 
     def restore(self, now: Instant, tolerance_ms: int, last_alive_ms: int | None) -> list[Restored]:
@@ -440,6 +475,8 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "acked_by": live.acked_by,
         "acked_at_ms": live.acked_at_ms,
         "ack_comment": live.ack_comment,
+        "ack_until_ms": None if live.ack_until is None else live.ack_until.wall_ms,
+        "assigned_to": live.assigned_to,
         "suppressed": _suppressed(change.tracked),
         "updated_ms": change.at.wall_ms,
     }
@@ -500,8 +537,18 @@ def _tracked(row: Row[Any], now: Instant, last_alive_ms: int | None) -> Tracked:
         acked_by=row.acked_by,
         acked_at_ms=row.acked_at_ms,
         ack_comment=row.ack_comment,
+        ack_until=_lapses(row, now),
+        assigned_to=row.assigned_to,
     )
     return Tracked(row.id, row.fingerprint, dict(row.labels), live, _number(row.value), stored=True, restored=True)
+
+
+def _lapses(row: Row[Any], now: Instant) -> Instant | None:
+    """When an acknowledgement is over, on today's clocks: never later than the time it was given for."""
+    if row.ack_until_ms is None or row.acked_at_ms is None:
+        return None
+    left_ms = min(max(0, row.ack_until_ms - now.wall_ms), row.ack_until_ms - row.acked_at_ms)
+    return Instant(row.ack_until_ms, now.mono_ms + left_ms)
 
 
 def _event(row: Row[Any]) -> AlertEvent:

@@ -18,6 +18,12 @@ WORDS = {
     Reason.RESOLVED: "resolved",
     Reason.RULE_GONE: "resolved (rule removed)",
     Reason.UNSUPPRESSED: "firing, no longer silenced",
+    Reason.ACKNOWLEDGED: "acknowledged",
+    Reason.UNACKNOWLEDGED: "no longer acknowledged",
+    Reason.ACK_LAPSED: "acknowledged too long ago",
+    Reason.ASSIGNED: "assigned to you",
+    Reason.ESCALATION_STEP: "not acknowledged",
+    Reason.UNTOLD: "firing, told late",
 }
 
 
@@ -27,6 +33,7 @@ class Message:
 
     message_id is stable over retries and restarts: receivers drop repeats by it. Times are ms since the
     epoch. value is NaN where the alert had none; comparison is text such as `> 0.9`, "" where there is none.
+    who and comment: of the person or the step that changed it, "" where it changed by itself.
     """
 
     message_id: str
@@ -44,6 +51,8 @@ class Message:
     resolved_at_ms: int | None
     created_ms: int
     external_url: str
+    who: str = ""
+    comment: str = ""
 
     @property
     def resolved(self) -> bool:
@@ -64,8 +73,9 @@ class Message:
 
     @property
     def word(self) -> str:
-        """The reason in words: firing, escalated, still firing, resolved ..."""
-        return WORDS.get(self.reason, self.reason.value)
+        """The reason in words: firing, escalated, still firing, resolved, acknowledged by ana ..."""
+        by = f" by {' '.join(self.who.split())}" if self.who else ""
+        return WORDS.get(self.reason, self.reason.value) + by
 
     def to_payload(self) -> dict[str, Any]:
         """The message as plain JSON values; `from_payload` reads it back."""
@@ -84,6 +94,8 @@ class Message:
             "resolved_at_ms": self.resolved_at_ms,
             "created_ms": self.created_ms,
             "external_url": self.external_url,
+            "who": self.who,
+            "comment": self.comment,
         }
 
     @classmethod
@@ -105,4 +117,6 @@ class Message:
             resolved_at_ms=payload["resolved_at_ms"],
             created_ms=payload["created_ms"],
             external_url=payload["external_url"],
+            who=payload.get("who", ""),
+            comment=payload.get("comment", ""),
         )

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from metrics.severity import Severity
+
 SeverityName = Literal["info", "warning", "critical", "emergency"]
 DEFAULT_RULES = Path(__file__).parent / "rules" / "default.rules.yml"
 
@@ -72,6 +74,37 @@ class OutboxOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AcknowledgeOptions:
+    """After how many seconds an acknowledgement lapses, by tier (0: never): what was forgotten is told again."""
+
+    info_s: Annotated[float, Ge(0), Le(2_592_000)] = 0.0
+    warning_s: Annotated[float, Ge(0), Le(2_592_000)] = 0.0
+    critical_s: Annotated[float, Ge(0), Le(2_592_000)] = 7_200.0
+    emergency_s: Annotated[float, Ge(0), Le(2_592_000)] = 1_800.0
+
+    def lapses_ms(self, severity: Severity) -> int:
+        """For how long an alert of a tier may stay acknowledged, in milliseconds."""
+        return round(1000 * float(getattr(self, f"{severity.label}_s")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeartbeatOptions:
+    """The dead man's switch: an address outside that is asked every `interval_s`; off while `url` is empty.
+
+    It is asked only while it is proven that rules are evaluated, messages leave and escalations run; whoever
+    watches there alerts when it stays away. outbox_limit_s: a message that is due may wait this long.
+    allow, ca_file: as of a webhook.
+    """
+
+    url: str = field(default="", repr=False)
+    interval_s: Annotated[float, Ge(1), Le(86_400)] = 60.0
+    timeout_s: Annotated[float, Ge(0.1), Le(120)] = 10.0
+    outbox_limit_s: Annotated[float, Ge(10), Le(86_400)] = 300.0
+    allow: tuple[str, ...] = ()
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertOptions:
     """Rules, timing and channels.
 
@@ -81,7 +114,8 @@ class AlertOptions:
     looked at this often even where no frame arrives (absence). repeat_interval_s: a firing alert nobody
     acknowledged is sent again this often (0: never; a policy file's routes may say otherwise). outage_tolerance_s: `for` clocks go on after an outage
     no longer than this. restore_grace_s: after a start, missing data resolve nothing for this long.
-    tier_fall_after_s: a tier falls only after the value stayed below it this long.
+    tier_fall_after_s: a tier falls only after the value stayed below it this long. policy: the file with
+    people, rotas and escalations; none where it is empty.
     """
 
     enabled: bool = True
@@ -96,6 +130,8 @@ class AlertOptions:
     tier_fall_after_s: Annotated[float, Ge(0), Le(3600)] = 30.0
     persist_pending_after_s: Annotated[float, Ge(0), Le(3600)] = 5.0
     max_alerts: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
+    acknowledge: AcknowledgeOptions = field(default_factory=AcknowledgeOptions)
+    heartbeat: HeartbeatOptions = field(default_factory=HeartbeatOptions)
     outbox: OutboxOptions = field(default_factory=OutboxOptions)
     email: EmailOptions = field(default_factory=EmailOptions)
     webhook: WebhookOptions = field(default_factory=WebhookOptions)

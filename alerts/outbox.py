@@ -113,6 +113,26 @@ class Outbox:
         oldest_ms = self._clock.now_ns() // 1_000_000 - int(row[1]) if row[1] is not None else 0
         return Waiting(int(row[0]), max(0.0, oldest_ms / 1000))
 
+    def unproven(self, limit_s: float) -> str:
+        """Why it is not proven that messages leave, read from the database; "" where it is.
+
+        A channel that is down is known: its attempts fail and are counted. But a message that is due and not
+        even tried for limit_s shows a courier that stands still, and where every channel has failed for that
+        long nobody hears anything.
+        """
+        limit_ms = self._clock.now_ns() // 1_000_000 - round(limit_s * 1000)
+        waits = outbox.c.status == "pending"
+        untried = select(func.count()).select_from(outbox).where(waits, outbox.c.next_attempt_ms < limit_ms)
+        failing = select(outbox.c.channel).where(waits, outbox.c.attempts > 0, outbox.c.created_ms < limit_ms)
+        with self._store.read() as connection:
+            late = int(connection.execute(untried).scalar_one())
+            down = set(connection.execute(failing.distinct()).scalars())
+        if late:
+            return f"{late} messages are due and were not tried for {limit_s:g} s"
+        if self._couriers and down.issuperset(self._couriers):
+            return f"no channel has taken its messages for {limit_s:g} s"
+        return ""
+
     def _give_up_orphans(self) -> None:
         orphans = and_(outbox.c.status == "pending", outbox.c.channel.not_in(list(self._couriers)))
         with self._store.read() as connection:

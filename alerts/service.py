@@ -10,26 +10,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
+from alerts.auditor import INTERVAL_S, Auditor, AuditStats, Findings
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
-from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
+from alerts.errors import (
+    AlreadyAcknowledgedError,
+    AuditError,
+    BulkRefusedError,
+    NotAcknowledgedError,
+    NotFiringError,
+    UnknownAlertError,
+    UnknownPersonError,
+)
+from alerts.escalations import Escalations
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
+from alerts.heartbeat import Heartbeat, HeartbeatStats
 from alerts.ledger import Ledger
+from alerts.oncall import OnCall
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.policy.decide import Routing
 from alerts.policy.loaded import LoadedPolicy
 from alerts.policy.review import Review
+from alerts.policy.roster import RosterContacts
 from alerts.policy.silences import Silences
 from alerts.prometheus import alert_json, groups_json
 from alerts.rules import Group, load_rules
 from alerts.source import AlertStore, Querier
-from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
-from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
+from alerts.state import NOTIFIED, AlertState, Instant, Reason, Step, acknowledge, assign, lapse, unacknowledge
+from alerts.views import AlertEvent, AlertView, EscalationView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from metrics.frame import Frame
+from metrics.severity import Severity
 from storage import audit
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +53,12 @@ ALIVE_SERIES = "deskvigil_alerts_evaluations_total"
 UNWRITTEN_KEPT = 1000
 REWRITE_AFTER_MS = 1000
 VIEWS_EVERY_MS = 1000
+LAPSES_EVERY_MS = 1000
+PASSES_TO_MISS = 3
+AUDITS_TO_MISS = 2.5
+TURN_TIMEOUT_S = 30.0
 MAX_COMMENT = 2000
+MAX_BULK = 1000
 STOP_TIMEOUT_S = 5.0
 
 
@@ -57,6 +78,11 @@ class ServiceStats:
     lost: int
     channels: dict[str, ChannelStats]
     waiting: Waiting
+    escalating: int
+    steps: int
+    audit: AuditStats
+    audit_age_s: float
+    heartbeat: HeartbeatStats
 
 
 class AlertService:
@@ -84,9 +110,15 @@ class AlertService:
         built = build_channels(options, clock) if channels is None else list(channels)
         recipients = [channel.recipient for channel in built]
         self.silences = Silences(store, clock)
-        self._policy = LoadedPolicy(store, options, recipients, self.silences)
+        self.oncall = OnCall(store, clock, lambda: self.routing.file.roster)
+        contacts = RosterContacts(lambda: self.routing.file.roster, self.oncall.standing_in)
+        self._policy = LoadedPolicy(store, options, recipients, self.silences, contacts)
         self._ledger = Ledger(store, recipients, options, self._policy.routing)
         self._review = Review()
+        self._escalations = Escalations(store, self._ledger, recipients, self._policy.routing.file.roster)
+        self._ledger.followed_by(self._escalations.follow)
+        self.auditor = Auditor(store, lambda: self._escalations.roster, self._repair, clock)
+        self._heartbeat = Heartbeat(options.heartbeat, clock, self.unproven)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
@@ -108,6 +140,8 @@ class AlertService:
         self._waiting_stale = threading.Event()
         self._waiting_stale.set()
         self._grace_until_ms = 0
+        self._passed_ms = 0
+        self._next_lapses_ms = 0
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -117,15 +151,20 @@ class AlertService:
             return
         self._stopping.clear()
         now = self._now()
+        self._passed_ms = now.mono_ms
         self._grace_until_ms = now.mono_ms + round(self._options.restore_grace_s * 1000)
         self._restore(now)
         self._outbox.start()
         self._unsubscribe = self._store.live.subscribe(self._arrived)
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
+        self.auditor.start()
+        self._heartbeat.start()
 
     def stop(self) -> None:
         """Stop evaluating, then delivering; bounded in time, may be called twice."""
+        self._heartbeat.stop()
+        self.auditor.stop()
         self._unsubscribe()
         self._unsubscribe = lambda: None
         self._stopping.set()
@@ -153,6 +192,10 @@ class AlertService:
         """Attempts to tell people, newest first; `before_ms` pages back."""
         return self._ledger.notifications(limit, before_ms)
 
+    def escalations(self) -> list[EscalationView]:
+        """What escalates, the next to run first, and what was stopped by an acknowledgement."""
+        return self._escalations.views(self._now())
+
     def rules(self) -> list[dict[str, Any]]:
         """The `groups` array of Prometheus's /api/v1/rules."""
         with self._lock:
@@ -178,6 +221,11 @@ class AlertService:
             lost=self._lost,
             channels=self._outbox.stats(),
             waiting=self._how_much_waits(),
+            escalating=self._escalations.running(),
+            steps=self._escalations.steps,
+            audit=self.auditor.stats,
+            audit_age_s=self.auditor.age_s,
+            heartbeat=self._heartbeat.stats,
         )
 
     @property
@@ -193,37 +241,114 @@ class AlertService:
     # --- what people do -----------------------------------------------------------------------
 
     def acknowledge(self, alert_id: str, who: str, comment: str = "") -> AlertView:
-        """Note that somebody is on it: repeats stop until it escalates; audited.
+        """Note that somebody is on it: repeats and escalation stop until its tier rises or it lapses; audited.
 
         UnknownAlertError, NotFiringError or AlreadyAcknowledgedError where there is nothing to
         acknowledge; StorageUnavailable where it cannot be recorded (nothing has changed then).
         """
+
+        def step(tracked: Tracked, now: Instant) -> Step:
+            _not_acknowledged(tracked)
+            lapses_ms = self._options.acknowledge.lapses_ms(tracked.live.severity)
+            return acknowledge(tracked.live, who.strip(), comment.strip()[:MAX_COMMENT], now, lapses_ms)
+
+        return self._act([alert_id], step, "acknowledge", who, comment)[0]
+
+    def acknowledge_all(self, alert_ids: Sequence[str], who: str, comment: str = "") -> list[AlertView]:
+        """Acknowledge several at once, or none: BulkRefusedError where one of them is critical or an emergency."""
+        if len(alert_ids) > MAX_BULK:
+            raise BulkRefusedError(f"at most {MAX_BULK} alerts are acknowledged at once")
+
+        def step(tracked: Tracked, now: Instant) -> Step:
+            if tracked.live.severity >= Severity.CRITICAL:
+                name = tracked.labels.get("alertname", tracked.alert_id)
+                raise BulkRefusedError(
+                    f"{name} is {tracked.live.severity.label}: such alerts are acknowledged one by one; none was"
+                )
+            _not_acknowledged(tracked)
+            lapses_ms = self._options.acknowledge.lapses_ms(tracked.live.severity)
+            return acknowledge(tracked.live, who.strip(), comment.strip()[:MAX_COMMENT], now, lapses_ms)
+
+        return self._act(list(dict.fromkeys(alert_ids)), step, "acknowledge", who, comment)
+
+    def unacknowledge(self, alert_id: str, who: str, comment: str = "") -> AlertView:
+        """Take an acknowledgement back: people are told, and it escalates from the beginning; audited.
+
+        UnknownAlertError, NotFiringError or NotAcknowledgedError where there is none.
+        """
+
+        def step(tracked: Tracked, now: Instant) -> Step:
+            if tracked.live.acked_by is None:
+                raise NotAcknowledgedError(f"alert {tracked.alert_id} is not acknowledged")
+            return unacknowledge(tracked.live, now)
+
+        return self._act([alert_id], step, "unacknowledge", who, comment)[0]
+
+    def assign(self, alert_id: str, person: str, who: str, comment: str = "") -> AlertView:
+        """Note whose an alert is, and tell that person; it goes on escalating until acknowledged; audited.
+
+        UnknownPersonError where the policy file names people and this is none of them.
+        """
+        person, people = person.strip(), self._escalations.roster.people
+        if not person or (people and person not in people):
+            raise UnknownPersonError(
+                f"there is no person {person!r} (there are: {', '.join(sorted(people)) or 'none'})"
+            )
+        return self._act([alert_id], lambda tracked, _now: assign(tracked.live, person), "assign", who, comment)[0]
+
+    def _act(
+        self, alert_ids: Sequence[str], step: Callable[[Tracked, Instant], Step], verb: str, who: str, comment: str
+    ) -> list[AlertView]:
+        """Do to all of these alerts what a person asked for, in one transaction with the audit's lines."""
         who, comment = who.strip(), comment.strip()[:MAX_COMMENT]
         if not who:
-            raise ValueError("an acknowledgement needs a name")
+            raise ValueError(f"to {verb} an alert needs a name")
         with self._turn:
             self._write_waiting()
+            now, acts = self._now(), []
             with self._lock:
-                run, tracked = self._find(alert_id)
-                now = self._now()
-                after = acknowledge(tracked.live, who, comment, now)
-                if after.live is None or after.reason is None:
-                    raise AssertionError("an acknowledgement leaves the alert alive")
-                change = run.change(tracked, after.live, after.reason, now, who, comment)
+                for alert_id in alert_ids:
+                    run, tracked = self._find(alert_id)
+                    after = step(tracked, now)
+                    if after.live is None or after.reason is None:
+                        raise AssertionError("what a person does leaves an alert alive")
+                    acts.append((run, run.change(tracked, after.live, after.reason, now, who, comment)))
+            told = 0
             with self._store.write() as connection:
-                if not self._ledger.acknowledge(connection, change):
-                    raise AlreadyAcknowledgedError(f"alert {alert_id} was acknowledged by somebody else just now")
-                detail = {"alert": tracked.labels.get("alertname", ""), "rule": run.rule.key, "comment": comment}
-                audit.record(
-                    connection, t_ms=now.wall_ms, who=who, action="alert.acknowledge", object_=alert_id, detail=detail
-                )
+                for run, change in acts:
+                    told += self._write_act(connection, run, change, verb)
             with self._lock:
-                tracked.live = after.live
-                view = run.view(tracked)
+                views = []
+                for run, change in acts:
+                    change.tracked.live = change.live
+                    views.append(run.view(change.tracked))
                 self._publish(now)
-            self._changes += 1
+            self._changes += len(acts)
+            self._wake_couriers(told)
+        self._wake.set()  # what is due next may have changed
         self._announce()
-        return view
+        return views
+
+    def _write_act(self, connection: Connection, run: RuleRun, change: Change, verb: str) -> int:
+        alert_id = change.tracked.alert_id
+        told = self._ledger.act(connection, change)
+        if told is None:
+            raise AlreadyAcknowledgedError(
+                f"somebody else has acknowledged alert {alert_id}, or taken that back, just now"
+            )
+        name = change.tracked.labels.get("alertname", "")
+        detail = {"alert": name, "rule": run.rule.key, "comment": change.comment or ""}
+        if change.reason is Reason.ASSIGNED:
+            detail["person"] = change.live.assigned_to or ""
+        audit.record(
+            connection,
+            t_ms=change.at.wall_ms,
+            who=change.who or "",
+            action=f"alert.{verb}",
+            object_=alert_id,
+            detail=detail,
+        )
+        return told
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after alerts changed, from any thread; returns what ends that."""
@@ -249,7 +374,7 @@ class AlertService:
     def _run(self) -> None:
         while not self._stopping.is_set():
             rewrite_s = REWRITE_AFTER_MS / 1000 if self._unwritten else self._options.slow_tick_s
-            self._wake.wait(min(rewrite_s, self._options.slow_tick_s))
+            self._wake.wait(min(rewrite_s, self._options.slow_tick_s, self._escalations.next_s(self._now())))
             self._wake.clear()
             if self._stopping.is_set():
                 return
@@ -266,14 +391,17 @@ class AlertService:
             now = self._now()
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
+                changes += self._lapsed(now)
             changes += self._reconsidered(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
+            self._escalate(now)
             alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
             moved = bool(changes) or alive != len(self._views)  # a pending alert is shown before it is recorded
             if moved or (alive and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
                 with self._lock:
                     self._publish(now)
+            self._passed_ms = now.mono_ms
         if moved:
             self._announce()
 
@@ -301,11 +429,110 @@ class AlertService:
                     if tracked.live.state is AlertState.FIRING:
                         routing.firing(tracked.fingerprint, run.shown_labels(tracked, tracked.live))
         self._ledger.policy = routing
+        self._escalations.roster = routing.file.roster
         self._review.again()
 
     def _runs(self) -> list[RuleRun]:
         """Everything that has alerts."""
         return [watched.run for watched in self._watch.rules]
+
+    def _lapsed(self, now: Instant) -> list[Change]:
+        """Acknowledgements whose time is over, looked for once a second; called with the lock held."""
+        if now.mono_ms < self._next_lapses_ms:
+            return []
+        self._next_lapses_ms = now.mono_ms + LAPSES_EVERY_MS
+        changes = []
+        for watched in self._watch.rules:
+            for tracked in watched.run.alerts.values():
+                after = lapse(tracked.live, now)
+                if after.live is not None and after.reason is not None:
+                    was = tracked.live.acked_by
+                    words = f"{was} acknowledged it at {rfc3339(tracked.live.acked_at_ms or 0)}"
+                    changes.append(watched.run.change(tracked, after.live, after.reason, now, None, words))
+                    tracked.live = after.live
+        return changes
+
+    def _escalate(self, now: Instant) -> None:
+        """Run the steps that are due; what cannot be read or written now is tried again."""
+        try:
+            self._escalations.refresh(now)
+        except DeskvigilError as error:
+            LOG.error("escalations cannot be read and wait: %s", error)
+        due = self._escalations.due(now)
+        if not due:
+            return
+        if self._unwritten:  # the alerts themselves are not on record yet
+            self._escalations.hold(due, now, REWRITE_AFTER_MS)
+            return
+        self._wake_couriers(self._escalations.run(due, self._present(Reason.ESCALATION_STEP, now), now))
+        with contextlib.suppress(DeskvigilError):
+            self._escalations.refresh(now)
+
+    def _present(self, reason: Reason, now: Instant, comment: str | None = None) -> Callable[[str], Change | None]:
+        """Firing alerts by id, each as a change that leaves it as it is."""
+        alive = {
+            one.alert_id: (watched.run, one)
+            for watched in self._watch.rules
+            for one in watched.run.alerts.values()
+            if one.live.state is AlertState.FIRING
+        }
+
+        def change_of(alert_id: str) -> Change | None:
+            if alert_id not in alive:
+                return None
+            run, tracked = alive[alert_id]
+            return run.change(tracked, tracked.live, reason, now, None, comment)
+
+        return change_of
+
+    # --- what is proven -----------------------------------------------------------------------
+
+    def unproven(self) -> str:
+        """Why it is not proven that alerts are evaluated, told and escalated; "" where it is."""
+        now = self._now()
+        if (age_s := (now.mono_ms - self._passed_ms) / 1000) > max(PASSES_TO_MISS * self._options.slow_tick_s, 2.0):
+            return f"rules were last looked at {age_s:.0f} s ago"
+        if self._unwritten and self._stuck:
+            return "changes of alerts cannot be stored"
+        if (age_s := self.auditor.age_s) > AUDITS_TO_MISS * INTERVAL_S:
+            return f"the last audit was {age_s:.0f} s ago"
+        if late := self._escalations.overdue(now):
+            return f"{len(late)} escalations are overdue"
+        try:
+            return self._outbox.unproven(self._options.heartbeat.outbox_limit_s)
+        except DeskvigilError as error:
+            return f"the outbox cannot be read: {error}"
+
+    def _repair(self, found: Findings) -> Findings:
+        """Put right what the auditor found and is still so; return what that was."""
+        if not self._turn.acquire(timeout=TURN_TIMEOUT_S):
+            raise AuditError(f"the alert thread has not come to an end for {TURN_TIMEOUT_S:g} s")
+        try:
+            now = self._now()
+            self._write_waiting()
+            self._escalations.refresh(now)
+            overdue = self._escalations.overdue(now)
+            unscheduled = self._escalations.unscheduled(found.unscheduled)
+            begin, late = self._present(Reason.UNTOLD, now), "the auditor found that nobody had been told"
+            unstarted = [change for change in map(begin, found.unstarted) if change is not None]
+            begun, ended = self._escalations.repair(unstarted, found.contradictory, now)
+            changes = [change for change in map(self._present(Reason.UNTOLD, now, late), found.untold) if change]
+            untold = [change for change in changes if self._ledger.address(change)[1]]
+            if untold:
+                self._changes += len(untold)
+                self._ledger.record(untold)
+            self._wake_couriers(len(begun) + len(untold))
+            self._escalate(now)
+        finally:
+            self._turn.release()
+        self._wake.set()
+        told = frozenset(change.tracked.alert_id for change in untold)
+        return Findings(frozenset(begun), unscheduled, overdue, frozenset(ended), told)
+
+    def _wake_couriers(self, told: int) -> None:
+        if told:
+            self._waiting_stale.set()
+            self._outbox.wake()
 
     def _record(self, changes: Sequence[Change], now: Instant) -> None:
         """Store changes; where that fails keep them for later, and tell people all the same."""
@@ -342,9 +569,7 @@ class AlertService:
         if self._stuck:
             LOG.warning("changes of alerts are stored again")
         self._stuck = False
-        if told:
-            self._waiting_stale.set()
-            self._outbox.wake()
+        self._wake_couriers(told)
 
     def _publish(self, now: Instant) -> None:
         """Make the present alerts visible; called with the lock held."""
@@ -366,8 +591,10 @@ class AlertService:
         tolerance_ms = round(self._options.outage_tolerance_s * 1000)
         try:
             self.silences.load()
+            self.oncall.load()
             self._policy.note_start(now)
             restored = self._ledger.restore(now, tolerance_ms, self._last_alive_ms(now, tolerance_ms))
+            self._escalations.restore(now)
         except DeskvigilError as error:
             LOG.error("alerts of before cannot be read: %s", error)
             return
@@ -400,9 +627,6 @@ class AlertService:
                 if tracked.alert_id == alert_id:
                     if tracked.live.state is not AlertState.FIRING:
                         raise NotFiringError(f"alert {alert_id} is not firing")
-                    if tracked.live.acked_by is not None:
-                        at = rfc3339(tracked.live.acked_at_ms or 0)
-                        raise AlreadyAcknowledgedError(f"already acknowledged by {tracked.live.acked_by} at {at}")
                     return watched.run, tracked
         raise UnknownAlertError(f"there is no alert {alert_id} now")
 
@@ -420,6 +644,12 @@ class AlertService:
 
     def _now(self) -> Instant:
         return Instant(self._clock.now_ns() // 1_000_000, self._clock.monotonic_ns() // 1_000_000)
+
+
+def _not_acknowledged(tracked: Tracked) -> None:
+    if tracked.live.acked_by is not None:
+        at = rfc3339(tracked.live.acked_at_ms or 0)
+        raise AlreadyAcknowledgedError(f"already acknowledged by {tracked.live.acked_by} at {at}")
 
 
 def _load(options: AlertOptions) -> tuple[Group, ...]:

@@ -35,7 +35,7 @@ class Seen(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an alert changed; the ones in NOTIFIED are also why a message was sent."""
+    """Why an alert changed; the ones in NOTIFIED are also why those whom the policy names are told."""
 
     PENDING = "pending"
     WITHDRAWN = "withdrawn"  # pending, then no longer exceeded
@@ -45,6 +45,11 @@ class Reason(StrEnum):
     REPEAT = "repeat"
     RESOLVED = "resolved"
     ACKNOWLEDGED = "acknowledged"
+    UNACKNOWLEDGED = "unacknowledged"  # somebody took the acknowledgement back
+    ACK_LAPSED = "ack_lapsed"  # it was given for a time, and that is over
+    ASSIGNED = "assigned"  # to a person, who is told
+    ESCALATION_STEP = "escalation_step"  # nobody has acknowledged: the next ones are told
+    UNTOLD = "untold"  # the auditor found that nobody had been told
     RULE_GONE = "rule_gone"  # resolved because no rule asks for it any more
     UNSUPPRESSED = "unsuppressed"  # told late: what kept it from being told has ended
 
@@ -56,8 +61,11 @@ NOTIFIED = frozenset(
         Reason.TIER_FELL,
         Reason.REPEAT,
         Reason.RESOLVED,
-        Reason.RULE_GONE,
+        Reason.UNACKNOWLEDGED,
+        Reason.ACK_LAPSED,
+        Reason.UNTOLD,
         Reason.UNSUPPRESSED,
+        Reason.RULE_GONE,
     }
 )
 
@@ -92,7 +100,7 @@ class Live:
 
     since: when the expression began to hold; fired: when it began to fire; clear_since: since when it would
     be over but for `keep_firing_for`; below_since: since when a lower tier would do; notified: the last
-    message's instant.
+    message's instant; ack_until: when the acknowledgement lapses (None: never).
     """
 
     state: AlertState
@@ -105,6 +113,8 @@ class Live:
     acked_by: str | None = None
     acked_at_ms: int | None = None
     ack_comment: str | None = None
+    ack_until: Instant | None = None
+    assigned_to: str | None = None
 
 
 class Step(NamedTuple):
@@ -124,9 +134,32 @@ def step(live: Live | None, seen: Observation, timing: Timing, now: Instant) -> 
     return TRANSITIONS[live.state, seen.seen](live, seen, timing, now)
 
 
-def acknowledge(live: Live, who: str, comment: str, now: Instant) -> Step:
-    """Take note that somebody is on it; repeats stop until the alert escalates."""
-    return Step(replace(live, acked_by=who, acked_at_ms=now.wall_ms, ack_comment=comment), Reason.ACKNOWLEDGED)
+def acknowledge(live: Live, who: str, comment: str, now: Instant, lapses_ms: int = 0) -> Step:
+    """Take note that somebody is on it; repeats stop until the alert escalates, or lapses_ms is over (0: never)."""
+    until = Instant(now.wall_ms + lapses_ms, now.mono_ms + lapses_ms) if lapses_ms else None
+    acked = replace(live, acked_by=who, acked_at_ms=now.wall_ms, ack_comment=comment, ack_until=until)
+    return Step(acked, Reason.ACKNOWLEDGED)
+
+
+def unacknowledge(live: Live, now: Instant) -> Step:
+    """Take an acknowledgement back: people are told again."""
+    return Step(replace(_unacknowledged(live), notified=now), Reason.UNACKNOWLEDGED)
+
+
+def lapse(live: Live, now: Instant) -> Step:
+    """End an acknowledgement whose time is over; the same Live where it is not."""
+    if live.acked_by is None or live.ack_until is None or now.mono_ms < live.ack_until.mono_ms:
+        return Step(live)
+    return Step(replace(_unacknowledged(live), notified=now), Reason.ACK_LAPSED)
+
+
+def assign(live: Live, person: str) -> Step:
+    """Note whose it is; that person has not acknowledged it by that."""
+    return Step(replace(live, assigned_to=person), Reason.ASSIGNED)
+
+
+def _unacknowledged(live: Live) -> Live:
+    return replace(live, acked_by=None, acked_at_ms=None, ack_comment=None, ack_until=None)
 
 
 def _begin(seen: Observation, timing: Timing, now: Instant) -> Step:
@@ -156,7 +189,7 @@ def _still_firing(live: Live, seen: Observation, timing: Timing, now: Instant) -
     if seen.severity > live.severity:
         # Whoever acknowledged the lower tier has not seen this one: the acknowledgement is re-armed.
         risen = replace(held, severity=seen.severity, below_since=None, notified=now)
-        return Step(replace(risen, acked_by=None, acked_at_ms=None, ack_comment=None), Reason.ESCALATED)
+        return Step(_unacknowledged(risen), Reason.ESCALATED)
     return _maybe_lower(held, seen.severity, timing, now)
 
 

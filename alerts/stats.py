@@ -12,6 +12,7 @@ from metrics.series import Schema, Series
 from metrics.severity import Severity
 
 STATES = (AlertState.PENDING, AlertState.FIRING)
+OUTCOMES = ("sent", "failed", "withheld")
 STATUSES = ("sent", "failed", "dead")
 
 
@@ -61,9 +62,20 @@ class AlertsCollector:
             "changes_lost_total": stats.lost,
             "outbox_pending": stats.waiting.pending,
             "outbox_oldest_seconds": stats.waiting.oldest_s,
+            "escalations": stats.escalating,
+            "escalation_steps_total": stats.steps,
+            "audits_total": stats.audit.audits,
+            "audit_findings": stats.audit.last,
+            "audit_age_seconds": stats.audit_age_s,
+            "heartbeat_age_seconds": stats.heartbeat.age_s,
         }
         for name, value in figures.items():
             values[series(f"deskvigil_alerts_{name}")] = value
+        for kind, count in stats.audit.found.items():
+            values[series("deskvigil_alerts_audit_findings_total", kind=kind)] = count
+        for outcome in OUTCOMES:
+            count = getattr(stats.heartbeat, outcome)
+            values[series("deskvigil_alerts_heartbeats_total", outcome=outcome)] = count
         for channel, counts in stats.channels.items():
             for status in STATUSES:
                 labelled = series("deskvigil_alerts_notifications_total", channel=channel, status=status)

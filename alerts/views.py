@@ -34,6 +34,8 @@ class AlertView:
     acked_by: str | None
     acked_at_ms: int | None
     ack_comment: str | None
+    ack_until_ms: int | None = None
+    assigned_to: str | None = None
     expression: str = ""
 
     @property
@@ -84,6 +86,43 @@ class NotificationView:
     outcome: str
     error: str
     took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationView:
+    """The escalation of one firing alert. step: the next one to run, from 1, of `steps`; words: whom it tells.
+
+    state: running, acknowledged or exhausted. due_ms: when the next step runs, None where none does.
+    """
+
+    alert_id: str
+    policy: str
+    state: str
+    step: int
+    steps: int
+    round: int
+    words: str
+    due_ms: int | None
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DutyView:
+    """Who is on duty (None: nobody) from when to when; stands_in: by an override."""
+
+    person: str | None
+    begins_ms: int
+    ends_ms: int
+    stands_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RotaView:
+    """One rota: its time zone, and who is on duty, the present one first."""
+
+    name: str
+    zone: str
+    duties: tuple[DutyView, ...]
 
 
 def rfc3339(t_ms: int) -> str:

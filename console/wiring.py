@@ -165,6 +165,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             reader=store.reader,
             query=asked,
             alerts=alerts,
+            oncall=alerts.oncall,
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
             risk=lambda: risk_room(risk),

@@ -16,6 +16,7 @@ from starlette.types import Message
 
 from dashboard.api.desk import desk_router
 from dashboard.api.history import history_router
+from dashboard.api.oncall import oncall_router
 from dashboard.api.profiles import profiles_router
 from dashboard.api.room import room_router
 from dashboard.components.markup import Component, html
@@ -66,6 +67,7 @@ def build_server(services: Services) -> FastAPI:
     for router in services.routers:
         server.include_router(router)
     server.include_router(desk_router(services))
+    server.include_router(oncall_router(services))
     server.include_router(history_router(services))
     server.include_router(room_router(services))
     server.include_router(profiles_router(services))

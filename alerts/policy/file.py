@@ -27,8 +27,10 @@ from alerts.errors import PolicyError
 from alerts.policy.inhibit import InhibitRule
 from alerts.policy.intervals import TimeInterval, parse_interval
 from alerts.policy.matchers import MAX_MATCHERS, Matcher, Matchers, parse_matchers
+from alerts.policy.roster import Roster, parse
 from alerts.policy.route import Route, path_of
 from alerts.yaml_block import Block, YamlError, load_yaml
+from metrics.errors import ConfigError
 
 TOP = (
     "global", "route", "receivers", "inhibit_rules", "time_intervals", "mute_time_intervals",
@@ -62,14 +64,14 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """What a policy file says. sections: people, rotas and escalations as they stand there."""
+    """What a policy file says. roster: its people, rotas and escalations."""
 
     route: Route
     receivers: Mapping[str, Receiver]
     inhibit_rules: tuple[InhibitRule, ...] = ()
     intervals: Mapping[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
     resolve_timeout_ms: int = RESOLVE_TIMEOUT_MS
-    sections: Mapping[str, Any] = field(default_factory=dict)
+    roster: Roster = field(default_factory=Roster)
     text: str = ""
 
 
@@ -114,22 +116,37 @@ class _Reader:
         self._routes = 0
 
     def policy(self, document: Any, text: str) -> PolicyFile:
-        top = self._block(document, "the file", 1)
+        top = Block() if document in (None, "") else self._block(document, "the file", 1)
         self._only(top, TOP)
-        sections = {name: top[name] for name in ("people", "rotas", "escalations") if name in top}
-        self._people = self._names(sections.get("people"))
-        self._rotas = self._names(sections.get("rotas"))
+        roster = self._roster(top)
+        self._people, self._rotas = roster.people, roster.rotas
         for key in ("time_intervals", "mute_time_intervals"):
             for raw in self._list(top, key):
                 self._interval(raw, self._line(top, key))
         for raw in self._list(top, "receivers"):
             self._receiver(raw, self._line(top, "receivers"))
-        if "route" not in top:
-            raise self._wrong(1, "there is no route: nobody would be told of anything")
-        root = self._root(top["route"], self._line(top, "route"))
+        root = self._root_of(top)
         rules = tuple(self._inhibit(raw, self._line(top, "inhibit_rules")) for raw in self._list(top, "inhibit_rules"))
         timeout_ms = self._global(top)
-        return PolicyFile(root, self._receivers, rules, self._intervals, timeout_ms, sections, text)
+        return PolicyFile(root, self._receivers, rules, self._intervals, timeout_ms, roster, text)
+
+    def _root_of(self, top: Block) -> Route:
+        """The file's routes; one that says only who there is and how it escalates leaves the rest as it is without it."""
+        if "route" in top:
+            return self._root(top["route"], self._line(top, "route"))
+        if self._receivers:
+            raise self._wrong(1, "there is no route: nobody would be told of anything")
+        usual = default_policy(tuple(self._channels), self._repeat_ms)
+        self._receivers.update(usual.receivers)
+        return usual.route
+
+    def _roster(self, top: Block) -> Roster:
+        try:
+            roster = parse(top, self._file)
+            roster.check(self._channels, self._file)
+        except ConfigError as error:
+            raise PolicyError(str(error)) from None
+        return roster
 
     def _global(self, top: Block) -> int:
         if not top.get("global"):
@@ -256,9 +273,6 @@ class _Reader:
         if len(found) > MAX_MATCHERS:
             raise self._wrong(block.line, f"more than {MAX_MATCHERS} matchers")
         return tuple(found)
-
-    def _names(self, section: Any) -> Collection[str]:
-        return section if isinstance(section, Block) else ()
 
     def _block(self, raw: Any, what: str, line: int) -> Block:
         if not isinstance(raw, Block):

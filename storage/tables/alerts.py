@@ -110,6 +110,7 @@ outbox = Table(
     Index(None, "batch_id"),
     Index(None, "status", "next_attempt_ms"),
     Index(None, "channel", "status", "alert_id"),
+    Index(None, "alert_id"),
     comment="what must be delivered; status is pending, sent or dead",
 )
 
@@ -158,10 +159,10 @@ suppression = Table(
 escalation = Table(
     "escalation",
     METADATA,
-    Column("alert_id", String(64), primary_key=True, comment="one running escalation an alert"),
+    Column("alert_id", String(64), primary_key=True, comment="of a firing alert; gone when that ends"),
     Column("policy", Words, nullable=False),
     Column("chain", JSON, nullable=False, comment="the policy's steps as they were when it began"),
-    Column("state", String(16), nullable=False, comment="running, acknowledged, exhausted or ended"),
+    Column("state", String(16), nullable=False, comment="running, acknowledged or exhausted"),
     Column("step", Integer, nullable=False, comment="the next one to run, from 0"),
     Column("round", Integer, nullable=False, default=0, server_default="0", comment="how often the chain began anew"),
     Column("due_ms", BigInteger, comment="when the next step runs; NULL: never"),

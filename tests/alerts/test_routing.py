@@ -516,7 +516,7 @@ def test_over_any_history_nothing_is_silent_without_a_record_and_every_end_is_to
 
 def test_whom_an_alert_was_told_to_outlives_what_retention_takes(tmp_path: Path):
     clock = ManualClock()
-    rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n")
+    rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n  annotations: {deskvigil: 'no_data: keep'}\n")
     with Desk(tmp_path, rules, [Spy()], clock) as desk:
         desk.frame("a", {"x": 2.0})
         wait_until(lambda: [row.status for row in rows(desk, outbox)] == ["sent"])

@@ -62,6 +62,7 @@ def upgrade() -> None:
     )
     op.add_column("notification", sa.Column("batch_id", sa.String(length=128)))
     op.create_index(op.f("ix_outbox_batch_id"), "outbox", ["batch_id"])
+    op.create_index(op.f("ix_outbox_alert_id"), "outbox", ["alert_id"])
     op.create_table(
         "suppression",
         sa.Column("id", KEY, nullable=False),
@@ -96,10 +97,10 @@ def upgrade() -> None:
     op.create_index(op.f("ix_suppression_t_ms"), "suppression", ["t_ms"])
     op.create_table(
         "escalation",
-        sa.Column("alert_id", sa.String(length=64), nullable=False, comment="one running escalation an alert"),
+        sa.Column("alert_id", sa.String(length=64), nullable=False, comment="of a firing alert; gone when that ends"),
         sa.Column("policy", sa.Text(), nullable=False),
         sa.Column("chain", sa.JSON(), nullable=False, comment="the policy's steps as they were when it began"),
-        sa.Column("state", sa.String(length=16), nullable=False, comment="running, acknowledged, exhausted or ended"),
+        sa.Column("state", sa.String(length=16), nullable=False, comment="running, acknowledged or exhausted"),
         sa.Column("step", sa.Integer(), nullable=False, comment="the next one to run, from 0"),
         sa.Column("round", sa.Integer(), server_default="0", nullable=False, comment="how often the chain began anew"),
         sa.Column("due_ms", sa.BigInteger(), comment="when the next step runs; NULL: never"),
@@ -164,6 +165,7 @@ def downgrade() -> None:
     op.drop_table("oncall_override")
     op.drop_table("escalation")
     op.drop_table("suppression")
+    op.drop_index(op.f("ix_outbox_alert_id"), "outbox")
     op.drop_index(op.f("ix_outbox_batch_id"), "outbox")
     op.drop_column("notification", "batch_id")
     op.drop_column("outbox", "leased_until_ms")
