@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
-from alerts.evaluate import Change, Tracked, new_event_id
+from alerts.evaluate import Change, Posted, Tracked, new_event_id
 from alerts.message import Message
 from alerts.options import AlertOptions, SeverityName
 from alerts.policy.decision import Address, Decision, Policy, Priority, Target, Why
@@ -194,6 +194,14 @@ class Ledger:
             heard[address.key] = address
         return list(heard.values())
 
+    def note_posted(self, alerts: Sequence[Tracked]) -> None:
+        """Write until when alerts last that were sent to us again."""
+        with self._store.write() as connection:
+            for tracked in alerts:
+                row = alert_state.c.id == tracked.alert_id
+                values = {"posted": _posted(tracked), "annotations": tracked.posted and tracked.posted.annotations}
+                connection.execute(update(alert_state).where(row).values(values))
+
     def note_suppressed(self, alerts: Sequence[Tracked]) -> None:
         """Write why nobody is told of these alerts now, where nothing else about them has changed."""
         with self._store.write() as connection:
@@ -362,6 +370,8 @@ def _note(change: Change, decision: Decision) -> bool:
         return bool(tracked.owed)
     owed = len(tracked.owed)
     tracked.owed.difference_update(keys, [ANYBODY] if keys else [])
+    if change.reason is Reason.UNSUPPRESSED:  # whoever another policy would not tell any more is owed nothing
+        tracked.owed.intersection_update(key for one in decision.suppressions for key in one.kept)
     lifts = len(tracked.owed) < owed
     if change.reason not in (Reason.REPEAT, Reason.UNSUPPRESSED):
         for one in decision.suppressions:
@@ -384,6 +394,11 @@ def settle(tracked: Tracked, decision: Decision) -> None:
 
 def _suppressed(tracked: Tracked) -> list[dict[str, Any]] | None:
     return [{"kind": one.why.value, "by": one.by, "until_ms": one.until_ms} for one in tracked.suppressed] or None
+
+
+def _posted(tracked: Tracked) -> dict[str, Any] | None:
+    one = tracked.posted
+    return None if one is None else {"sender": one.sender, "ends_ms": one.ends_ms, "generator_url": one.generator_url}
 
 
 def _suppression_rows(change: Change, decision: Decision) -> list[dict[str, Any]]:
@@ -441,6 +456,7 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "acked_at_ms": live.acked_at_ms,
         "ack_comment": live.ack_comment,
         "suppressed": _suppressed(change.tracked),
+        "posted": _posted(change.tracked),
         "updated_ms": change.at.wall_ms,
     }
 
@@ -501,7 +517,13 @@ def _tracked(row: Row[Any], now: Instant, last_alive_ms: int | None) -> Tracked:
         acked_at_ms=row.acked_at_ms,
         ack_comment=row.ack_comment,
     )
-    return Tracked(row.id, row.fingerprint, dict(row.labels), live, _number(row.value), stored=True, restored=True)
+    posted = None
+    if row.posted is not None:
+        ends_ms = int(row.posted["ends_ms"])
+        url, said = str(row.posted["generator_url"]), _mapping(row.annotations)
+        posted = Posted(str(row.posted["sender"]), ends_ms, now.mono_ms + ends_ms - now.wall_ms, url, said)
+    value = _number(row.value)
+    return Tracked(row.id, row.fingerprint, dict(row.labels), live, value, stored=True, restored=True, posted=posted)
 
 
 def _event(row: Row[Any]) -> AlertEvent:

@@ -13,7 +13,8 @@ from typing import Any
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
 from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
-from alerts.evaluate import Change, RuleRun, Tracked, occurrences
+from alerts.evaluate import Change, RuleRun, Run, Tracked, occurrences
+from alerts.external import ExternalRun, Sent
 from alerts.ledger import Ledger
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
@@ -28,7 +29,7 @@ from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
 from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
-from metrics.errors import DeskvigilError
+from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import Frame
 from storage import audit
 
@@ -87,6 +88,7 @@ class AlertService:
         self._policy = LoadedPolicy(store, options, recipients, self.silences)
         self._ledger = Ledger(store, recipients, options, self._policy.routing)
         self._review = Review()
+        self._external = ExternalRun(options)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
@@ -213,7 +215,7 @@ class AlertService:
             with self._store.write() as connection:
                 if not self._ledger.acknowledge(connection, change):
                     raise AlreadyAcknowledgedError(f"alert {alert_id} was acknowledged by somebody else just now")
-                detail = {"alert": tracked.labels.get("alertname", ""), "rule": run.rule.key, "comment": comment}
+                detail = {"alert": tracked.labels.get("alertname", ""), "rule": run.key, "comment": comment}
                 audit.record(
                     connection, t_ms=now.wall_ms, who=who, action="alert.acknowledge", object_=alert_id, detail=detail
                 )
@@ -224,6 +226,27 @@ class AlertService:
             self._changes += 1
         self._announce()
         return view
+
+    def receive(self, alerts: Sequence[Sent], sender: str) -> list[str]:
+        """Take alerts that another program sends; what is wrong with those that cannot be taken.
+
+        On record when it returns; a DeskvigilError where they cannot be recorded yet: send them again.
+        """
+        with self._turn:
+            now = self._now()
+            with self._lock:
+                taken = self._external.take(alerts, sender, self.routing.file.resolve_timeout_ms, now)
+            if taken.changes:
+                self._record(taken.changes, now)
+            if taken.prolonged:
+                self._ledger.note_posted(taken.prolonged)
+            with self._lock:
+                self._publish(now)
+            if self._unwritten:
+                raise TransientError("the database cannot be written now; what was sent waits in memory")
+        if taken.changes:
+            self._announce()
+        return taken.problems
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after alerts changed, from any thread; returns what ends that."""
@@ -266,10 +289,11 @@ class AlertService:
             now = self._now()
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
+                changes += self._external.expired(now)
             changes += self._reconsidered(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
-            alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
+            alive = sum(len(run.alerts) for run in self._runs())
             moved = bool(changes) or alive != len(self._views)  # a pending alert is shown before it is recorded
             if moved or (alive and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
                 with self._lock:
@@ -303,9 +327,9 @@ class AlertService:
         self._ledger.policy = routing
         self._review.again()
 
-    def _runs(self) -> list[RuleRun]:
+    def _runs(self) -> list[Run]:
         """Everything that has alerts."""
-        return [watched.run for watched in self._watch.rules]
+        return [*(watched.run for watched in self._watch.rules), self._external]
 
     def _record(self, changes: Sequence[Change], now: Instant) -> None:
         """Store changes; where that fails keep them for later, and tell people all the same."""
@@ -348,7 +372,7 @@ class AlertService:
 
     def _publish(self, now: Instant) -> None:
         """Make the present alerts visible; called with the lock held."""
-        views = [watched.run.view(one) for watched in self._watch.rules for one in watched.run.alerts.values()]
+        views = [run.view(one) for run in self._runs() for one in run.alerts.values()]
         views.sort(key=lambda view: (view.state is AlertState.PENDING, -view.severity, -view.active_since_ms))
         self._views = tuple(views)
         self._views_at_ms = now.mono_ms
@@ -375,7 +399,9 @@ class AlertService:
         with self._lock:
             for one in restored:
                 run = self._owner(one.tracked)
-                if run is None:
+                if run is self._external:
+                    self._external.take_back(one.tracked, now)
+                elif run is None:
                     gone.append(one.gone(now))
                 else:
                     run.alerts[one.tracked.fingerprint] = one.tracked
@@ -384,7 +410,9 @@ class AlertService:
         if gone:
             self._record(gone, now)
 
-    def _owner(self, tracked: Tracked) -> RuleRun | None:
+    def _owner(self, tracked: Tracked) -> Run | None:
+        if tracked.posted is not None:
+            return self._external
         return next((watched.run for watched in self._watch.rules if watched.run.owns(tracked)), None)
 
     def _last_alive_ms(self, now: Instant, tolerance_ms: int) -> int | None:
@@ -394,16 +422,16 @@ class AlertService:
         )
         return max((int(data.t_ms[-1]) for data in found if len(data.t_ms)), default=None)
 
-    def _find(self, alert_id: str) -> tuple[RuleRun, Tracked]:
-        for watched in self._watch.rules:
-            for tracked in watched.run.alerts.values():
+    def _find(self, alert_id: str) -> tuple[Run, Tracked]:
+        for run in self._runs():
+            for tracked in run.alerts.values():
                 if tracked.alert_id == alert_id:
                     if tracked.live.state is not AlertState.FIRING:
                         raise NotFiringError(f"alert {alert_id} is not firing")
                     if tracked.live.acked_by is not None:
                         at = rfc3339(tracked.live.acked_at_ms or 0)
                         raise AlreadyAcknowledgedError(f"already acknowledged by {tracked.live.acked_by} at {at}")
-                    return watched.run, tracked
+                    return run, tracked
         raise UnknownAlertError(f"there is no alert {alert_id} now")
 
     def _attempted(self) -> None:

@@ -35,7 +35,7 @@ from storage.database import Database
 from storage.options import DatabaseOptions
 from storage.tables import METADATA, alert_event, alert_state, outbox, suppression
 from storage.tables import silence as silence_table
-from tests.alerts.desk import Desk, rules_file
+from tests.alerts.desk import Desk, StillClock, rules_file
 from tests.alerts.receivers import wait_until
 from tests.alerts.test_outbox import Spy
 
@@ -515,7 +515,7 @@ def test_over_any_history_nothing_is_silent_without_a_record_and_every_end_is_to
 
 
 def test_whom_an_alert_was_told_to_outlives_what_retention_takes(tmp_path: Path):
-    clock = ManualClock()
+    clock = StillClock()
     rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n")
     with Desk(tmp_path, rules, [Spy()], clock) as desk:
         desk.frame("a", {"x": 2.0})
