@@ -146,6 +146,7 @@ class Ledger:
             wanted = (self._recipients.get(key) for key in tracked.told)
             return Decision(tuple(Address(one.name) for one in wanted if one is not None and one.send_resolved))
         decision = self.policy.decide(change, change.labels, change.at.wall_ms)
+        settle(tracked, decision)
         match change.reason:
             case Reason.TIER_FELL:
                 return self._fallen(tracked, decision)
@@ -376,11 +377,6 @@ def _note(change: Change, decision: Decision) -> bool:
     if change.reason not in (Reason.REPEAT, Reason.UNSUPPRESSED):
         for one in decision.suppressions:
             tracked.owed.update(one.kept or [ANYBODY])
-    if change.reason not in (
-        Reason.TIER_FELL,
-        Reason.REPEAT,
-    ):  # these are told to some only: they say nothing of the rest
-        settle(tracked, decision)
     return lifts
 
 

@@ -33,7 +33,7 @@ from metrics.severity import Severity
 from storage.audit import Audit
 from storage.database import Database
 from storage.options import DatabaseOptions
-from storage.tables import METADATA, alert_event, alert_state, outbox, suppression
+from storage.tables import METADATA, alert_event, alert_state, file_version, outbox, suppression
 from storage.tables import silence as silence_table
 from tests.alerts.desk import Desk, StillClock, rules_file
 from tests.alerts.receivers import wait_until
@@ -514,6 +514,26 @@ def test_over_any_history_nothing_is_silent_without_a_record_and_every_end_is_to
     )
 
 
+def test_a_policy_is_read_again_when_it_changes_and_a_wrong_one_changes_nothing(tmp_path: Path):
+    policy, spy = tmp_path / "policy.yml", Spy()
+    nobody = "route: {receiver: none}\nreceivers: [{name: none}, {name: all, channels: [spy]}]\n"
+    policy.write_text(nobody)
+    rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n")
+    with Desk(tmp_path, rules, [spy], policy=policy) as desk:
+        desk.frame("a", {"x": 2.0})
+        wait_until(lambda: desk.states() == {"High": "firing"})
+        assert [row.kind for row in rows(desk, suppression)] == ["unrouted"]
+        policy.write_text(nobody.replace("receiver: none", "receiver: nobody"))
+        wait_until(lambda: "there is no receiver 'nobody'" in desk.service.policy_problem)
+        assert desk.service.routing.file.route.receiver == "none"
+        policy.write_text(nobody.replace("receiver: none", "receiver: all"))
+        wait_until(lambda: [one.reason for one in spy.taken] == [Reason.UNSUPPRESSED])
+        assert desk.service.policy_problem == ""
+        assert [(row.kind, row.who, row.outcome) for row in rows(desk, file_version)] == [
+            ("policy", "start", "loaded"), ("policy", "reload", "refused"), ("policy", "reload", "loaded"),
+        ]  # fmt: skip
+
+
 def test_whom_an_alert_was_told_to_outlives_what_retention_takes(tmp_path: Path):
     clock = StillClock()
     rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n")
@@ -523,7 +543,7 @@ def test_whom_an_alert_was_told_to_outlives_what_retention_takes(tmp_path: Path)
         with desk.store.write() as connection:
             gone = {**rows(desk, outbox)[0]._asdict(), "id": 99, "event_id": "x", "alert_id": "gone"}
             connection.execute(insert(outbox), [gone])
-    clock.advance(400 * 86_400 * 10**9)
+    clock.advance(4000 * 86_400 * 10**9)
     spy = Spy()
     with Desk(tmp_path, rules, [spy], clock) as desk:
         desk.store.retention.run(clock.now_ns() // 1_000_000)
