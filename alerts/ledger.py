@@ -112,8 +112,7 @@ class Ledger:
                 addresses = self._heard(change, decision, mine) if change.reason in ENDS else decision.addresses
                 mine += (added := outbox_rows(self._message(change), addresses))
                 rows += added
-            for change in changes:
-                _write_state(connection, change)
+            _write_states(connection, changes)
             connection.execute(insert(alert_event), [_event_row(change) for change in changes])
             if suppressed:
                 connection.execute(insert(suppression), suppressed)
@@ -427,10 +426,16 @@ def _lift(connection: Connection, change: Change) -> None:
         connection.execute(update(suppression).where(suppression.c.id.in_(done)).values(lifted_ms=change.at.wall_ms))
 
 
-def _write_state(connection: Connection, change: Change) -> None:
-    connection.execute(delete(alert_state).where(alert_state.c.fingerprint == change.tracked.fingerprint))
-    if change.after is not None:
-        connection.execute(insert(alert_state), [_state_row(change, change.after)])
+def _write_states(connection: Connection, changes: Sequence[Change]) -> None:
+    """What is alive after the changes; of one alert the last counts."""
+    last = {change.tracked.fingerprint: change for change in changes}
+    keys = list(last)
+    for start in range(0, len(keys), ALERTS_AT_ONCE):
+        some = alert_state.c.fingerprint.in_(keys[start : start + ALERTS_AT_ONCE])
+        connection.execute(delete(alert_state).where(some))
+    rows = [_state_row(change, change.after) for change in last.values() if change.after is not None]
+    if rows:
+        connection.execute(insert(alert_state), rows)
 
 
 def _state_row(change: Change, live: Live) -> dict[str, Any]:
