@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from alerts.evaluate import Change, Posted, Tracked, new_event_id
 from alerts.message import Message
@@ -196,18 +196,20 @@ class Ledger:
 
     def note_posted(self, alerts: Sequence[Tracked]) -> None:
         """Write until when alerts last that were sent to us again."""
+        columns: dict[str, Any] = {"posted": bindparam("lasts"), "annotations": bindparam("says")}
+        rows = [
+            {"alert": one.alert_id, "lasts": _posted(one), "says": one.posted and one.posted.annotations}
+            for one in alerts
+        ]
         with self._store.write() as connection:
-            for tracked in alerts:
-                row = alert_state.c.id == tracked.alert_id
-                values = {"posted": _posted(tracked), "annotations": tracked.posted and tracked.posted.annotations}
-                connection.execute(update(alert_state).where(row).values(values))
+            connection.execute(update(alert_state).where(alert_state.c.id == bindparam("alert")).values(columns), rows)
 
     def note_suppressed(self, alerts: Sequence[Tracked]) -> None:
         """Write why nobody is told of these alerts now, where nothing else about them has changed."""
+        rows = [{"alert": one.alert_id, "why": _suppressed(one)} for one in alerts]
+        columns: dict[str, Any] = {"suppressed": bindparam("why")}
         with self._store.write() as connection:
-            for tracked in alerts:
-                row = alert_state.c.id == tracked.alert_id
-                connection.execute(update(alert_state).where(row).values(suppressed=_suppressed(tracked)))
+            connection.execute(update(alert_state).where(alert_state.c.id == bindparam("alert")).values(columns), rows)
 
     def acknowledge(self, connection: Connection, change: Change) -> bool:
         """Write an acknowledgement where nobody was faster; False where somebody was."""

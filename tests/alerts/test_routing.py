@@ -114,7 +114,8 @@ class Room:
         late, moved = self.review.look(self.routing, [self.run], self.now)
         if changes or late:
             self.ledger.record([*changes, *late])
-        self.ledger.note_suppressed(moved)
+        if moved:
+            self.ledger.note_suppressed(moved)
 
     def silence(self, matchers: str, seconds: float, **keys) -> str:
         ends_ms = self.now.wall_ms + round(seconds * 1000)
