@@ -11,7 +11,7 @@ import secrets
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from alerts.expression import Comparison
 from alerts.extension import NoData
@@ -35,6 +35,20 @@ class EvaluationError(DeskvigilError):
     """A rule could not be evaluated; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Of an alert that another program sent: who, when it is over unless sent again, what it links to and says.
+
+    ends_ms on the wall clock, as shown and stored; due_ms the same on the monotonic clock.
+    """
+
+    sender: str
+    ends_ms: int
+    due_ms: int
+    generator_url: str
+    annotations: dict[str, str]
+
+
 @dataclass(slots=True)
 class Tracked:
     """One alert that is not inactive: what never changes of it, and what does.
@@ -44,7 +58,7 @@ class Tracked:
     that), and when last on the monotonic clock: they are also told how it goes on. value: the last one with
     which the alert held; NaN where it is about missing data. suppressed: why nobody is told now. owed: keys of
     addresses that were not told of a change ("": whoever will have it). repeat_ms: how often its route wants
-    it told again; None: the rule's own.
+    it told again; None: the rule's own. posted: where it was sent to us; None: it is a rule's.
     """
 
     alert_id: str
@@ -58,6 +72,7 @@ class Tracked:
     suppressed: tuple[Suppression, ...] = ()
     owed: set[str] = field(default_factory=set)
     repeat_ms: int | None = None
+    posted: Posted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,27 @@ class Identity:
     fingerprint: str
 
 
+class Run(Protocol):
+    """Whatever has alerts: a rule, or those who send us theirs."""
+
+    alerts: dict[str, Tracked]
+
+    @property
+    def key(self) -> str: ...
+    def owns(self, tracked: Tracked) -> bool: ...
+    def view(self, tracked: Tracked) -> AlertView: ...
+    def shown_labels(self, tracked: Tracked, live: Live) -> dict[str, str]: ...
+    def change(
+        self,
+        tracked: Tracked,
+        after: Live,
+        reason: Reason,
+        now: Instant,
+        who: str | None = None,
+        comment: str | None = None,
+    ) -> Change: ...
+
+
 class RuleRun:
     """One rule and its alerts. Not thread-safe: the alert thread owns it."""
 
@@ -122,6 +158,11 @@ class RuleRun:
         self._external_url = options.external_url
         self._identities: dict[int, tuple[dict[str, str], Identity]] = {}
         self._templated = any("{{" in text for text in rule.label_texts.values())
+
+    @property
+    def key(self) -> str:
+        """The rule's."""
+        return self.rule.key
 
     def evaluate(self, samples: Samples, now: Instant, *, grace: bool) -> list[Change]:
         """Advance all alerts of the rule by what was seen; return what changed.
@@ -191,6 +232,7 @@ class RuleRun:
             ack_until_ms=None if live.ack_until is None else live.ack_until.wall_ms,
             assigned_to=live.assigned_to,
             expression=self._expression_of(tracked),
+            suppressed=tracked.suppressed,
         )
 
     def _expression_of(self, tracked: Tracked) -> str:
@@ -328,7 +370,9 @@ class RuleRun:
 
 
 def shown_labels(tracked: Tracked, live: Live) -> dict[str, str]:
-    """An alert's labels with a tier."""
+    """An alert's labels with a tier; one that was sent to us keeps its own."""
+    if tracked.posted is not None:
+        return tracked.labels
     return {**tracked.labels, "severity": live.severity.label}
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, select, update
 
-from alerts.evaluate import Change, Tracked, new_event_id
+from alerts.evaluate import Change, Posted, Tracked, new_event_id
 from alerts.message import Message
 from alerts.options import AlertOptions, SeverityName
 from alerts.policy.decision import Address, Decision, Policy, Priority, Target, Why
@@ -110,8 +110,7 @@ class Ledger:
     def _write(self, changes: Sequence[Change]) -> int:
         decisions = self._decisions(changes)
         with self._store.write() as connection:
-            for change in changes:
-                _write_state(connection, change)
+            _write_states(connection, changes)
             connection.execute(insert(alert_event), [_event_row(change) for change in changes])
             told = self._promise(connection, decisions)
             return told + sum(self._follow(connection, change) for change in changes)
@@ -158,6 +157,7 @@ class Ledger:
             wanted = (self._recipients.get(key) for key in tracked.told)
             return Decision(tuple(Address(one.name) for one in wanted if one is not None and one.send_resolved))
         decision = self.policy.decide(change, change.labels, change.at.wall_ms)
+        settle(tracked, decision)
         match change.reason:
             case Reason.TIER_FELL:
                 return self._fallen(tracked, decision)
@@ -206,12 +206,22 @@ class Ledger:
             heard[address.key] = address
         return list(heard.values())
 
+    def note_posted(self, alerts: Sequence[Tracked]) -> None:
+        """Write until when alerts last that were sent to us again."""
+        columns: dict[str, Any] = {"posted": bindparam("lasts"), "annotations": bindparam("says")}
+        rows = [
+            {"alert": one.alert_id, "lasts": _posted(one), "says": one.posted and one.posted.annotations}
+            for one in alerts
+        ]
+        with self._store.write() as connection:
+            connection.execute(update(alert_state).where(alert_state.c.id == bindparam("alert")).values(columns), rows)
+
     def note_suppressed(self, alerts: Sequence[Tracked]) -> None:
         """Write why nobody is told of these alerts now, where nothing else about them has changed."""
+        rows = [{"alert": one.alert_id, "why": _suppressed(one)} for one in alerts]
+        columns: dict[str, Any] = {"suppressed": bindparam("why")}
         with self._store.write() as connection:
-            for tracked in alerts:
-                row = alert_state.c.id == tracked.alert_id
-                connection.execute(update(alert_state).where(row).values(suppressed=_suppressed(tracked)))
+            connection.execute(update(alert_state).where(alert_state.c.id == bindparam("alert")).values(columns), rows)
 
     def act(self, connection: Connection, change: Change) -> int | None:
         """Write what a person did to an alert where nobody was faster; return how many messages that made.
@@ -397,15 +407,12 @@ def _note(change: Change, decision: Decision) -> bool:
         return bool(tracked.owed)
     owed = len(tracked.owed)
     tracked.owed.difference_update(keys, [ANYBODY] if keys else [])
+    if change.reason is Reason.UNSUPPRESSED:  # whoever another policy would not tell any more is owed nothing
+        tracked.owed.intersection_update(key for one in decision.suppressions for key in one.kept)
     lifts = len(tracked.owed) < owed
     if change.reason not in (Reason.REPEAT, Reason.UNSUPPRESSED):
         for one in decision.suppressions:
             tracked.owed.update(one.kept or [ANYBODY])
-    if change.reason not in (
-        Reason.TIER_FELL,
-        Reason.REPEAT,
-    ):  # these are told to some only: they say nothing of the rest
-        settle(tracked, decision)
     return lifts
 
 
@@ -419,6 +426,11 @@ def settle(tracked: Tracked, decision: Decision) -> None:
 
 def _suppressed(tracked: Tracked) -> list[dict[str, Any]] | None:
     return [{"kind": one.why.value, "by": one.by, "until_ms": one.until_ms} for one in tracked.suppressed] or None
+
+
+def _posted(tracked: Tracked) -> dict[str, Any] | None:
+    one = tracked.posted
+    return None if one is None else {"sender": one.sender, "ends_ms": one.ends_ms, "generator_url": one.generator_url}
 
 
 def _suppression_rows(change: Change, decision: Decision) -> list[dict[str, Any]]:
@@ -451,10 +463,16 @@ def _lift(connection: Connection, change: Change) -> None:
         connection.execute(update(suppression).where(suppression.c.id.in_(done)).values(lifted_ms=change.at.wall_ms))
 
 
-def _write_state(connection: Connection, change: Change) -> None:
-    connection.execute(delete(alert_state).where(alert_state.c.fingerprint == change.tracked.fingerprint))
-    if change.after is not None:
-        connection.execute(insert(alert_state), [_state_row(change, change.after)])
+def _write_states(connection: Connection, changes: Sequence[Change]) -> None:
+    """What is alive after the changes; of one alert the last counts."""
+    last = {change.tracked.fingerprint: change for change in changes}
+    keys = list(last)
+    for start in range(0, len(keys), ALERTS_AT_ONCE):
+        some = alert_state.c.fingerprint.in_(keys[start : start + ALERTS_AT_ONCE])
+        connection.execute(delete(alert_state).where(some))
+    rows = [_state_row(change, change.after) for change in last.values() if change.after is not None]
+    if rows:
+        connection.execute(insert(alert_state), rows)
 
 
 def _state_row(change: Change, live: Live) -> dict[str, Any]:
@@ -478,6 +496,7 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "ack_until_ms": None if live.ack_until is None else live.ack_until.wall_ms,
         "assigned_to": live.assigned_to,
         "suppressed": _suppressed(change.tracked),
+        "posted": _posted(change.tracked),
         "updated_ms": change.at.wall_ms,
     }
 
@@ -540,7 +559,13 @@ def _tracked(row: Row[Any], now: Instant, last_alive_ms: int | None) -> Tracked:
         ack_until=_lapses(row, now),
         assigned_to=row.assigned_to,
     )
-    return Tracked(row.id, row.fingerprint, dict(row.labels), live, _number(row.value), stored=True, restored=True)
+    posted = None
+    if row.posted is not None:
+        ends_ms = int(row.posted["ends_ms"])
+        url, said = str(row.posted["generator_url"]), _mapping(row.annotations)
+        posted = Posted(str(row.posted["sender"]), ends_ms, now.mono_ms + ends_ms - now.wall_ms, url, said)
+    value = _number(row.value)
+    return Tracked(row.id, row.fingerprint, dict(row.labels), live, value, stored=True, restored=True, posted=posted)
 
 
 def _lapses(row: Row[Any], now: Instant) -> Instant | None:

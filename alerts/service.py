@@ -25,7 +25,8 @@ from alerts.errors import (
     UnknownPersonError,
 )
 from alerts.escalations import Escalations
-from alerts.evaluate import Change, RuleRun, Tracked, occurrences
+from alerts.evaluate import Change, RuleRun, Run, Tracked, occurrences
+from alerts.external import ExternalRun, Sent
 from alerts.heartbeat import Heartbeat, HeartbeatStats
 from alerts.ledger import Ledger
 from alerts.oncall import OnCall
@@ -43,7 +44,7 @@ from alerts.state import NOTIFIED, AlertState, Instant, Reason, Step, acknowledg
 from alerts.views import AlertEvent, AlertView, EscalationView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
-from metrics.errors import DeskvigilError
+from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import Frame
 from metrics.severity import Severity
 from storage import audit
@@ -111,14 +112,20 @@ class AlertService:
         recipients = [channel.recipient for channel in built]
         self.silences = Silences(store, clock)
         self.oncall = OnCall(store, clock, lambda: self.routing.file.roster)
-        contacts = RosterContacts(lambda: self.routing.file.roster, self.oncall.standing_in)
-        self._policy = LoadedPolicy(store, options, recipients, self.silences, contacts)
+        self._policy = LoadedPolicy(
+            store,
+            options,
+            recipients,
+            self.silences,
+            lambda file: RosterContacts(file.roster, self.oncall.standing_in),
+        )
         self._ledger = Ledger(store, recipients, options, self._policy.routing)
         self._review = Review()
         self._escalations = Escalations(store, self._ledger, recipients, self._policy.routing.file.roster)
         self._ledger.followed_by(self._escalations.follow)
         self.auditor = Auditor(store, lambda: self._escalations.roster, self._repair, clock)
         self._heartbeat = Heartbeat(options.heartbeat, clock, self.unproven)
+        self._external = ExternalRun(options)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
@@ -329,7 +336,7 @@ class AlertService:
         self._announce()
         return views
 
-    def _write_act(self, connection: Connection, run: RuleRun, change: Change, verb: str) -> int:
+    def _write_act(self, connection: Connection, run: Run, change: Change, verb: str) -> int:
         alert_id = change.tracked.alert_id
         told = self._ledger.act(connection, change)
         if told is None:
@@ -337,7 +344,7 @@ class AlertService:
                 f"somebody else has acknowledged alert {alert_id}, or taken that back, just now"
             )
         name = change.tracked.labels.get("alertname", "")
-        detail = {"alert": name, "rule": run.rule.key, "comment": change.comment or ""}
+        detail = {"alert": name, "rule": run.key, "comment": change.comment or ""}
         if change.reason is Reason.ASSIGNED:
             detail["person"] = change.live.assigned_to or ""
         audit.record(
@@ -349,6 +356,27 @@ class AlertService:
             detail=detail,
         )
         return told
+
+    def receive(self, alerts: Sequence[Sent], sender: str) -> list[str]:
+        """Take alerts that another program sends; what is wrong with those that cannot be taken.
+
+        On record when it returns; a DeskvigilError where they cannot be recorded yet: send them again.
+        """
+        with self._turn:
+            now = self._now()
+            with self._lock:
+                taken = self._external.take(alerts, sender, self.routing.file.resolve_timeout_ms, now)
+            if taken.changes:
+                self._record(taken.changes, now)
+            if taken.prolonged:
+                self._ledger.note_posted(taken.prolonged)
+            with self._lock:
+                self._publish(now)
+            if self._unwritten:
+                raise TransientError("the database cannot be written now; what was sent waits in memory")
+        if taken.changes:
+            self._announce()
+        return taken.problems
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after alerts changed, from any thread; returns what ends that."""
@@ -391,12 +419,13 @@ class AlertService:
             now = self._now()
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
+                changes += self._external.expired(now)
                 changes += self._lapsed(now)
             changes += self._reconsidered(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
             self._escalate(now)
-            alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
+            alive = sum(len(run.alerts) for run in self._runs())
             moved = bool(changes) or alive != len(self._views)  # a pending alert is shown before it is recorded
             if moved or (alive and now.mono_ms - self._views_at_ms >= VIEWS_EVERY_MS):
                 with self._lock:
@@ -432,9 +461,9 @@ class AlertService:
         self._escalations.roster = routing.file.roster
         self._review.again()
 
-    def _runs(self) -> list[RuleRun]:
+    def _runs(self) -> list[Run]:
         """Everything that has alerts."""
-        return [watched.run for watched in self._watch.rules]
+        return [*(watched.run for watched in self._watch.rules), self._external]
 
     def _lapsed(self, now: Instant) -> list[Change]:
         """Acknowledgements whose time is over, looked for once a second; called with the lock held."""
@@ -442,13 +471,13 @@ class AlertService:
             return []
         self._next_lapses_ms = now.mono_ms + LAPSES_EVERY_MS
         changes = []
-        for watched in self._watch.rules:
-            for tracked in watched.run.alerts.values():
+        for run in self._runs():
+            for tracked in run.alerts.values():
                 after = lapse(tracked.live, now)
                 if after.live is not None and after.reason is not None:
                     was = tracked.live.acked_by
                     words = f"{was} acknowledged it at {rfc3339(tracked.live.acked_at_ms or 0)}"
-                    changes.append(watched.run.change(tracked, after.live, after.reason, now, None, words))
+                    changes.append(run.change(tracked, after.live, after.reason, now, None, words))
                     tracked.live = after.live
         return changes
 
@@ -471,9 +500,9 @@ class AlertService:
     def _present(self, reason: Reason, now: Instant, comment: str | None = None) -> Callable[[str], Change | None]:
         """Firing alerts by id, each as a change that leaves it as it is."""
         alive = {
-            one.alert_id: (watched.run, one)
-            for watched in self._watch.rules
-            for one in watched.run.alerts.values()
+            one.alert_id: (run, one)
+            for run in self._runs()
+            for one in run.alerts.values()
             if one.live.state is AlertState.FIRING
         }
 
@@ -573,7 +602,7 @@ class AlertService:
 
     def _publish(self, now: Instant) -> None:
         """Make the present alerts visible; called with the lock held."""
-        views = [watched.run.view(one) for watched in self._watch.rules for one in watched.run.alerts.values()]
+        views = [run.view(one) for run in self._runs() for one in run.alerts.values()]
         views.sort(key=lambda view: (view.state is AlertState.PENDING, -view.severity, -view.active_since_ms))
         self._views = tuple(views)
         self._views_at_ms = now.mono_ms
@@ -602,7 +631,9 @@ class AlertService:
         with self._lock:
             for one in restored:
                 run = self._owner(one.tracked)
-                if run is None:
+                if run is self._external:
+                    self._external.take_back(one.tracked, now)
+                elif run is None:
                     gone.append(one.gone(now))
                 else:
                     run.alerts[one.tracked.fingerprint] = one.tracked
@@ -611,7 +642,9 @@ class AlertService:
         if gone:
             self._record(gone, now)
 
-    def _owner(self, tracked: Tracked) -> RuleRun | None:
+    def _owner(self, tracked: Tracked) -> Run | None:
+        if tracked.posted is not None:
+            return self._external
         return next((watched.run for watched in self._watch.rules if watched.run.owns(tracked)), None)
 
     def _last_alive_ms(self, now: Instant, tolerance_ms: int) -> int | None:
@@ -621,13 +654,13 @@ class AlertService:
         )
         return max((int(data.t_ms[-1]) for data in found if len(data.t_ms)), default=None)
 
-    def _find(self, alert_id: str) -> tuple[RuleRun, Tracked]:
-        for watched in self._watch.rules:
-            for tracked in watched.run.alerts.values():
+    def _find(self, alert_id: str) -> tuple[Run, Tracked]:
+        for run in self._runs():
+            for tracked in run.alerts.values():
                 if tracked.alert_id == alert_id:
                     if tracked.live.state is not AlertState.FIRING:
                         raise NotFiringError(f"alert {alert_id} is not firing")
-                    return watched.run, tracked
+                    return run, tracked
         raise UnknownAlertError(f"there is no alert {alert_id} now")
 
     def _attempted(self) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from alerts.state import AlertState, Reason
 from metrics.severity import Severity
+
+if TYPE_CHECKING:
+    from alerts.evaluate import Posted
+    from alerts.policy.decision import Suppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,7 @@ class AlertView:
     labels carry `alertname` and `severity` (the present tier); threshold is the present tier's, None
     where the rule's expression has no single one. expression: what gives the value, of this alert's series where
     it can be narrowed to them. alert_id names this episode, fingerprint the label set.
+    suppressed: why nobody is told now. posted: of an alert that another program sent.
     """
 
     alert_id: str
@@ -37,6 +43,8 @@ class AlertView:
     ack_until_ms: int | None = None
     assigned_to: str | None = None
     expression: str = ""
+    suppressed: tuple[Suppression, ...] = ()
+    posted: Posted | None = None
 
     @property
     def name(self) -> str:

@@ -34,6 +34,7 @@ from console.riskroom import risk_device, risk_room
 from console.schedule import schedule
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
+from dashboard.api.alertmanager import alertmanager_router
 from dashboard.api.exposition import exposition_router
 from dashboard.api.gate import Gate
 from dashboard.api.ingest import ingest_router
@@ -209,6 +210,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                     options=settings.web.ingest,
                 ),
                 exposition_router(store.live, clock, gate=gate, meter=meter),
+                alertmanager_router(alerts, clock, gate=gate, meter=meter, version=version),
             ),
         )
         server = build_server(services)

@@ -101,6 +101,8 @@ def alert_row(alert: AlertView) -> dict[str, Any]:
         "acked_by": alert.acked_by,
         "acked_at": alert.acked_at_ms,
         "comment": alert.ack_comment,
+        "untold": " and ".join(dict.fromkeys(one.why.value for one in alert.suppressed)),
+        "sender": "" if alert.posted is None else alert.posted.sender,
         "description": alert.annotations.get("description", ""),
         "labels": {name: value for name, value in alert.labels.items() if name not in {"alertname", "severity"}},
     }

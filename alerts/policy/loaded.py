@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import insert, select
 
-from alerts.errors import PolicyError
 from alerts.ledger import Recipient
 from alerts.options import AlertOptions
-from alerts.policy.decide import Contacts, Routing
+from alerts.policy.decide import Contacts, NoContacts, Routing
 from alerts.policy.file import PolicyFile, default_policy, load_policy
 from alerts.policy.silences import Silences
 from alerts.source import Transactions
 from alerts.state import Instant
-from metrics.errors import DeskvigilError
+from metrics.errors import ConfigError, DeskvigilError
 from storage.tables import file_version
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +24,8 @@ LOG = logging.getLogger(__name__)
 class LoadedPolicy:
     """The routing in force. ConfigError (PolicyError) from the constructor where the file is wrong at the start.
 
-    A file that is wrong later changes nothing: the one before goes on, `problem` says why.
+    A file that is wrong later changes nothing: the one before goes on, `problem` says why. contacts: makes of a
+    file's people and rotas how they are reached (ConfigError where these sections are wrong).
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class LoadedPolicy:
         options: AlertOptions,
         recipients: Sequence[Recipient],
         silences: Silences,
-        contacts: Contacts | None = None,
+        contacts: Callable[[PolicyFile], Contacts] = lambda file: NoContacts(),
     ) -> None:
         self._store = store
         self._path = options.policy
@@ -63,19 +63,19 @@ class LoadedPolicy:
             return None
         self._stamp = stamp
         try:
-            file = self._load()
-        except PolicyError as error:
+            routing = self._routing(self._load())
+        except ConfigError as error:
             if str(error) != self.problem:
                 LOG.error("the policy file is refused, the one before stays in force: %s", error)
             self.problem = str(error)
             self._try_record(self._text(), str(error), now)
             return None
         self.problem = ""
-        if file.text == self.routing.file.text:
+        if routing.file.text == self.routing.file.text:
             return None
-        self.routing = self._routing(file)
+        self.routing = routing
         LOG.info("policy %s: a new version is in force", self._path)
-        self._try_record(file.text, "", now)
+        self._try_record(routing.file.text, "", now)
         return self.routing
 
     def _load(self) -> PolicyFile:
@@ -85,7 +85,7 @@ class LoadedPolicy:
         return load_policy(self._path, channels, self._repeat_ms)
 
     def _routing(self, file: PolicyFile) -> Routing:
-        return Routing(file, self._recipients, self._silences, self._contacts)
+        return Routing(file, self._recipients, self._silences, self._contacts(file))
 
     def _stamped(self) -> tuple[int, int, int] | None:
         """What changes with the file's content; None where it cannot be read."""

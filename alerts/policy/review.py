@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from alerts.evaluate import Change, RuleRun, Tracked
+from alerts.evaluate import Change, Run, Tracked
 from alerts.ledger import ANYBODY, settle
 from alerts.policy.decide import Routing
 from alerts.policy.decision import Decision, Suppression, Why
@@ -30,7 +30,7 @@ class Review:
         """Look at all of them at the next opportunity, whatever has happened."""
         self._epoch = None
 
-    def look(self, routing: Routing, runs: Iterable[RuleRun], now: Instant) -> tuple[list[Change], list[Tracked]]:
+    def look(self, routing: Routing, runs: Iterable[Run], now: Instant) -> tuple[list[Change], list[Tracked]]:
         """What is told late, applied; and the alerts for which only the reason why nobody is told has changed."""
         if now.mono_ms < self._due_ms:
             return [], []

@@ -87,18 +87,18 @@ def parse(block: Any, where: str) -> Roster:
 
 
 class RosterContacts:
-    """How a policy's receivers reach people: by the roster in force and who stands in now."""
+    """How a policy's receivers reach people: by a roster and who stands in now."""
 
-    def __init__(self, roster: Callable[[], Roster], standing_in: Callable[[], Collection[Override]]) -> None:
+    def __init__(self, roster: Roster, standing_in: Callable[[], Collection[Override]]) -> None:
         self._roster = roster
         self._standing_in = standing_in
 
     def person(self, name: str) -> Sequence[tuple[str, Target]]:
         """The channels of one person, and whom of each."""
-        known = self._roster().people.get(name)
+        known = self._roster.people.get(name)
         return () if known is None else known.targets()
 
     def duty(self, rota: str, now_ms: int) -> Sequence[tuple[str, Target]]:
         """The same of whoever has the duty of a rota (nobody: empty)."""
-        person = self._roster().on_duty(rota, now_ms, self._standing_in())
+        person = self._roster.on_duty(rota, now_ms, self._standing_in())
         return () if person is None else self.person(person)

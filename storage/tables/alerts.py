@@ -34,6 +34,11 @@ alert_state = Table(
         JSON(none_as_null=True),
         comment="why nobody is told now: [{kind, by, until_ms}]; NULL: people are told",
     ),
+    Column(
+        "posted",
+        JSON(none_as_null=True),
+        comment="of an alert that was sent to us: {sender, ends_ms, generator_url}; NULL: it is a rule's",
+    ),
     Column("flapping", Integer, nullable=False, default=0, server_default="0", comment="1: it comes and goes"),
     Column("updated_ms", BigInteger, nullable=False),
     Index(None, "state"),

@@ -17,7 +17,7 @@ from alerts.options import AlertOptions, OutboxOptions, WebhookOptions
 from alerts.service import AlertService
 from alerts.state import AlertState
 from alerts.stats import AlertsCollector
-from metrics.clock import Clock, SystemClock
+from metrics.clock import Clock, ManualClock, SystemClock
 from metrics.frame import Frame
 from metrics.paths import RuntimePaths
 from metrics.series import Schema, Series, make_labels
@@ -35,6 +35,13 @@ def rules_file(folder: Path, body: str, interval: str = "100ms") -> Path:
     indented = "".join(f"      {line}\n" for line in body.strip("\n").splitlines())
     path.write_text(f"groups:\n  - name: g\n    interval: {interval}\n    rules:\n{indented}")
     return path
+
+
+class StillClock(ManualClock):
+    """Moves only when the test says so: threads that wait on it do not push it on."""
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        return event.wait(min(timeout_s, 0.05))
 
 
 class Desk:

@@ -33,9 +33,9 @@ from metrics.severity import Severity
 from storage.audit import Audit
 from storage.database import Database
 from storage.options import DatabaseOptions
-from storage.tables import METADATA, alert_event, alert_state, outbox, suppression
+from storage.tables import METADATA, alert_event, alert_state, file_version, outbox, suppression
 from storage.tables import silence as silence_table
-from tests.alerts.desk import Desk, rules_file
+from tests.alerts.desk import Desk, StillClock, rules_file
 from tests.alerts.receivers import wait_until
 from tests.alerts.test_outbox import Spy
 
@@ -114,7 +114,8 @@ class Room:
         late, moved = self.review.look(self.routing, [self.run], self.now)
         if changes or late:
             self.ledger.record([*changes, *late])
-        self.ledger.note_suppressed(moved)
+        if moved:
+            self.ledger.note_suppressed(moved)
 
     def silence(self, matchers: str, seconds: float, **keys) -> str:
         ends_ms = self.now.wall_ms + round(seconds * 1000)
@@ -514,16 +515,36 @@ def test_over_any_history_nothing_is_silent_without_a_record_and_every_end_is_to
     )
 
 
+def test_a_policy_is_read_again_when_it_changes_and_a_wrong_one_changes_nothing(tmp_path: Path):
+    policy, spy = tmp_path / "policy.yml", Spy()
+    nobody = "route: {receiver: none}\nreceivers: [{name: none}, {name: all, channels: [spy]}]\n"
+    policy.write_text(nobody)
+    rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n")
+    with Desk(tmp_path, rules, [spy], policy=policy) as desk:
+        desk.frame("a", {"x": 2.0})
+        wait_until(lambda: desk.states() == {"High": "firing"})
+        assert [row.kind for row in rows(desk, suppression)] == ["unrouted"]
+        policy.write_text(nobody.replace("receiver: none", "receiver: nobody"))
+        wait_until(lambda: "there is no receiver 'nobody'" in desk.service.policy_problem)
+        assert desk.service.routing.file.route.receiver == "none"
+        policy.write_text(nobody.replace("receiver: none", "receiver: all"))
+        wait_until(lambda: [one.reason for one in spy.taken] == [Reason.UNSUPPRESSED])
+        assert desk.service.policy_problem == ""
+        assert [(row.kind, row.who, row.outcome) for row in rows(desk, file_version)] == [
+            ("policy", "start", "loaded"), ("policy", "reload", "refused"), ("policy", "reload", "loaded"),
+        ]  # fmt: skip
+
+
 def test_whom_an_alert_was_told_to_outlives_what_retention_takes(tmp_path: Path):
-    clock = ManualClock()
-    rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n  annotations: {deskvigil: 'no_data: keep'}\n")
+    clock = StillClock()
+    rules = rules_file(tmp_path, "- alert: High\n  expr: x > 1\n")
     with Desk(tmp_path, rules, [Spy()], clock) as desk:
         desk.frame("a", {"x": 2.0})
         wait_until(lambda: [row.status for row in rows(desk, outbox)] == ["sent"])
         with desk.store.write() as connection:
             gone = {**rows(desk, outbox)[0]._asdict(), "id": 99, "event_id": "x", "alert_id": "gone"}
             connection.execute(insert(outbox), [gone])
-    clock.advance(400 * 86_400 * 10**9)
+    clock.advance(4000 * 86_400 * 10**9)
     spy = Spy()
     with Desk(tmp_path, rules, [spy], clock) as desk:
         desk.store.retention.run(clock.now_ns() // 1_000_000)

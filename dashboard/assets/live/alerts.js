@@ -126,6 +126,8 @@ function detail(alert, now) {
   if (alert.value !== null) parts.push(`${alert.shown}${alert.limit ? ` (${limit(alert)})` : ""}`);
   parts.push(`${alert.state === "pending" ? "pending for" : "for"} ${span((now - (alert.fired || alert.since)) / 1000)}`);
   if (alert.acked_by) parts.push(`acknowledged by ${alert.acked_by}${alert.comment ? `: ${alert.comment}` : ""}`);
+  if (alert.untold) parts.push(`nobody is told: ${alert.untold}`);
+  if (alert.sender) parts.push(`sent by ${alert.sender}`);
   return parts.join(" · ");
 }
 

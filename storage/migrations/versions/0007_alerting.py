@@ -21,6 +21,14 @@ def upgrade() -> None:
     op.add_column(
         "alert_state",
         sa.Column(
+            "posted",
+            sa.JSON(),
+            comment="of an alert that was sent to us: {sender, ends_ms, generator_url}; NULL: it is a rule's",
+        ),
+    )
+    op.add_column(
+        "alert_state",
+        sa.Column(
             "suppressed", sa.JSON(), comment="why nobody is told now: [{kind, by, until_ms}]; NULL: people are told"
         ),
     )
@@ -174,6 +182,7 @@ def downgrade() -> None:
     op.drop_column("outbox", "priority")
     op.drop_column("outbox", "group_key")
     op.drop_column("alert_state", "flapping")
+    op.drop_column("alert_state", "posted")
     op.drop_column("alert_state", "suppressed")
     op.drop_column("alert_state", "assigned_to")
     op.drop_column("alert_state", "ack_until_ms")
