@@ -105,6 +105,7 @@ class AlertService:
         self._watch = Watch(runs, store.live, query, options)
         built = build_channels(options, clock) if channels is None else list(channels)
         recipients = [channel.recipient for channel in built]
+        self._channel_names = [one.name for one in recipients]
         self._ledger = Ledger(store, recipients, options)
         self._escalations = Escalations(store, self._ledger, recipients, _roster(options, built))
         self._ledger.followed_by(self._escalations.follow)
@@ -218,6 +219,15 @@ class AlertService:
             audit_age_s=self.auditor.age_s,
             heartbeat=self._heartbeat.stats,
         )
+
+    def adopt(self, roster: Roster) -> None:
+        """Take up another version of people, rotas and escalations; ConfigError where it names what is not there.
+
+        Chains that run go on as they began; alerts that fire without one get theirs with the next audit.
+        """
+        roster.check(self._channel_names, "the policy file")
+        with self._turn:
+            self._escalations.roster = roster
 
     # --- what people do -----------------------------------------------------------------------
 

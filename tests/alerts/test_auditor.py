@@ -8,8 +8,11 @@ from sqlalchemy import delete, insert, update
 
 from alerts.auditor import KINDS
 from alerts.errors import AuditError
+from alerts.policy.roster import parse
 from alerts.stats import AlertsCollector
+from alerts.yaml_block import load_yaml
 from metrics.catalogue import metric_of
+from metrics.errors import ConfigError
 from storage.tables import alert_state, escalation, outbox, suppression
 from tests.alerts.nightdesk import POLICY, NightDesk
 from tests.alerts.test_escalations import CRITICAL
@@ -113,6 +116,21 @@ def test_alerts_of_before_there_was_a_policy_have_missed_nothing_and_escalate_no
     night.restart()
     assert not night.service.auditor.audit()
     assert len(night.rows(escalation)) == 1
+    night.go(60)
+    assert night.steps() == ["step 1 of 2: ana"]
+    night.close()
+
+
+def test_a_policy_that_is_taken_up_while_alerts_fire_escalates_them_and_one_that_is_wrong_is_refused(tmp_path: Path):
+    night = NightDesk(tmp_path, policy="")
+    night.x = CRITICAL
+    night.go()
+    assert not night.service.auditor.audit()
+    wrong = parse(load_yaml(POLICY.replace("people: [ana]", "people: [eve]")), "policy.yml")
+    with pytest.raises(ConfigError, match="there is no person 'eve'"):
+        night.service.adopt(wrong)
+    night.service.adopt(parse(load_yaml(POLICY), "policy.yml"))
+    assert not night.service.auditor.audit()
     night.go(60)
     assert night.steps() == ["step 1 of 2: ana"]
     night.close()
