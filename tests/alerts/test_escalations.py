@@ -254,6 +254,27 @@ def test_while_the_database_cannot_be_written_steps_wait_and_then_run_once(night
     assert night.steps() == ["step 1 of 2: ana"]
 
 
+def test_while_the_database_cannot_be_read_no_step_runs_twice_and_that_is_said_once(
+    night: NightDesk, caplog: pytest.LogCaptureFixture
+):
+    night.x = CRITICAL
+    night.go()
+    real = night.desk.store.read
+
+    def read():
+        raise StorageUnavailable("the disk is gone")
+
+    night.desk.store.read = read  # the disk is the world's edge here
+    for wait in (61, 1, 1, 130, 1, 1):
+        night.go(wait)
+    night.desk.store.read = real
+    assert night.steps() == ["step 1 of 2: ana"]
+    assert caplog.text.count("escalations cannot be read and wait") == 1
+    night.go(2)
+    night.go(120)
+    assert night.steps() == ["step 1 of 2: ana", "step 2 of 2: ben"]
+
+
 def test_one_step_that_cannot_be_run_holds_no_other_up(tmp_path: Path):
     night = NightDesk(tmp_path, rules=TIERS.replace("x > 1", "sum by (n) (x) > 1"))
     for _ in range(2):
