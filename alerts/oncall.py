@@ -97,7 +97,7 @@ class OnCall:
         self.load()
         return Override(id=int(made), **row)
 
-    def remove(self, override_id: int, who: str) -> Override:
+    def remove(self, override_id: int, who: str, comment: str = "") -> Override:
         """End an override now, or take it away before it begins; OverrideError where there is none."""
         now_ms = self._now_ms()
         mine = oncall_override.c.id == override_id
@@ -110,7 +110,7 @@ class OnCall:
             else:
                 connection.execute(delete(oncall_override).where(mine))
             found = _override(row)
-            detail = {"id": override_id, "person": found.person}
+            detail = {"id": override_id, "person": found.person, "comment": comment.strip()[:MAX_COMMENT]}
             audit.record(connection, t_ms=now_ms, who=who, action="oncall.remove", object_=found.rota, detail=detail)
         self.load()
         return found

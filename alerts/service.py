@@ -138,6 +138,7 @@ class AlertService:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._unwritten: deque[Change] = deque()
         self._stuck = False  # writing them has failed, and was said
+        self._blind = False  # escalations cannot be read, and that was said
         self._views: tuple[AlertView, ...] = ()
         self._views_at_ms = 0
         self._callbacks: tuple[Callable[[], None], ...] = ()
@@ -486,7 +487,12 @@ class AlertService:
         try:
             self._escalations.refresh(now)
         except DeskvigilError as error:
-            LOG.error("escalations cannot be read and wait: %s", error)
+            if not self._blind:  # once, not with each attempt
+                LOG.error("escalations cannot be read and wait: %s", error)
+            self._blind = True
+            self._escalations.hold(self._escalations.due(now), now, REWRITE_AFTER_MS)
+            return
+        self._blind = False
         due = self._escalations.due(now)
         if not due:
             return

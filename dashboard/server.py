@@ -230,6 +230,7 @@ def _index(options: WebOptions) -> str:
     <script type="module" src="{_asset("history/main.js")}"></script>
     <script type="module" src="{_asset("room/main.js")}"></script>
     <script type="module" src="{_asset("profiler/main.js")}"></script>
+    <script type="module" src="{_asset("oncall/main.js")}"></script>
   </body>
 </html>
 """

@@ -68,7 +68,7 @@ def oncall_router(services: Services) -> APIRouter:
     @router.post("/oncall/overrides/{override_id}/remove")
     async def remove(override_id: int, request: Request) -> Response:
         def note(who: str, said: dict[str, Any]) -> str:
-            found = _oncall(services).remove(override_id, _name(said, who))
+            found = _oncall(services).remove(override_id, _name(said, who), said_text(said, "comment"))
             return f"{found.person} no longer stands in on rota {found.rota}"
 
         return await act(request, note)

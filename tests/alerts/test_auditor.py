@@ -126,6 +126,23 @@ def test_alerts_of_before_there_was_a_policy_have_missed_nothing_and_escalate_no
     night.close()
 
 
+def test_a_policy_that_is_taken_up_while_alerts_fire_escalates_them_and_one_that_is_wrong_is_refused(tmp_path: Path):
+    night = NightDesk(tmp_path, policy="")
+    night.x = CRITICAL
+    night.go()
+    assert not night.service.auditor.audit()
+    night.policy.write_text(POLICY.replace("people: [ana]", "people: [eve]"))
+    night.go(60)
+    assert "there is no person 'eve'" in night.service.policy_problem
+    night.policy.write_text(POLICY)
+    night.go()
+    assert not night.service.policy_problem
+    assert not night.service.auditor.audit()
+    night.go(60)
+    assert night.steps() == ["step 1 of 2: ana"]
+    night.close()
+
+
 def test_an_alert_thread_that_stands_still_makes_the_audit_fail(night: NightDesk, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("alerts.service.TURN_TIMEOUT_S", 0.01)
     before = night.service.auditor.stats.audits

@@ -1,13 +1,16 @@
 """Escalations: who is told next while nobody acknowledges, and that nothing is lost, doubled or contradictory."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import Table, select
 
 from alerts.errors import (
     AlreadyAcknowledgedError,
@@ -16,12 +19,15 @@ from alerts.errors import (
     UnknownAlertError,
     UnknownPersonError,
 )
+from alerts.options import WebhookOptions
 from alerts.state import Reason
 from metrics.errors import ConfigError
 from metrics.severity import Severity
 from storage.health import StorageUnavailable
 from storage.tables import alert_event, alert_state, audit, escalation, outbox
+from tests.alerts.desk import Desk, rules_file
 from tests.alerts.nightdesk import DAY_NS, POLICY, TIERS, NightDesk
+from tests.alerts.receivers import WebhookReceiver, wait_until
 
 CRITICAL, EMERGENCY = 2.5, 3.5
 
@@ -248,6 +254,27 @@ def test_while_the_database_cannot_be_written_steps_wait_and_then_run_once(night
     assert night.steps() == ["step 1 of 2: ana"]
 
 
+def test_while_the_database_cannot_be_read_no_step_runs_twice_and_that_is_said_once(
+    night: NightDesk, caplog: pytest.LogCaptureFixture
+):
+    night.x = CRITICAL
+    night.go()
+    real = night.desk.store.read
+
+    def read():
+        raise StorageUnavailable("the disk is gone")
+
+    night.desk.store.read = read  # the disk is the world's edge here
+    for wait in (61, 1, 1, 130, 1, 1):
+        night.go(wait)
+    night.desk.store.read = real
+    assert night.steps() == ["step 1 of 2: ana"]
+    assert caplog.text.count("escalations cannot be read and wait") == 1
+    night.go(2)
+    night.go(120)
+    assert night.steps() == ["step 1 of 2: ana", "step 2 of 2: ben"]
+
+
 def test_one_step_that_cannot_be_run_holds_no_other_up(tmp_path: Path):
     night = NightDesk(tmp_path, rules=TIERS.replace("x > 1", "sum by (n) (x) > 1"))
     for _ in range(2):
@@ -372,6 +399,49 @@ def test_a_policy_file_that_names_what_is_not_there_stops_the_start(tmp_path: Pa
         ConfigError, match=r"policy\.yml: people: ana: there is no channel 'mails' .there are: mail, pager"
     ):
         NightDesk(tmp_path, policy=POLICY.replace("mail:", "mails:"))
+
+
+# --- with threads and a receiver -----------------------------------------------------------------
+
+
+def test_steps_reach_a_real_receiver_after_the_message_of_the_routes_until_somebody_acknowledges(tmp_path: Path):
+    policy = tmp_path / "policy.yml"
+    policy.write_text(
+        "people: {ana: {channels: {webhook: }}}\n"
+        "escalations: {all: {severity: warning, steps: [{people: [ana]}], repeat: 100, repeat_interval: 1s}}\n"
+    )
+    with WebhookReceiver() as receiver:
+        hook = WebhookOptions(url=receiver.url, allow=("127.0.0.1",), timeout_s=5.0)
+        with Desk(tmp_path, rules_file(tmp_path, TIERS), webhook=hook, policy=policy) as desk:
+            desk.frame("engine", {"x": 1.5})
+            wait_until(lambda: [post.reason for post in receiver.posts][:3] == ["first", *2 * ["escalation_step"]])
+            refused = []
+
+            def acknowledge(who: str) -> None:
+                try:
+                    desk.service.acknowledge(desk.service.active()[0].alert_id, who)
+                except AlreadyAcknowledgedError:
+                    refused.append(who)
+
+            people = [threading.Thread(target=acknowledge, args=(f"p{number}",)) for number in range(4)]
+            for one in people:
+                one.start()
+            for one in people:
+                one.join(60)
+            assert len(refused) == 3
+            wait_until(lambda: [row.status for row in desk_rows(desk, outbox) if row.status == "pending"] == [])
+            ids = [post.headers["webhook-id"] for post in receiver.posts]
+            assert len(set(ids)) == len(ids)
+            assert receiver.posts[-1].reason == "acknowledged"
+            steps = [row for row in desk_rows(desk, alert_event) if row.reason == "escalation_step"]
+            (acked,) = [row for row in desk_rows(desk, alert_event) if row.reason == "acknowledged"]
+            assert all(row.id < acked.id for row in steps)
+            assert len(steps) == len([row for row in desk_rows(desk, outbox) if row.reason == "escalation_step"])
+
+
+def desk_rows(desk: Desk, table: Table) -> list[Any]:
+    with desk.store.read() as connection:
+        return list(connection.execute(select(table).order_by(table.c.id)).all())
 
 
 # --- any order of events ------------------------------------------------------------------------
@@ -524,5 +594,6 @@ class TestNights(Nights.TestCase):
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3600)
 class TestManyNights(Nights.TestCase):
     settings = settings(QUICK, max_examples=150, stateful_step_count=50)
