@@ -31,3 +31,7 @@ class ChannelError(DeskvigilError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
+
+
+class UnknownMessageError(DeskvigilError):
+    """There is no such message, or nothing can be done about it; the message says why."""

@@ -28,11 +28,16 @@ MAX_PAGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What the ledger must know of a channel to address it."""
+    """What the ledger must know of a channel to address it, and how much the channel may be given.
+
+    max_per_minute: messages after the first `burst`; 0 is no limit.
+    """
 
     name: str
     min_severity: SeverityName = "info"
     send_resolved: bool = True
+    max_per_minute: float = 0.0
+    burst: int = 1
 
     def wants(self, change: Change) -> bool:
         """Whether the channel is told of a change: of bad news by its tier, of better news where it had the bad."""

@@ -12,16 +12,18 @@ from typing import Any
 
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
+from alerts.courier import ChannelStats
+from alerts.deliveries import deliveries
 from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
 from alerts.ledger import Ledger
 from alerts.options import DEFAULT_RULES, AlertOptions
-from alerts.outbox import ChannelStats, Outbox, Waiting
+from alerts.outbox import Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
 from alerts.rules import Group, load_rules
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
-from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
+from alerts.views import AlertEvent, AlertView, ChannelView, DeliveryView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
@@ -79,7 +81,7 @@ class AlertService:
         self._watch = Watch(runs, store.live, query, options)
         built = build_channels(options, clock) if channels is None else list(channels)
         self._ledger = Ledger(store, [channel.recipient for channel in built], options)
-        self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
+        self._outbox = Outbox(store, built, options.outbox, clock, self._attempted, options.digest_interval_s)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
         self._frames: dict[str, Frame] = {}
@@ -144,6 +146,14 @@ class AlertService:
         """Attempts to tell people, newest first; `before_ms` pages back."""
         return self._ledger.notifications(limit, before_ms)
 
+    def channels(self) -> list[ChannelView]:
+        """Each channel and how it is now."""
+        return self._outbox.channels()
+
+    def deliveries(self, limit: int = 200, status: str = "") -> list[DeliveryView]:
+        """Messages to people, newest first; status: only those that are pending, sent or dead."""
+        return deliveries(self._store, limit, status)
+
     def rules(self) -> list[dict[str, Any]]:
         """The `groups` array of Prometheus's /api/v1/rules."""
         with self._lock:
@@ -205,6 +215,18 @@ class AlertService:
             self._changes += 1
         self._announce()
         return view
+
+    def replay(self, outbox_id: int, who: str) -> str:
+        """Send a dead letter again, under its id; audited. UnknownMessageError where there is none."""
+        count = self._outbox.replay(outbox_id, who)
+        self._waiting_stale.set()
+        return "it is sent again" if count == 1 else f"the message with {count} notifications is sent again"
+
+    def try_channel(self, name: str, who: str) -> str:
+        """Send a test message by one channel, the way of all others; audited. UnknownMessageError without it."""
+        self._outbox.try_channel(name, who, self._options.external_url)
+        self._waiting_stale.set()
+        return f"a test message is on its way to {name}"
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after alerts changed, from any thread; returns what ends that."""

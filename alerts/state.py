@@ -46,6 +46,7 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     ACKNOWLEDGED = "acknowledged"
     RULE_GONE = "rule_gone"  # resolved because no rule asks for it any more
+    TEST = "test"  # no alert: somebody tries a channel
 
 
 NOTIFIED = frozenset(
