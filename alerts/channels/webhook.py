@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import ssl
 from datetime import UTC
@@ -14,6 +15,7 @@ import orjson
 
 from alerts.batch import Batch, common
 from alerts.channels.egress import EgressDenied, EgressPolicy, GuardedBackend
+from alerts.channels.letter import one_line
 from alerts.channels.signature import read_secret, signed_headers
 from alerts.errors import ChannelError
 from alerts.ledger import Recipient
@@ -58,7 +60,7 @@ class WebhookChannel:
 
     def send(self, batch: Batch) -> None:
         """POST the batch; ChannelError where the receiver did not answer 2xx within the timeout."""
-        body = orjson.dumps(alertmanager_body(batch, self._options.name, self._options.max_alerts))
+        body = _json(alertmanager_body(batch, self._options.name, self._options.max_alerts))
         headers = {"Content-Type": "application/json", "User-Agent": "deskvigil", **self._headers}
         if self._key is not None:
             now_s = self._clock.now_ns() // 1_000_000_000
@@ -99,7 +101,7 @@ class WebhookChannel:
 
     def _refusal(self, status: int, headers: dict[str, str], answer: str) -> ChannelError:
         permanent = 400 <= status < 500 and status not in RETRIED_4XX
-        first_line = answer.strip().splitlines()[0][:200] if answer.strip() else ""
+        first_line = one_line(answer.strip()[:1000].splitlines()[0])[:200] if answer.strip() else ""
         text = f"answered {status}" + (f": {first_line}" if first_line else "")
         if 300 <= status < 400:
             text += " (redirects are not followed)"
@@ -152,6 +154,13 @@ def alertmanager_body(batch: Batch, receiver: str, max_alerts: int = 0) -> dict[
             ],
         },
     }
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # a label with half a surrogate pair, which is no UTF-8 but can be escaped
+        return json.dumps(body, allow_nan=False).encode("ascii")
 
 
 def _alert(message: Message) -> dict[str, Any]:
