@@ -35,3 +35,7 @@ class ChannelError(DeskvigilError):
 
 class UnknownMessageError(DeskvigilError):
     """There is no such message, or nothing can be done about it; the message says why."""
+
+
+class LinkError(DeskvigilError):
+    """A link to acknowledge is not valid; the message says why, for the person who followed it."""

@@ -44,6 +44,7 @@ class WebhookOptions:
     """One HTTP receiver; off while `url` is empty.
 
     secret: standard-webhooks secret ("whsec_" and base64); without one, messages carry no signature.
+    old_secrets: signed with these too, until every receiver knows the new one.
     headers: extra header lines, each "Name: value" (an API token, for example).
     allow: hosts, addresses or networks (CIDR) that may be reached although they are private; without
     an entry here nothing on loopback, in private networks or at link-local (metadata) addresses is.
@@ -52,6 +53,7 @@ class WebhookOptions:
     name: str = "webhook"
     url: str = ""
     secret: str = field(default="", repr=False)
+    old_secrets: tuple[str, ...] = field(default=(), repr=False)
     headers: tuple[str, ...] = field(default=(), repr=False)
     allow: tuple[str, ...] = ()
     ca_file: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alerts.acklinks import AckLinks
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
 from alerts.courier import ChannelStats
@@ -72,6 +73,7 @@ class AlertService:
         options: AlertOptions,
         clock: Clock,
         channels: Sequence[Channel] | None = None,
+        links: AckLinks | None = None,
     ) -> None:
         self._store = store
         self._options = options
@@ -79,7 +81,7 @@ class AlertService:
         self._groups = _load(options)
         runs = _runs(self._groups, options)
         self._watch = Watch(runs, store.live, query, options)
-        built = build_channels(options, clock) if channels is None else list(channels)
+        built = build_channels(options, clock, links) if channels is None else list(channels)
         self._ledger = Ledger(store, [channel.recipient for channel in built], options)
         self._outbox = Outbox(store, built, options.outbox, clock, self._attempted, options.digest_interval_s)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time

@@ -12,11 +12,14 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
+from alerts.acklinks import AckLinks
 from alerts.batch import Batch
 from alerts.channels import letter
 from alerts.errors import ChannelError
 from alerts.ledger import Recipient
+from alerts.message import Message
 from alerts.options import EmailOptions
+from alerts.state import Reason
 from metrics.clock import Clock
 from metrics.errors import ConfigError
 
@@ -26,12 +29,13 @@ MAX_SUBJECT = 200
 class EmailChannel:
     """One SMTP server and a list of receivers. A new connection for each message.
 
-    ConfigError where addresses or the certificate file are unusable.
+    links: where given, what fires can be acknowledged from the mail. ConfigError where addresses or the certificate file are unusable.
     """
 
-    def __init__(self, options: EmailOptions, clock: Clock) -> None:
+    def __init__(self, options: EmailOptions, clock: Clock, links: AckLinks | None = None) -> None:
         self._options = options
         self._clock = clock
+        self._links = links
         if not options.to:
             raise ConfigError(f"alerts email {options.name!r}: to names nobody")
         if options.username and options.security == "none":
@@ -108,9 +112,15 @@ class EmailChannel:
         mail["X-Deskvigil-Severity"] = batch.severity.label
         mail["X-Deskvigil-Reason"] = worst.reason.value
         mail["X-Deskvigil-Alerts"] = str(len(batch.latest))
-        mail.set_content(letter.text(batch, self._options.max_rows))
-        mail.add_alternative(letter.markup(batch, self._options.max_rows), subtype="html")
+        mail.set_content(letter.text(batch, self._options.max_rows, self._link))
+        mail.add_alternative(letter.markup(batch, self._options.max_rows, self._link), subtype="html")
         return mail, to
+
+    def _link(self, message: Message) -> str:
+        """Where the alert can be acknowledged; "" where it cannot."""
+        if self._links is None or message.resolved or message.reason is Reason.TEST:
+            return ""
+        return self._links.url(message.alert_id)
 
     def _connect(self) -> smtplib.SMTP:
         options = self._options

@@ -39,7 +39,7 @@ class WebhookChannel:
     def __init__(self, options: WebhookOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._key = _key(options)
+        self._keys = _keys(options)
         self._headers = dict(_header(options, line) for line in options.headers)
         _check_url(options)
         try:
@@ -62,9 +62,9 @@ class WebhookChannel:
         """POST the batch; ChannelError where the receiver did not answer 2xx within the timeout."""
         body = _json(alertmanager_body(batch, self._options.name, self._options.max_alerts))
         headers = {"Content-Type": "application/json", "User-Agent": "deskvigil", **self._headers}
-        if self._key is not None:
+        if self._keys:
             now_s = self._clock.now_ns() // 1_000_000_000
-            headers |= signed_headers(self._key, batch.batch_id, now_s, body)
+            headers |= signed_headers(self._keys, batch.batch_id, now_s, body)
         else:
             headers["webhook-id"] = batch.batch_id
         status, answer_headers, answer = self._post(headers, body)
@@ -175,11 +175,9 @@ def _alert(message: Message) -> dict[str, Any]:
     }
 
 
-def _key(options: WebhookOptions) -> bytes | None:
-    if not options.secret:
-        return None
+def _keys(options: WebhookOptions) -> list[bytes]:
     try:
-        return read_secret(options.secret)
+        return [read_secret(secret) for secret in (options.secret, *options.old_secrets) if secret]
     except ValueError as error:
         raise ConfigError(f"alerts webhook {options.name!r}: secret: {error}") from None
 

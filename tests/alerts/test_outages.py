@@ -157,7 +157,7 @@ def kill_again_and_again(folder: Path, kills: int, seed: int = 7, series: int = 
     chance = random.Random(seed)
     # Children of a process that has the program loaded start in a moment.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.alerts.desk"])
+    context.set_forkserver_preload(["tests.alerts.desk", "alerts.channels.webhook"])
     careless = Careless(seed)
     with WebhookReceiver(answer=careless) as receiver:
         for number in range(kills):

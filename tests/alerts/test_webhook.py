@@ -75,6 +75,18 @@ def test_the_signature_is_what_standard_webhooks_computes():
     assert post.headers["webhook-signature"] == f"v1,{expected}"
 
 
+def test_while_secrets_are_exchanged_each_of_them_verifies():
+    old = "whsec_" + base64.b64encode(bytes(range(100, 132))).decode()
+    with WebhookReceiver() as receiver:
+        channel_to(receiver.url, secret=SECRET, old_secrets=(old,)).send(Batch.of(message(7)))
+        post = receiver.posts[0]
+    signed = f"msg_alert_7.{post.headers['webhook-timestamp']}.".encode() + post.body
+    digests = [hmac.digest(bytes(key), signed, hashlib.sha256) for key in (range(32), range(100, 132))]
+    assert post.headers["webhook-signature"] == " ".join(
+        f"v1,{base64.b64encode(digest).decode()}" for digest in digests
+    )
+
+
 def test_without_a_secret_the_id_is_sent_all_the_same():
     with WebhookReceiver() as receiver:
         channel_to(receiver.url, headers=("Authorization: Bearer x",)).send(Batch.of(message()))
