@@ -66,6 +66,23 @@ class WebhookOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppriseOptions:
+    """Services that apprise knows, by its URLs (slack://, msteams://, discord://, tgram://, pagerduty:// ...); off while empty.
+
+    Needs requirements-notify.txt. allow: hosts, addresses or networks that may be reached although they are
+    private. min_severity, max_per_minute and burst as for a webhook.
+    """
+
+    name: str = "apprise"
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    allow: tuple[str, ...] = ()
+    min_severity: SeverityName = "info"
+    send_resolved: bool = True
+    max_per_minute: Annotated[float, Ge(0), Le(60_000)] = 20.0
+    burst: Annotated[int, Ge(1), Le(10_000)] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutboxOptions:
     """How notifications are delivered.
 
@@ -113,3 +130,4 @@ class AlertOptions:
     email: EmailOptions = field(default_factory=EmailOptions)
     webhook: WebhookOptions = field(default_factory=WebhookOptions)
     more_webhooks: tuple[WebhookOptions, ...] = ()
+    apprise: AppriseOptions = field(default_factory=AppriseOptions)

@@ -22,6 +22,10 @@ def build_channels(options: AlertOptions, clock: Clock, links: AckLinks | None =
             from alerts.channels.webhook import WebhookChannel
 
             channels.append(WebhookChannel(webhook, clock))
+    if options.apprise.urls:
+        from alerts.channels.apprise import AppriseChannel
+
+        channels.append(AppriseChannel(options.apprise))
     names = [channel.recipient.name for channel in channels]
     for name in names:
         if names.count(name) > 1:

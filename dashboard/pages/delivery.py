@@ -38,6 +38,15 @@ async def _layout(_services: Services, _parameters: Mapping[str, str]) -> Compon
         [
             dcc.Interval(id="d-tick", interval=REFRESH_MS),
             _section("Channels", "the ways to people, and how they are now", "d-channels"),
+            html.Section(
+                [
+                    html.Header(
+                        [html.H2("This browser"), html.Span("while the console is open in it", className="note")]
+                    ),
+                    html.Div(className="announcer", **{"data-announcer": "1"}),
+                ],
+                className="panel",
+            ),
             _section("Dead letters", "given up; each can be sent again, under the same id", "d-dead"),
             _section("Messages", "newest first, from the decision until they were taken", "d-messages", "d-more"),
         ],

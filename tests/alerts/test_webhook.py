@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import socket
+import sys
 import threading
 import time
 from ipaddress import ip_address
@@ -11,10 +12,11 @@ from ipaddress import ip_address
 import pytest
 
 from alerts.batch import Batch
+from alerts.channels.build import build_channels
 from alerts.channels.egress import EgressPolicy
 from alerts.channels.webhook import WebhookChannel
 from alerts.errors import ChannelError
-from alerts.options import WebhookOptions
+from alerts.options import AlertOptions, AppriseOptions, WebhookOptions
 from alerts.state import Reason
 from metrics.clock import ManualClock, SystemClock
 from metrics.errors import ConfigError
@@ -244,3 +246,9 @@ def test_public_addresses_and_listed_networks_are_permitted():
 def test_wrong_settings_fail_at_start_with_their_name(keys, words):
     with pytest.raises(ConfigError, match=words):
         WebhookChannel(WebhookOptions(**keys), SystemClock())
+
+
+def test_apprise_that_is_not_installed_is_said_at_start(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigError, match=r"pip install -r requirements-notify\.txt"):
+        build_channels(AlertOptions(apprise=AppriseOptions(urls=("json://example.com/",))), SystemClock())

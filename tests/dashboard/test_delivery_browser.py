@@ -71,3 +71,46 @@ def test_a_test_message_is_sent_and_a_dead_letter_goes_again(around: Desk, tmp_p
                 assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert receiver.posts[1].reason == "first"
     assert tab.complaints == []
+
+
+HEARD = """
+window.heard = []; window.tones = 0;
+window.Notification = class { static permission = "granted"; static async requestPermission() { return "granted"; }
+  constructor(title, more) { window.heard.push(`${title}: ${more.body}`); } };
+const start = OscillatorNode.prototype.start;
+OscillatorNode.prototype.start = function (at) { window.tones += 1; return start.call(this, at); };
+"""
+TIERS = "\n".join(
+    f"- alert: {name}\n  expr: {name} > 1\n  labels: {{severity: {tier}}}\n  annotations: {{summary: it is {name}}}\n"
+    for name, tier in (("old", "critical"), ("mild", "warning"), ("bad", "critical"))
+)
+
+
+def test_an_open_console_announces_what_begins_from_the_chosen_tier_on_once_it_was_asked_to(
+    around: Desk, browser: Browser, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.add_init_script(HEARD)
+    page = context.new_page()
+    with AlertDesk(tmp_path, rules_file(tmp_path, TIERS)) as desk:
+        desk.frame("a", {"old": 2.0, "mild": 0.0, "bad": 0.0})
+        wait_until(lambda: set(desk.states()) == {"old"})
+        with serving(replace(around.services, alerts=desk.service)) as url:
+            page.goto(f"{url}/delivery")
+            expect(page.locator("#status-alerts")).to_contain_text("1 critical", timeout=SLOW_MS)
+            page.get_by_role("button", name="Turn notifications on").click()
+            page.get_by_role("button", name="Turn sound on").click()
+            expect(page.get_by_role("button", name="Sound is on")).to_be_visible()
+            assert page.evaluate("[window.heard.length, window.tones]") == [0, 1]
+            desk.frame("a", {"old": 2.0, "mild": 2.0, "bad": 0.0})
+            wait_until(lambda: "mild" in desk.states())
+            desk.frame("a", {"old": 2.0, "mild": 2.0, "bad": 2.0})
+            expect(page.locator("#status-alerts")).to_contain_text("2 critical", timeout=SLOW_MS)
+            page.wait_for_function("window.heard.length > 0")
+            assert page.evaluate("window.heard") == ["critical: bad: it is bad"]
+            assert page.evaluate("window.tones") == 4
+            page.reload()  # what was chosen is kept, and what is firing already is not announced again
+            expect(page.get_by_role("button", name="Notifications are on")).to_be_visible(timeout=SLOW_MS)
+            expect(page.locator("#status-alerts")).to_contain_text("2 critical", timeout=SLOW_MS)
+            assert page.evaluate("window.heard") == []
+    context.close()
