@@ -65,3 +65,11 @@ class AuditError(DeskvigilError):
 
 class OverrideError(DeskvigilError):
     """Nobody can stand in like that; the message says why."""
+
+
+class UnknownMessageError(DeskvigilError):
+    """There is no such message, or nothing can be done about it; the message says why."""
+
+
+class LinkError(DeskvigilError):
+    """A link to acknowledge is not valid; the message says why, for the person who followed it."""

@@ -34,14 +34,17 @@ Follower = Callable[[Connection, Change], int]
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What must be known of a channel to address it.
+    """What must be known of a channel to address it, and how much the channel may be given.
 
-    It is told of bad news from its tier on, of better news where it had the bad.
+    It is told of bad news from its tier on, of better news where it had the bad. max_per_minute: messages after
+    the first `burst`; 0 is no limit.
     """
 
     name: str
     min_severity: SeverityName = "info"
     send_resolved: bool = True
+    max_per_minute: float = 0.0
+    burst: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ WORDS = {
     Reason.ASSIGNED: "assigned to you",
     Reason.ESCALATION_STEP: "not acknowledged",
     Reason.UNTOLD: "firing, told late",
+    Reason.TEST: "test message",
 }
 
 

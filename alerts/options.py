@@ -19,7 +19,9 @@ class EmailOptions:
     """One SMTP channel; off while `host` is empty.
 
     security: "starttls" (upgrade, refused where the server cannot), "tls" (from the first byte) or "none".
-    min_severity: quieter alerts are not sent here.
+    min_severity: quieter alerts are not sent here. max_per_minute: mails after the first `burst`; what is more
+    waits and goes as one, a tier that rises and an emergency excepted (0: no limit). max_rows: alerts in one
+    mail's table; it says how many more there are.
     """
 
     name: str = "email"
@@ -34,6 +36,9 @@ class EmailOptions:
     timeout_s: Annotated[float, Ge(0.1), Le(120)] = 15.0
     min_severity: SeverityName = "info"
     send_resolved: bool = True
+    max_per_minute: Annotated[float, Ge(0), Le(60_000)] = 30.0
+    burst: Annotated[int, Ge(1), Le(10_000)] = 20
+    max_rows: Annotated[int, Ge(1), Le(1000)] = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class WebhookOptions:
     """One HTTP receiver; off while `url` is empty.
 
     secret: standard-webhooks secret ("whsec_" and base64); without one, messages carry no signature.
+    old_secrets: signed with these too, until every receiver knows the new one.
     headers: extra header lines, each "Name: value" (an API token, for example).
     allow: hosts, addresses or networks (CIDR) that may be reached although they are private; without
     an entry here nothing on loopback, in private networks or at link-local (metadata) addresses is.
@@ -49,12 +55,33 @@ class WebhookOptions:
     name: str = "webhook"
     url: str = ""
     secret: str = field(default="", repr=False)
+    old_secrets: tuple[str, ...] = field(default=(), repr=False)
     headers: tuple[str, ...] = field(default=(), repr=False)
     allow: tuple[str, ...] = ()
     ca_file: str = ""
     timeout_s: Annotated[float, Ge(0.1), Le(120)] = 10.0
     min_severity: SeverityName = "info"
     send_resolved: bool = True
+    max_per_minute: Annotated[float, Ge(0), Le(60_000)] = 1200.0
+    burst: Annotated[int, Ge(1), Le(10_000)] = 200
+    max_alerts: Annotated[int, Ge(0), Le(100_000)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppriseOptions:
+    """Services that apprise knows, by its URLs (slack://, msteams://, discord://, tgram://, pagerduty:// ...); off while empty.
+
+    Needs requirements-notify.txt. allow: hosts, addresses or networks that may be reached although they are
+    private. min_severity, max_per_minute and burst as for a webhook.
+    """
+
+    name: str = "apprise"
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    allow: tuple[str, ...] = ()
+    min_severity: SeverityName = "info"
+    send_resolved: bool = True
+    max_per_minute: Annotated[float, Ge(0), Le(60_000)] = 20.0
+    burst: Annotated[int, Ge(1), Le(10_000)] = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +90,16 @@ class OutboxOptions:
 
     Retries wait 1 s, 2 s, 4 s ... up to `retry_max_s`, each shortened at random by up to a fifth, until
     `give_up_after_s`. `max_pending` bounds the rows that wait; what comes on top is recorded as dead.
+    `max_batch` bounds the alerts of one message; more follow in further ones. `lease_s` is how long a message
+    counts as in flight where the process that sends it is not heard of any more.
     """
 
     retry_first_s: Annotated[float, Ge(0.01), Le(60)] = 1.0
     retry_max_s: Annotated[float, Ge(1), Le(3600)] = 300.0
     give_up_after_s: Annotated[float, Ge(60), Le(2_592_000)] = 259_200.0
-    batch: Annotated[int, Ge(1), Le(1000)] = 32
-    max_pending: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
+    max_batch: Annotated[int, Ge(1), Le(5000)] = 500
+    lease_s: Annotated[float, Ge(1), Le(3600)] = 60.0
+    max_pending: Annotated[int, Ge(1), Le(1_000_000)] = 100_000
     stop_timeout_s: Annotated[float, Ge(0.1), Le(60)] = 5.0
 
 
@@ -114,8 +144,8 @@ class AlertOptions:
     looked at this often even where no frame arrives (absence). repeat_interval_s: a firing alert nobody
     acknowledged is sent again this often (0: never; a policy file's routes may say otherwise). outage_tolerance_s: `for` clocks go on after an outage
     no longer than this. restore_grace_s: after a start, missing data resolve nothing for this long.
-    tier_fall_after_s: a tier falls only after the value stayed below it this long. policy: the file with
-    people, rotas and escalations; none where it is empty.
+    tier_fall_after_s: a tier falls only after the value stayed below it this long. digest_interval_s: what is
+    meant for a digest gathers this long.
     """
 
     enabled: bool = True
@@ -128,6 +158,7 @@ class AlertOptions:
     outage_tolerance_s: Annotated[float, Ge(0), Le(86_400)] = 600.0
     restore_grace_s: Annotated[float, Ge(0), Le(3600)] = 30.0
     tier_fall_after_s: Annotated[float, Ge(0), Le(3600)] = 30.0
+    digest_interval_s: Annotated[float, Ge(1), Le(604_800)] = 900.0
     persist_pending_after_s: Annotated[float, Ge(0), Le(3600)] = 5.0
     max_alerts: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
     acknowledge: AcknowledgeOptions = field(default_factory=AcknowledgeOptions)
@@ -136,3 +167,4 @@ class AlertOptions:
     email: EmailOptions = field(default_factory=EmailOptions)
     webhook: WebhookOptions = field(default_factory=WebhookOptions)
     more_webhooks: tuple[WebhookOptions, ...] = ()
+    apprise: AppriseOptions = field(default_factory=AppriseOptions)

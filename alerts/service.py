@@ -12,9 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from alerts.acklinks import AckLinks
 from alerts.auditor import INTERVAL_S, Auditor, AuditStats, Findings
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
+from alerts.courier import ChannelStats
+from alerts.deliveries import deliveries
 from alerts.errors import (
     AlreadyAcknowledgedError,
     AuditError,
@@ -31,7 +34,7 @@ from alerts.heartbeat import Heartbeat, HeartbeatStats
 from alerts.ledger import Ledger
 from alerts.oncall import OnCall
 from alerts.options import DEFAULT_RULES, AlertOptions
-from alerts.outbox import ChannelStats, Outbox, Waiting
+from alerts.outbox import Outbox, Waiting
 from alerts.policy.decide import Routing
 from alerts.policy.loaded import LoadedPolicy
 from alerts.policy.review import Review
@@ -41,7 +44,7 @@ from alerts.prometheus import alert_json, groups_json
 from alerts.rules import Group, load_rules
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, Reason, Step, acknowledge, assign, lapse, unacknowledge
-from alerts.views import AlertEvent, AlertView, EscalationView, NotificationView, rfc3339
+from alerts.views import AlertEvent, AlertView, ChannelView, DeliveryView, EscalationView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError, TransientError
@@ -101,6 +104,7 @@ class AlertService:
         options: AlertOptions,
         clock: Clock,
         channels: Sequence[Channel] | None = None,
+        links: AckLinks | None = None,
     ) -> None:
         self._store = store
         self._options = options
@@ -108,7 +112,7 @@ class AlertService:
         self._groups = _load(options)
         runs = _runs(self._groups, options)
         self._watch = Watch(runs, store.live, query, options)
-        built = build_channels(options, clock) if channels is None else list(channels)
+        built = build_channels(options, clock, links) if channels is None else list(channels)
         recipients = [channel.recipient for channel in built]
         self.silences = Silences(store, clock)
         self.oncall = OnCall(store, clock, lambda: self.routing.file.roster)
@@ -126,7 +130,7 @@ class AlertService:
         self.auditor = Auditor(store, lambda: self._escalations.roster, self._repair, clock)
         self._heartbeat = Heartbeat(options.heartbeat, clock, self.unproven)
         self._external = ExternalRun(options)
-        self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
+        self._outbox = Outbox(store, built, options.outbox, clock, self._attempted, options.digest_interval_s)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
         self._frames: dict[str, Frame] = {}
@@ -203,6 +207,14 @@ class AlertService:
     def escalations(self) -> list[EscalationView]:
         """What escalates, the next to run first, and what was stopped by an acknowledgement."""
         return self._escalations.views(self._now())
+
+    def channels(self) -> list[ChannelView]:
+        """Each channel and how it is now."""
+        return self._outbox.channels()
+
+    def deliveries(self, limit: int = 200, status: str = "") -> list[DeliveryView]:
+        """Messages to people, newest first; status: only those that are pending, sent or dead."""
+        return deliveries(self._store, limit, status)
 
     def rules(self) -> list[dict[str, Any]]:
         """The `groups` array of Prometheus's /api/v1/rules."""
@@ -378,6 +390,18 @@ class AlertService:
         if taken.changes:
             self._announce()
         return taken.problems
+
+    def replay(self, outbox_id: int, who: str) -> str:
+        """Send a dead letter again, under its id; audited. UnknownMessageError where there is none."""
+        count = self._outbox.replay(outbox_id, who)
+        self._waiting_stale.set()
+        return "it is sent again" if count == 1 else f"the message with {count} notifications is sent again"
+
+    def try_channel(self, name: str, who: str) -> str:
+        """Send a test message by one channel, the way of all others; audited. UnknownMessageError without it."""
+        self._outbox.try_channel(name, who, self._options.external_url)
+        self._waiting_stale.set()
+        return f"a test message is on its way to {name}"
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after alerts changed, from any thread; returns what ends that."""

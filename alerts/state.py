@@ -52,6 +52,7 @@ class Reason(StrEnum):
     UNTOLD = "untold"  # the auditor found that nobody had been told
     RULE_GONE = "rule_gone"  # resolved because no rule asks for it any more
     UNSUPPRESSED = "unsuppressed"  # told late: what kept it from being told has ended
+    TEST = "test"  # no alert: somebody tries a channel
 
 
 NOTIFIED = frozenset(

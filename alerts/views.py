@@ -133,6 +133,53 @@ class RotaView:
     duties: tuple[DutyView, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """One message to one channel. status: pending, sent or dead; decided_ms is when the change was decided.
+
+    crossed_ms: when the alert's expression began to hold. batch_id: the message that it went out with, "" before.
+    """
+
+    outbox_id: int
+    message_id: str
+    batch_id: str
+    channel: str
+    person: str
+    alert_id: str
+    name: str
+    severity: Severity
+    reason: Reason
+    status: str
+    attempts: int
+    decided_ms: int
+    crossed_ms: int
+    next_attempt_ms: int
+    sent_ms: int | None
+    error: str
+
+    @property
+    def took_ms(self) -> int | None:
+        """From decided to taken by the other side."""
+        return None if self.sent_ms is None else self.sent_ms - self.decided_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """One channel: what it was given since the start, and how it is now."""
+
+    name: str
+    min_severity: str
+    max_per_minute: float
+    burst: int
+    waiting: int
+    oldest_ms: int | None
+    dead: int
+    sent: int
+    failed: int
+    last_error: str
+    limited: bool
+
+
 def rfc3339(t_ms: int) -> str:
     """An instant as Prometheus's JSON writes it."""
     return datetime.fromtimestamp(t_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

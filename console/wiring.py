@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from alerts.acklinks import AckLinks, load_key
 from alerts.service import AlertService
 from alerts.stats import AlertsCollector
 from collectors.collector import Collector
@@ -34,6 +35,7 @@ from console.riskroom import risk_device, risk_room
 from console.schedule import schedule
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
+from dashboard.api.acknowledge import acknowledge_router
 from dashboard.api.alertmanager import alertmanager_router
 from dashboard.api.exposition import exposition_router
 from dashboard.api.gate import Gate
@@ -77,7 +79,8 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
         query = QueryEngine(store.reader, settings.query, clock)
         # Pages and the API ask the remote store where there is one; rules always ask the local one.
         asked = _remote_query(store, settings, clock, cleanup) or query
-        alerts = AlertService(store, query, settings.alerts, clock)
+        links = AckLinks(load_key(paths.acknowledge_key), settings.alerts.external_url, clock)
+        alerts = AlertService(store, query, settings.alerts, clock, links=links)
         engine = EngineCollector(paths.engine_block, "engine", clock, settings.collectors.engine_interval_s)
         risk = EngineCollector(paths.risk_block, "risk", clock, settings.collectors.engine_interval_s)
         live_feed = settings.engine.live.venue
@@ -211,6 +214,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 ),
                 exposition_router(store.live, clock, gate=gate, meter=meter),
                 alertmanager_router(alerts, clock, gate=gate, meter=meter, version=version),
+                acknowledge_router(links, alerts),
             ),
         )
         server = build_server(services)

@@ -27,6 +27,11 @@ class RuntimePaths:
         return self.data_dir / "lock"
 
     @property
+    def acknowledge_key(self) -> Path:
+        """The secret that signs acknowledge links in messages, mode 0600."""
+        return self.data_dir / "acknowledge.key"
+
+    @property
     def engine_socket(self) -> Path:
         """Unix socket, mode 0600, by which commands (halt, resume, ...) enter the engine."""
         return self.data_dir / "engine.sock"

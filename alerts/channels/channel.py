@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from alerts.batch import Batch
 from alerts.ledger import Recipient
-from alerts.message import Message
 
 
 class Channel(Protocol):
-    """Hands messages over, one at a time; each channel has its own thread, so it may wait.
+    """Hands batches over, one at a time; each channel has its own thread, so it may wait.
 
-    name is unique among the channels and is stored with each message. `send` returns only when the other
-    side has taken the message, and raises ChannelError (permanent or not) where it has not. `send` must
+    name is unique among the channels and is stored with each message. A batch holds one alert or many; where
+    it has a target with addresses, they are used in place of the channel's own. `send` returns only when the
+    other side has taken it, and raises ChannelError (permanent or not) where it has not. `send` must
     end in bounded time.
     """
 
     @property
     def recipient(self) -> Recipient:
-        """Name, and which messages go here."""
+        """Name, which messages go here, and how many."""
         ...
 
-    def send(self, message: Message) -> None: ...
+    def send(self, batch: Batch) -> None: ...
 
     def close(self) -> None: ...

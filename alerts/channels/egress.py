@@ -17,7 +17,9 @@ import httpcore2
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Networks whose last 32 bits are an IPv4 address: NAT64's well-known and local prefixes, and IPv4-compatible ones.
+_CARRIERS = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
+_ANY, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")
 
 
 class EgressDenied(httpcore2.ConnectError):  # type: ignore[misc, unused-ignore]
@@ -41,6 +43,8 @@ class EgressPolicy:
     def permits(self, host: str, address: Address) -> bool:
         """Whether a connection to `host`, which resolved to `address`, may be made."""
         plain = _unwrapped(address)
+        if address in (_ANY, _LOOPBACK):  # IPv6's own, which look like carriers of 0.0.0.0 and 0.0.0.1
+            plain = address
         if host.rstrip(".").lower() in self._hosts:
             return True
         if any(plain.version == network.version and plain in network for network in self._networks):
@@ -49,11 +53,11 @@ class EgressPolicy:
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one merely carries."""
+    """The IPv4 address that an IPv6 one merely carries: mapped, compatible, 6to4, NAT64 and Teredo (its client)."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    carried = address.ipv4_mapped or address.sixtofour
-    if carried is None and address in _NAT64:
+    carried = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+    if carried is None and any(address in network for network in _CARRIERS):
         carried = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return carried or address
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 PREFIX = "whsec_"
 
@@ -25,12 +26,12 @@ def read_secret(text: str) -> bytes:
     return key
 
 
-def signed_headers(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """The three headers: HMAC-SHA256 over `id.timestamp.body`."""
+def signed_headers(keys: Sequence[bytes], message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+    """The three headers: HMAC-SHA256 over `id.timestamp.body`, once by each key, so that keys can be exchanged."""
     content = f"{message_id}.{timestamp_s}.".encode() + body
-    digest = hmac.new(key, content, hashlib.sha256).digest()
+    digests = [base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode() for key in keys]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        "webhook-signature": " ".join(f"v1,{digest}" for digest in digests),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import ssl
 from datetime import UTC
@@ -12,7 +13,9 @@ from urllib.parse import quote, urlsplit
 import httpcore2
 import orjson
 
+from alerts.batch import Batch, common
 from alerts.channels.egress import EgressDenied, EgressPolicy, GuardedBackend
+from alerts.channels.letter import one_line
 from alerts.channels.signature import read_secret, signed_headers
 from alerts.errors import ChannelError
 from alerts.ledger import Recipient
@@ -36,7 +39,7 @@ class WebhookChannel:
     def __init__(self, options: WebhookOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._key = _key(options)
+        self._keys = _keys(options)
         self._headers = dict(_header(options, line) for line in options.headers)
         _check_url(options)
         try:
@@ -50,17 +53,20 @@ class WebhookChannel:
 
     @property
     def recipient(self) -> Recipient:
-        return Recipient(self._options.name, self._options.min_severity, self._options.send_resolved)
+        options = self._options
+        return Recipient(
+            options.name, options.min_severity, options.send_resolved, options.max_per_minute, options.burst
+        )
 
-    def send(self, message: Message) -> None:
-        """POST the message; ChannelError where the receiver did not answer 2xx within the timeout."""
-        body = orjson.dumps(alertmanager_body(message, self._options.name))
+    def send(self, batch: Batch) -> None:
+        """POST the batch; ChannelError where the receiver did not answer 2xx within the timeout."""
+        body = _json(alertmanager_body(batch, self._options.name, self._options.max_alerts))
         headers = {"Content-Type": "application/json", "User-Agent": "deskvigil", **self._headers}
-        if self._key is not None:
+        if self._keys:
             now_s = self._clock.now_ns() // 1_000_000_000
-            headers |= signed_headers(self._key, message.message_id, now_s, body)
+            headers |= signed_headers(self._keys, batch.batch_id, now_s, body)
         else:
-            headers["webhook-id"] = message.message_id
+            headers["webhook-id"] = batch.batch_id
         status, answer_headers, answer = self._post(headers, body)
         if not 200 <= status < 300:
             raise self._refusal(status, answer_headers, answer)
@@ -95,7 +101,7 @@ class WebhookChannel:
 
     def _refusal(self, status: int, headers: dict[str, str], answer: str) -> ChannelError:
         permanent = 400 <= status < 500 and status not in RETRIED_4XX
-        first_line = answer.strip().splitlines()[0][:200] if answer.strip() else ""
+        first_line = one_line(answer.strip()[:1000].splitlines()[0])[:200] if answer.strip() else ""
         text = f"answered {status}" + (f": {first_line}" if first_line else "")
         if 300 <= status < 400:
             text += " (redirects are not followed)"
@@ -103,48 +109,75 @@ class WebhookChannel:
         return ChannelError(text, permanent=permanent, retry_after_s=wait_s)
 
 
-def alertmanager_body(message: Message, receiver: str) -> dict[str, Any]:
-    """The message as Alertmanager's webhook JSON, version 4, and what it has no word for under `deskvigil`."""
-    status = "resolved" if message.resolved else "firing"
-    labels, annotations = dict(message.labels), dict(message.annotations)
-    alert = {
-        "status": status,
-        "labels": labels,
-        "annotations": annotations,
+def alertmanager_body(batch: Batch, receiver: str, max_alerts: int = 0) -> dict[str, Any]:
+    """The batch as Alertmanager's webhook JSON, version 4, and what it has no word for under `deskvigil`.
+
+    alerts: each alert as it is now, firing before resolved, the worst first; more than `max_alerts` (0: no
+    limit) are counted in truncatedAlerts. deskvigil: the first of them, and under `events` every change that
+    is told, in order.
+    """
+    latest = batch.latest
+    shown = latest[:max_alerts] if max_alerts else latest
+    first = latest[0]
+    alone = f'{{}}:{{alertname="{first.name}", alert_id="{first.alert_id}"}}'
+    return {
+        "version": "4",
+        "groupKey": batch.group_key or (alone if len(latest) == 1 else f"{{}}/digest:{batch.batch_id}"),
+        "truncatedAlerts": len(latest) - len(shown),
+        "status": "resolved" if batch.resolved else "firing",
+        "receiver": receiver,
+        "groupLabels": dict(batch.group_labels) or ({"alertname": first.name} if len(latest) == 1 else {}),
+        "commonLabels": common(one.labels for one in latest),
+        "commonAnnotations": common(one.annotations for one in latest),
+        "externalURL": first.external_url,
+        "alerts": [_alert(one) for one in shown],
+        "deskvigil": {
+            "test": batch.test,
+            "person": None if batch.target is None else batch.target.person,
+            "reason": first.reason.value,
+            "alertId": first.alert_id,
+            "rule": first.rule,
+            "severity": first.severity.label,
+            "value": first.value if math.isfinite(first.value) else None,
+            "comparison": first.comparison,
+            "activeSince": rfc3339(first.active_since_ms),
+            "sentFor": rfc3339(first.created_ms),
+            "events": [
+                {
+                    "id": one.message_id,
+                    "alertId": one.alert_id,
+                    "reason": one.reason.value,
+                    "severity": one.severity.label,
+                    "at": rfc3339(one.created_ms),
+                }
+                for one in batch.messages
+            ],
+        },
+    }
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # a label with half a surrogate pair, which is no UTF-8 but can be escaped
+        return json.dumps(body, allow_nan=False).encode("ascii")
+
+
+def _alert(message: Message) -> dict[str, Any]:
+    return {
+        "status": "resolved" if message.resolved else "firing",
+        "labels": dict(message.labels),
+        "annotations": dict(message.annotations),
         "startsAt": rfc3339(message.fired_at_ms),
         "endsAt": NEVER if message.resolved_at_ms is None else rfc3339(message.resolved_at_ms),
         "generatorURL": message.link,
         "fingerprint": message.fingerprint,
     }
-    return {
-        "version": "4",
-        "groupKey": f'{{}}:{{alertname="{message.name}", alert_id="{message.alert_id}"}}',
-        "truncatedAlerts": 0,
-        "status": status,
-        "receiver": receiver,
-        "groupLabels": {"alertname": message.name},
-        "commonLabels": labels,
-        "commonAnnotations": annotations,
-        "externalURL": message.external_url,
-        "alerts": [alert],
-        "deskvigil": {
-            "reason": message.reason.value,
-            "alertId": message.alert_id,
-            "rule": message.rule,
-            "severity": message.severity.label,
-            "value": message.value if math.isfinite(message.value) else None,
-            "comparison": message.comparison,
-            "activeSince": rfc3339(message.active_since_ms),
-            "sentFor": rfc3339(message.created_ms),
-        },
-    }
 
 
-def _key(options: WebhookOptions) -> bytes | None:
-    if not options.secret:
-        return None
+def _keys(options: WebhookOptions) -> list[bytes]:
     try:
-        return read_secret(options.secret)
+        return [read_secret(secret) for secret in (options.secret, *options.old_secrets) if secret]
     except ValueError as error:
         raise ConfigError(f"alerts webhook {options.name!r}: secret: {error}") from None
 

@@ -44,6 +44,14 @@ def desk_router(services: Services) -> APIRouter:
 
         return await act(request, note)
 
+    @router.post("/notifications/{outbox_id}/replay")
+    async def replay(outbox_id: int, request: Request) -> Response:
+        return await act(request, lambda who, _said: services.alerts.replay(outbox_id, who))
+
+    @router.post("/channels/{name}/test")
+    async def try_channel(name: str, request: Request) -> Response:
+        return await act(request, lambda who, _said: services.alerts.try_channel(name, who))
+
     @router.post("/breaks/{break_id}/explain")
     async def explain(break_id: int, request: Request) -> Response:
         return await act(request, lambda who, said: _words(breaks().explain(break_id, who, said_text(said, "comment"))))

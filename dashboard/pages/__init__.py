@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from dashboard.pages import alerts, desk, engine, history, host, latency, oncall, orders, profiler, resources, risk
+from dashboard.pages import (
+    alerts,
+    delivery,
+    desk,
+    engine,
+    history,
+    host,
+    latency,
+    oncall,
+    orders,
+    profiler,
+    resources,
+    risk,
+)
 from dashboard.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -17,4 +30,5 @@ PAGES: tuple[Page, ...] = (
     history.PAGE,
     alerts.PAGE,
     oncall.PAGE,
+    delivery.PAGE,
 )

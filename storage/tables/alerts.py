@@ -111,11 +111,13 @@ outbox = Table(
         comment="whom of the channel: {person, to: [addresses]}; NULL: the channel's own receivers",
     ),
     Column("leased_until_ms", BigInteger, comment="in flight until then; afterwards another attempt may begin"),
+    Column("leased_by", String(128), comment="the process and thread that have it in flight"),
     UniqueConstraint("event_id", "channel"),
     Index(None, "batch_id"),
     Index(None, "status", "next_attempt_ms"),
     Index(None, "channel", "status", "alert_id"),
     Index(None, "alert_id"),
+    Index(None, "channel", "group_key", "status"),
     comment="what must be delivered; status is pending, sent or dead",
 )
 

@@ -5,6 +5,7 @@ Run as a program (`python -m tests.alerts.desk FOLDER RULES URL VALUE...`) it is
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,17 @@ def _series(text: str) -> Series:
     name, _, rest = text.partition("{")
     pairs = (pair.split("=", 1) for pair in rest.rstrip("}").split(",") if pair)
     return Series(name, make_labels(dict(pairs)))
+
+
+def churn(folder: str, rules: str, url: str, seed: int, series: int) -> None:
+    """Let alerts come and go fifty times a second until killed."""
+    hook = WebhookOptions(url=url, allow=("127.0.0.1",), timeout_s=2.0, max_per_minute=0.0)
+    chance = random.Random(seed)
+    pause = threading.Event()
+    with Desk(Path(folder), Path(rules), webhook=hook, restore_grace_s=0.0) as desk:
+        while True:
+            desk.frame("engine", {f"x{{i={n}}}": chance.choice((0.0, 2.0)) for n in range(series)})
+            pause.wait(0.02)
 
 
 def main(folder: str, rules: str, url: str, *values: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import AuthResult
 
+from alerts.batch import Batch
 from alerts.channels.email import EmailChannel
 from alerts.errors import ChannelError
 from alerts.options import EmailOptions
@@ -41,7 +42,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSL
 
 def test_a_mail_has_text_and_html_and_says_what_matters():
     with MailServer() as server:
-        channel_to(server.port).send(message())
+        channel_to(server.port).send(Batch.of(message()))
         mail = server.mails[0]
     assert mail["Subject"] == "◆ critical firing: Host a is 93 % busy"
     assert mail["From"] == "Deskvigil <vigil@example.com>"
@@ -60,7 +61,7 @@ def test_all_mails_of_an_alert_are_one_conversation_and_a_repeat_is_the_same_mai
     with MailServer() as server:
         channel = channel_to(server.port)
         for one in (message(1), message(1), message(2, reason=Reason.RESOLVED)):
-            channel.send(one)
+            channel.send(Batch.of(one))
         first, again, resolved = server.mails
     assert first["Message-ID"] == again["Message-ID"] == "<msg_alert_1@example.com>"
     assert resolved["Message-ID"] != first["Message-ID"]
@@ -71,7 +72,7 @@ def test_all_mails_of_an_alert_are_one_conversation_and_a_repeat_is_the_same_mai
 
 def test_machines_can_read_the_headers():
     with MailServer() as server:
-        channel_to(server.port).send(message())
+        channel_to(server.port).send(Batch.of(message()))
         mail = server.mails[0]
     assert mail["X-Deskvigil-Severity"] == "critical"
     assert mail["X-Deskvigil-Reason"] == "first"
@@ -85,7 +86,9 @@ def test_machines_can_read_the_headers():
 def test_nothing_in_an_alert_can_add_a_header_or_markup(evil):
     labels = {"alertname": evil, "severity": "critical", "host": evil}
     with MailServer() as server:
-        channel_to(server.port).send(message(annotations={"summary": evil, "description": evil}, labels=labels))
+        channel_to(server.port).send(
+            Batch.of(message(annotations={"summary": evil, "description": evil}, labels=labels))
+        )
         mail, envelope = server.mails[0], server.envelopes[0]
     assert mail["Bcc"] is None
     assert envelope.rcpt_tos == ["desk@example.com", "risk@example.com"]
@@ -94,14 +97,14 @@ def test_nothing_in_an_alert_can_add_a_header_or_markup(evil):
 
 def test_a_server_that_is_down_is_no_permanent_failure():
     with pytest.raises(ChannelError) as caught:
-        channel_to(free_port()).send(message())
+        channel_to(free_port()).send(Batch.of(message()))
     assert not caught.value.permanent
 
 
 @pytest.mark.parametrize(("answer", "permanent"), [("451 try later", False), ("554 never", True)])
 def test_the_servers_word_decides_whether_to_try_again(answer, permanent):
     with MailServer(verdict=lambda envelope: answer) as server, pytest.raises(ChannelError) as caught:
-        channel_to(server.port).send(message())
+        channel_to(server.port).send(Batch.of(message()))
     assert caught.value.permanent is permanent
     assert answer in str(caught.value)
 
@@ -116,22 +119,22 @@ def test_starttls_with_login_delivers(certificate):
     keys = {"tls_context": context, "require_starttls": True, "auth_required": True, "authenticator": authenticator}
     with MailServer(**keys) as server:
         options = {"security": "starttls", "ca_file": str(path), "username": "vigil"}
-        channel_to(server.port, password="secret", **options).send(message())
+        channel_to(server.port, password="secret", **options).send(Batch.of(message()))
         assert len(server.mails) == 1
         with pytest.raises(ChannelError, match="login refused") as caught:
-            channel_to(server.port, password="wrong", **options).send(message())
+            channel_to(server.port, password="wrong", **options).send(Batch.of(message()))
         assert not caught.value.permanent
 
 
 def test_starttls_is_insisted_on():
     with MailServer() as server, pytest.raises(ChannelError, match="STARTTLS"):
-        channel_to(server.port, security="starttls").send(message())
+        channel_to(server.port, security="starttls").send(Batch.of(message()))
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(certificate):
     _, context = certificate
     with MailServer(tls_context=context) as server, pytest.raises(ChannelError, match="CERTIFICATE_VERIFY_FAILED"):
-        channel_to(server.port, security="starttls").send(message())
+        channel_to(server.port, security="starttls").send(Batch.of(message()))
 
 
 @pytest.mark.parametrize(

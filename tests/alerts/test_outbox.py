@@ -9,13 +9,15 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import insert, select, update
 
+from alerts.batch import Batch
 from alerts.channels.email import EmailChannel
 from alerts.channels.webhook import WebhookChannel
+from alerts.courier import IDLE_S
 from alerts.errors import ChannelError
 from alerts.ledger import Recipient
 from alerts.message import Message
 from alerts.options import EmailOptions, OutboxOptions, WebhookOptions
-from alerts.outbox import IDLE_S, Outbox
+from alerts.outbox import Outbox
 from alerts.state import Reason
 from metrics.clock import SystemClock
 from storage.database import Database
@@ -31,17 +33,20 @@ FAST = OutboxOptions(retry_first_s=0.05, retry_max_s=1.0)
 class Spy:
     """A channel that keeps what it is given; `verdict` may raise."""
 
-    def __init__(self, name: str = "spy", verdict=lambda message: None) -> None:
-        self.recipient = Recipient(name)
+    def __init__(self, name: str = "spy", verdict=lambda message: None, **limits) -> None:
+        self.recipient = Recipient(name, **limits)
         self.verdict = verdict
+        self.batches: list[Batch] = []
         self.taken: list[Message] = []
         self.tried: list[str] = []
         self.closed = False
 
-    def send(self, message: Message) -> None:
-        self.tried.append(message.message_id)
-        self.verdict(message)
-        self.taken.append(message)
+    def send(self, batch: Batch) -> None:
+        self.tried.append(batch.batch_id)
+        for one in batch.messages:
+            self.verdict(one)
+        self.batches.append(batch)
+        self.taken += batch.messages
 
     def close(self) -> None:
         self.closed = True
@@ -280,15 +285,17 @@ def test_a_wall_clock_set_back_delays_nothing(database):
         wait_until(lambda: len(spy.taken) == 1)
 
 
-def test_a_message_in_flight_at_the_stop_is_sent_again_under_the_same_id(database):
+def test_a_message_in_flight_at_the_stop_is_sent_again_under_the_same_id_once_its_lease_is_over(database):
     release = threading.Event()
     slow = Spy(verdict=lambda one: release.wait(20))
     put(database, message(1))
-    with running(database, slow, options=OutboxOptions(stop_timeout_s=0.1)):
+    with running(database, slow, options=OutboxOptions(stop_timeout_s=0.1, lease_s=1.0)):
         wait_until(lambda: len(slow.tried) == 1)
-    assert statuses(database) == ["pending"]
+    (row,) = rows(database)
+    assert row.status == "pending"
+    assert row.leased_until_ms > row.created_ms
     spy = Spy()
-    with running(database, spy):
+    with running(database, spy, options=OutboxOptions(lease_s=1.0)):
         wait_until(lambda: len(spy.taken) == 1)
     assert spy.taken[0].message_id == "msg_alert_1"
     release.set()

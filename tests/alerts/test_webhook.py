@@ -4,16 +4,19 @@ import base64
 import hashlib
 import hmac
 import socket
+import sys
 import threading
 import time
 from ipaddress import ip_address
 
 import pytest
 
+from alerts.batch import Batch
+from alerts.channels.build import build_channels
 from alerts.channels.egress import EgressPolicy
 from alerts.channels.webhook import WebhookChannel
 from alerts.errors import ChannelError
-from alerts.options import WebhookOptions
+from alerts.options import AlertOptions, AppriseOptions, WebhookOptions
 from alerts.state import Reason
 from metrics.clock import ManualClock, SystemClock
 from metrics.errors import ConfigError
@@ -31,7 +34,7 @@ def channel_to(url: str, clock=None, **keys) -> WebhookChannel:
 
 def test_the_body_is_alertmanagers_version_4():
     with WebhookReceiver() as receiver:
-        channel_to(receiver.url).send(message())
+        channel_to(receiver.url).send(Batch.of(message()))
         body = receiver.posts[0].json
     assert (body["version"], body["status"], body["receiver"], body["truncatedAlerts"]) == ("4", "firing", "webhook", 0)
     assert body["externalURL"] == "http://127.0.0.1:8050"
@@ -51,21 +54,21 @@ def test_the_body_is_alertmanagers_version_4():
 
 def test_a_resolved_alert_says_when_it_ended():
     with WebhookReceiver() as receiver:
-        channel_to(receiver.url).send(message(reason=Reason.RESOLVED))
+        channel_to(receiver.url).send(Batch.of(message(reason=Reason.RESOLVED)))
         body = receiver.posts[0].json
     assert (body["status"], body["alerts"][0]["endsAt"]) == ("resolved", "2023-11-14T22:15:20.000Z")
 
 
 def test_a_value_that_is_no_number_is_valid_json():
     with WebhookReceiver() as receiver:
-        channel_to(receiver.url).send(message(value=float("nan")))
+        channel_to(receiver.url).send(Batch.of(message(value=float("nan"))))
         assert receiver.posts[0].json["deskvigil"]["value"] is None
 
 
 def test_the_signature_is_what_standard_webhooks_computes():
     clock = ManualClock(1_700_000_000_000_000_000)
     with WebhookReceiver() as receiver:
-        channel_to(receiver.url, clock, secret=SECRET).send(message(7))
+        channel_to(receiver.url, clock, secret=SECRET).send(Batch.of(message(7)))
         post = receiver.posts[0]
     assert post.headers["webhook-id"] == "msg_alert_7"
     assert post.headers["webhook-timestamp"] == "1700000000"
@@ -74,9 +77,21 @@ def test_the_signature_is_what_standard_webhooks_computes():
     assert post.headers["webhook-signature"] == f"v1,{expected}"
 
 
+def test_while_secrets_are_exchanged_each_of_them_verifies():
+    old = "whsec_" + base64.b64encode(bytes(range(100, 132))).decode()
+    with WebhookReceiver() as receiver:
+        channel_to(receiver.url, secret=SECRET, old_secrets=(old,)).send(Batch.of(message(7)))
+        post = receiver.posts[0]
+    signed = f"msg_alert_7.{post.headers['webhook-timestamp']}.".encode() + post.body
+    digests = [hmac.digest(bytes(key), signed, hashlib.sha256) for key in (range(32), range(100, 132))]
+    assert post.headers["webhook-signature"] == " ".join(
+        f"v1,{base64.b64encode(digest).decode()}" for digest in digests
+    )
+
+
 def test_without_a_secret_the_id_is_sent_all_the_same():
     with WebhookReceiver() as receiver:
-        channel_to(receiver.url, headers=("Authorization: Bearer x",)).send(message())
+        channel_to(receiver.url, headers=("Authorization: Bearer x",)).send(Batch.of(message()))
         headers = receiver.posts[0].headers
     assert headers["webhook-id"] == "msg_alert_0"
     assert "webhook-signature" not in headers
@@ -89,7 +104,7 @@ def test_without_a_secret_the_id_is_sent_all_the_same():
 )
 def test_refusals_are_permanent_where_trying_again_cannot_help(status, permanent):
     with WebhookReceiver(answer=lambda post: status) as receiver, pytest.raises(ChannelError) as caught:
-        channel_to(receiver.url).send(message())
+        channel_to(receiver.url).send(Batch.of(message()))
     assert caught.value.permanent is permanent
     assert str(status) in str(caught.value)
 
@@ -99,7 +114,7 @@ def test_a_retry_after_header_is_heeded_as_seconds_and_as_a_date():
     for text, seconds in (("17", 17.0), ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0), ("soon", None)):
         receiver = WebhookReceiver(answer=lambda post, text=text: (503, {"Retry-After": text}))
         with receiver, pytest.raises(ChannelError) as caught:
-            channel_to(receiver.url, clock).send(message())
+            channel_to(receiver.url, clock).send(Batch.of(message()))
         assert caught.value.retry_after_s == seconds
 
 
@@ -107,13 +122,13 @@ def test_a_redirect_is_not_followed():
     with WebhookReceiver() as other:
         receiver = WebhookReceiver(answer=lambda post: (307, {"Location": other.url}))
         with receiver, pytest.raises(ChannelError, match="redirects are not followed"):
-            channel_to(receiver.url).send(message())
+            channel_to(receiver.url).send(Batch.of(message()))
         assert other.posts == []
 
 
 def test_a_receiver_that_is_down_is_no_permanent_failure():
     with pytest.raises(ChannelError) as caught:
-        channel_to(f"http://127.0.0.1:{free_port()}/").send(message())
+        channel_to(f"http://127.0.0.1:{free_port()}/").send(Batch.of(message()))
     assert not caught.value.permanent
 
 
@@ -122,7 +137,7 @@ def test_a_receiver_that_never_answers_costs_no_more_than_the_timeout():
     with WebhookReceiver(answer=lambda post: (release.wait(20), 200)[1]) as receiver:
         began = time.monotonic()
         with pytest.raises(ChannelError, match=r"no answer within 0\.3 s"):
-            channel_to(receiver.url, timeout_s=0.3).send(message())
+            channel_to(receiver.url, timeout_s=0.3).send(Batch.of(message()))
         assert time.monotonic() - began < 10  # the receiver would hold it for 20 s
         release.set()
 
@@ -145,7 +160,7 @@ def test_a_receiver_that_drips_its_answer_costs_no_more_than_the_timeout():
     thread.start()
     began = time.monotonic()
     with pytest.raises(ChannelError, match="no answer within"):
-        channel_to(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.5).send(message())
+        channel_to(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.5).send(Batch.of(message()))
     assert time.monotonic() - began < 10  # the receiver would go on for ever
     done.set()
     thread.join(5)
@@ -156,7 +171,7 @@ def test_a_receiver_that_drips_its_answer_costs_no_more_than_the_timeout():
 def test_loopback_is_refused_unless_allowed(allow):
     with WebhookReceiver() as receiver:
         with pytest.raises(ChannelError, match=r"127\.0\.0\.1, which is not a public address") as caught:
-            channel_to(receiver.url, allow=allow).send(message())
+            channel_to(receiver.url, allow=allow).send(Batch.of(message()))
         assert caught.value.permanent
         assert receiver.posts == []
 
@@ -165,8 +180,8 @@ def test_a_name_is_judged_by_the_addresses_it_stands_for():
     with WebhookReceiver() as receiver:
         url = f"http://localhost:{receiver.port}/hook"
         with pytest.raises(ChannelError, match="localhost is"):
-            channel_to(url, allow=()).send(message())
-        channel_to(url, allow=("localhost",)).send(message())
+            channel_to(url, allow=()).send(Batch.of(message()))
+        channel_to(url, allow=("localhost",)).send(Batch.of(message()))
         assert len(receiver.posts) == 1
 
 
@@ -231,3 +246,9 @@ def test_public_addresses_and_listed_networks_are_permitted():
 def test_wrong_settings_fail_at_start_with_their_name(keys, words):
     with pytest.raises(ConfigError, match=words):
         WebhookChannel(WebhookOptions(**keys), SystemClock())
+
+
+def test_apprise_that_is_not_installed_is_said_at_start(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigError, match=r"pip install -r requirements-notify\.txt"):
+        build_channels(AlertOptions(apprise=AppriseOptions(urls=("json://example.com/",))), SystemClock())

@@ -7,12 +7,27 @@ const TOAST_MS = 7000;
 export class Actions {
   constructor() {
     this.fields();
+    this.tableButtons();
     this.alert = null;
     this.order = "halt";
     byId("halt").addEventListener("click", () => this.askOrder());
     this.dialog("order", () => this.send(`/api/desk/${this.asked}`, { reason: this.value("order-reason"), scope: this.value("order-scope") }));
     byId("order-other").addEventListener("click", () => this.ask(this.asked === "halt" ? "resume" : "halt"));
     this.dialog("ack", () => this.send(`/api/desk/alerts/${encodeURIComponent(this.alert.id)}/acknowledge`, { comment: this.value("ack-comment") }));
+  }
+
+  /* Buttons of tables that Dash draws anew: what they post to is written on them. */
+  tableButtons() {
+    document.addEventListener("click", async (event) => {
+      const button = event.target.closest?.("button[data-post]");
+      if (!button || button.disabled) return;
+      button.disabled = true; // a slow answer must not be asked for twice
+      try {
+        await this.send(button.dataset.post, {});
+      } finally {
+        button.disabled = false;
+      }
+    });
   }
 
   /* The dialogs' text fields; outside any form, so that Enter sends nothing. */

@@ -4,6 +4,7 @@ Pages come and go without a reload (Dash replaces #content), so bindings are mad
 
 import { Actions } from "./actions.js";
 import { AlertList } from "./alerts.js";
+import { Announcer } from "./announcer.js";
 import { Chart, forgetColours, gpuWords } from "./charts.js";
 import { attribute, byId, hidden, text } from "./dom.js";
 import { Model } from "./model.js";
@@ -47,6 +48,7 @@ class Live {
     this.slowDue = 0;
     this.alertsSeen = null;
     this.actions = new Actions();
+    this.announcer = new Announcer();
     this.socket = new LiveSocket((message) => this.take(message), (isUp) => isUp && this.connected());
     this.status = new Status(this.socket, this.actions);
     this.bindBar();
@@ -65,7 +67,10 @@ class Live {
   take(message) {
     this.model.take(message);
     if (message.k === "orders" && this.orders) this.orders.take(message);
-    if (message.k === "alerts" || message.k === "snapshot") this.alertsChanged();
+    if (message.k === "alerts" || message.k === "snapshot") {
+      this.alertsChanged();
+      if (this.model.alerts.k) this.announcer.take(this.model.alerts.active);
+    }
   }
 
   /* Bind to the page that is in #content now. */
@@ -77,6 +82,7 @@ class Live {
     this.charts = all(".chart", (element) => new Chart(element));
     this.tables = [...all("[data-rows]", (element) => new RowTable(element)), ...all("[data-fills]", (element) => new Fills(element))];
     this.lists = all(".alerts-panel", (element) => new AlertList(element, this.actions));
+    this.announcer.bind(document.querySelector("[data-announcer]"));
     if (this.orders) this.orders.close();
     const orders = document.querySelector("[data-orders]");
     this.orders = orders ? new Orders(orders, this.socket, this.actions) : null;

@@ -68,9 +68,14 @@ def upgrade() -> None:
             "leased_until_ms", sa.BigInteger(), comment="in flight until then; afterwards another attempt may begin"
         ),
     )
+    op.add_column(
+        "outbox",
+        sa.Column("leased_by", sa.String(length=128), comment="the process and thread that have it in flight"),
+    )
     op.add_column("notification", sa.Column("batch_id", sa.String(length=128)))
     op.create_index(op.f("ix_outbox_batch_id"), "outbox", ["batch_id"])
     op.create_index(op.f("ix_outbox_alert_id"), "outbox", ["alert_id"])
+    op.create_index(op.f("ix_outbox_channel_group_key_status"), "outbox", ["channel", "group_key", "status"])
     op.create_table(
         "suppression",
         sa.Column("id", KEY, nullable=False),
@@ -174,8 +179,10 @@ def downgrade() -> None:
     op.drop_table("escalation")
     op.drop_table("suppression")
     op.drop_index(op.f("ix_outbox_alert_id"), "outbox")
+    op.drop_index(op.f("ix_outbox_channel_group_key_status"), "outbox")
     op.drop_index(op.f("ix_outbox_batch_id"), "outbox")
     op.drop_column("notification", "batch_id")
+    op.drop_column("outbox", "leased_by")
     op.drop_column("outbox", "leased_until_ms")
     op.drop_column("outbox", "target")
     op.drop_column("outbox", "batch_id")
