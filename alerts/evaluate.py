@@ -129,10 +129,11 @@ class RuleRun:
             changes += self._advance(tracked, self._missing(tracked, bool(samples), grace), now)
         return changes
 
-    def end(self, reason: Reason, now: Instant) -> list[Change]:
+    def end(self, now: Instant) -> list[Change]:
         """End all alerts, because their rule is no longer there."""
         changes = []
         for tracked in list(self.alerts.values()):
+            reason = Reason.RULE_GONE if tracked.live.state is AlertState.FIRING else Reason.WITHDRAWN
             changes += self._conclude(tracked, tracked.live, None, reason, now)
         return changes
 

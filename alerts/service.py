@@ -18,7 +18,9 @@ from alerts.ledger import Ledger
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
-from alerts.rules import Group, load_rules
+from alerts.recording import Recorder, recording_groups
+from alerts.reload import FileStatus, RuleFiles, Version
+from alerts.rules import Group
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
 from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
@@ -43,6 +45,10 @@ class ServiceStats:
 
     rules: int
     rules_failing: int
+    records: int
+    records_failing: int
+    reloads: int
+    reload_failed: bool
     evaluations: int
     failures: int
     missed: int
@@ -74,9 +80,14 @@ class AlertService:
         self._store = store
         self._options = options
         self._clock = clock
-        self._groups = _load(options)
-        runs = _runs(self._groups, options)
-        self._watch = Watch(runs, store.live, query, options)
+        self._query = query
+        self._files = RuleFiles(store, options.rules or (DEFAULT_RULES,), query, clock)
+        self._groups = self._files.groups
+        self._watch = Watch(_runs(self._groups, options), store.live, query, options)
+        self._recorder = Recorder(store.live, options, clock)
+        self._recorder.set(recording_groups(self._groups, query, options), running=False)
+        self._reloading = threading.Lock()  # one reads rule files at a time; taken before the turn
+        self._follower: threading.Thread | None = None
         built = build_channels(options, clock) if channels is None else list(channels)
         self._ledger = Ledger(store, [channel.recipient for channel in built], options)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
@@ -114,6 +125,9 @@ class AlertService:
         self._unsubscribe = self._store.live.subscribe(self._arrived)
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
+        self._recorder.start()
+        self._follower = threading.Thread(target=self._follow, name="rule files", daemon=True)
+        self._follower.start()
 
     def stop(self) -> None:
         """Stop evaluating, then delivering; bounded in time, may be called twice."""
@@ -121,6 +135,10 @@ class AlertService:
         self._unsubscribe = lambda: None
         self._stopping.set()
         self._wake.set()
+        self._recorder.stop()
+        if self._follower is not None:
+            self._follower.join(STOP_TIMEOUT_S)
+            self._follower = None
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_S)
             if self._thread.is_alive():
@@ -147,7 +165,8 @@ class AlertService:
     def rules(self) -> list[dict[str, Any]]:
         """The `groups` array of Prometheus's /api/v1/rules."""
         with self._lock:
-            return groups_json(self._groups, self._watch.rules, self._views, self._options)
+            recordings = [one for group in self._recorder.groups for one in group.recordings]
+            return groups_json(self._groups, self._watch.rules, recordings, self._views, self._options)
 
     def alerts(self) -> list[dict[str, Any]]:
         """The `alerts` array of Prometheus's /api/v1/alerts."""
@@ -156,11 +175,16 @@ class AlertService:
     def stats(self) -> ServiceStats:
         """The room's own figures."""
         counters = self._watch.counters
+        recordings = [one for group in self._recorder.groups for one in group.recordings]
         return ServiceStats(
             rules=len(self._watch.rules),
             rules_failing=sum(1 for watched in self._watch.rules if watched.error),
-            evaluations=self._watch.evaluations(),
-            failures=counters.failures,
+            records=len(recordings),
+            records_failing=sum(1 for one in recordings if one.error),
+            reloads=self._files.reloads,
+            reload_failed=self._files.failed,
+            evaluations=self._watch.evaluations() + self._recorder.evaluations,
+            failures=counters.failures + self._recorder.failures,
             missed=self._missed,
             passes=counters.passes,
             busy_s=counters.busy_ns / 1e9,
@@ -170,6 +194,64 @@ class AlertService:
             channels=self._outbox.stats(),
             waiting=self._how_much_waits(),
         )
+
+    def rule_files(self) -> list[FileStatus]:
+        """The rule files as they are and as they run; `error` says why a change of one is refused."""
+        return self._files.status()
+
+    # --- rule files ---------------------------------------------------------------------------
+
+    def reload(self) -> list[FileStatus]:
+        """Read the rule files again now; where one is wrong, what it said before goes on."""
+        with self._reloading:
+            if self._files.poll(force=True):
+                self._install()
+            self._files.record()
+            return self._files.status()
+
+    def roll_back(self, version_id: int, who: str, reason: str = "") -> Version:
+        """Have an older version of a rule file run until the file changes; audited. RuleError, StorageUnavailable."""
+        with self._reloading:
+            self._files.record()
+            done = self._files.roll_back(version_id, who, reason)
+            if self._files.poll():
+                self._install()
+            return done
+
+    def _follow(self) -> None:
+        """Look at the rule files once a slow tick, in a thread of its own: parsing must not hold up an alert."""
+        while not self._stopping.is_set():
+            try:
+                with self._reloading:
+                    if self._files.poll():
+                        self._install()
+                    self._files.record()
+            except Exception:  # a fault of ours: loud, but files are looked at again
+                LOG.exception("rule files cannot be followed")
+            self._stopping.wait(self._options.slow_tick_s)
+
+    def _install(self) -> None:
+        """Exchange the rules; alerts whose rule is still there live on, the others end."""
+        groups = self._files.groups
+        watch = Watch(_runs(groups, self._options), self._store.live, self._query, self._options, before=self._watch)
+        recordings = recording_groups(groups, self._query, self._options)
+        with self._turn:
+            now = self._now()
+            gone: list[Change] = []
+            with self._lock:
+                for watched in self._watch.rules:
+                    for tracked in list(watched.run.alerts.values()):
+                        heir = watch.owner(tracked, watched.run.rule.key)
+                        if heir is not None:
+                            heir.alerts[tracked.fingerprint] = watched.run.alerts.pop(tracked.fingerprint)
+                    gone += watched.run.end(now)
+                self._watch, self._groups = watch, groups
+            if gone:
+                self._record(gone, now)
+            with self._lock:
+                self._publish(now)
+        self._recorder.set(recordings, running=self._thread is not None)
+        self._announce()
 
     # --- what people do -----------------------------------------------------------------------
 
@@ -322,7 +404,7 @@ class AlertService:
         gone = []
         with self._lock:
             for one in restored:
-                run = self._owner(one.tracked)
+                run = self._watch.owner(one.tracked, one.rule)
                 if run is None:
                     gone.append(one.gone(now))
                 else:
@@ -330,9 +412,6 @@ class AlertService:
             self._publish(now)
         if gone:
             self._record(gone, now)
-
-    def _owner(self, tracked: Tracked) -> RuleRun | None:
-        return next((watched.run for watched in self._watch.rules if watched.run.owns(tracked)), None)
 
     def _last_alive_ms(self, now: Instant, tolerance_ms: int) -> int | None:
         """When this room last published its figures before the stop, as far back as matters."""
@@ -367,10 +446,6 @@ class AlertService:
 
     def _now(self) -> Instant:
         return Instant(self._clock.now_ns() // 1_000_000, self._clock.monotonic_ns() // 1_000_000)
-
-
-def _load(options: AlertOptions) -> tuple[Group, ...]:
-    return tuple(group for path in options.rules or (DEFAULT_RULES,) for group in load_rules(path))
 
 
 def _runs(groups: Sequence[Group], options: AlertOptions) -> list[RuleRun]:
