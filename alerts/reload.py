@@ -148,7 +148,8 @@ class RuleFiles:
         asked = self._read_pins(force=force)
         changed = False
         for file in self._files:
-            if self._look(file, force) or asked:
+            read = self._look(file, force)
+            if read or (asked and read is not None):
                 changed |= self._take(file)
         self.reloads += changed
         return changed
@@ -171,8 +172,8 @@ class RuleFiles:
         """Have an older version run from the next `poll` on; see `roll_back` of this module."""
         return roll_back(self._store, self._query, self._clock, version_id, who, reason)
 
-    def _look(self, file: _File, force: bool) -> bool:
-        """Read the file where it was touched; whether its text is another one than before."""
+    def _look(self, file: _File, force: bool) -> bool | None:
+        """Read the file where it was touched; whether its text is another one than before, None where it cannot be read."""
         signature = _signature(file.path)
         if signature == file.signature and not force:
             return False
@@ -181,7 +182,7 @@ class RuleFiles:
         except RuleError as error:
             file.signature = None
             self._refuse(file, "", str(error))
-            return False
+            return None
         file.signature = signature
         if _hash(text) == file.file_hash and not file.error:
             return False
