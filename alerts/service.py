@@ -19,7 +19,7 @@ from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
 from alerts.recording import Recorder, recording_groups
-from alerts.reload import FileStatus, RuleFiles, Version
+from alerts.reload import FileStatus, RuleFiles, Version, version, versions
 from alerts.rules import Group
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
@@ -198,6 +198,14 @@ class AlertService:
     def rule_files(self) -> list[FileStatus]:
         """The rule files as they are and as they run; `error` says why a change of one is refused."""
         return self._files.status()
+
+    def rule_versions(self, limit: int = 100) -> list[Version]:
+        """Versions of the rule files, newest first, without their text."""
+        return versions(self._store, limit)
+
+    def rule_version(self, version_id: int) -> Version:
+        """One version with its text; RuleError where there is none."""
+        return version(self._store, version_id)
 
     # --- rule files ---------------------------------------------------------------------------
 
