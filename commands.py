@@ -114,6 +114,39 @@ def check_rules(args: argparse.Namespace) -> int:
     return 1 if any(problem.level == "error" for problem in problems) else 0
 
 
+def backtest(args: argparse.Namespace) -> int:
+    """Say how often, when and how long rules would have fired on stored history; beside a running program too."""
+    from alerts.backtest import backtest as run_backtest
+    from alerts.backtestreport import lines
+    from alerts.rules import load_rules
+    from metrics.clock import SystemClock
+    from query.engine import QueryEngine
+    from query.export import read_duration, read_time
+    from storage.snapshot import Snapshot
+
+    settings = settings_of(args)
+    now_ms = time.time_ns() // 1_000_000
+    groups = load_rules(args.rules)
+    against = None if args.against is None else load_rules(args.against)
+    step_ms = None if args.step is None else read_duration(args.step)
+    with Snapshot.open(_paths(settings).database) as snapshot:
+        result = run_backtest(
+            groups,
+            QueryEngine(snapshot.store.reader, settings.query, SystemClock()),
+            settings.alerts,
+            read_time(args.start, now_ms),
+            read_time(args.end, now_ms),
+            against=against,
+            step_ms=step_ms,
+            say=lambda line: None if args.json else _progress(line),
+        )
+    if args.json:
+        print(json.dumps(result.to_json()))
+    else:
+        print("\n".join(lines(result)))
+    return 1 if any(one.error for one in result.rules) else 0
+
+
 def replay(args: argparse.Namespace) -> int:
     """Replay a recording through the book; the last line printed is one JSON object."""
     from engine.replay import replay as replay_file
@@ -298,6 +331,18 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
         order.add_argument("--reason", required=True, help="why (kept in the audit)")
     add("check-config", check_config)
     add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
+    add_backtest = add("backtest", backtest)
+    add_backtest.add_argument("rules", type=Path, metavar="RULES", help="a rule file")
+    moments = "2026-11-23T09:30:00Z, 2026-11-23, now-30d, or seconds since 1970"
+    add_backtest.add_argument(
+        "--from", dest="start", default="now-30d", metavar="TIME", help=f"{moments} (default: now-30d)"
+    )
+    add_backtest.add_argument("--to", dest="end", default="now", metavar="TIME", help="the same (default: now)")
+    add_backtest.add_argument("--against", type=Path, metavar="CURRENT", help="the rule file to compare with")
+    add_backtest.add_argument(
+        "--step", metavar="DURATION", help="evaluate every 15s, 1m, ... (default: fits the range)"
+    )
+    add_backtest.add_argument("--json", action="store_true", help="print one JSON object")
     add_replay = add("replay", replay)
     add_replay.add_argument("file", type=Path, metavar="FILE")
     add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)
