@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from alerts.expression import Comparison
 from alerts.extension import NoData
+from alerts.flapping import Verdict
 from alerts.options import AlertOptions
 from alerts.rules import Rule, fingerprint
 from alerts.source import Samples
@@ -37,7 +38,7 @@ class Tracked:
 
     stored: the database has its row. restored: it comes from before a restart and was not seen since.
     told: names of the channels that had a message about it: they are also told how it goes on. value: the
-    last one with which the alert held; NaN where it is about missing data.
+    last one with which the alert held; NaN where it is about missing data. flapping: it comes and goes.
     """
 
     alert_id: str
@@ -48,6 +49,7 @@ class Tracked:
     stored: bool = False
     restored: bool = False
     told: set[str] = field(default_factory=set)
+    flapping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Change:
     event_id: str
     who: str | None = None
     comment: str | None = None
+    verdict: Verdict = Verdict.TOLD
 
     @property
     def live(self) -> Live:
@@ -137,8 +140,16 @@ class RuleRun:
             changes += self._conclude(tracked, tracked.live, None, reason, now)
         return changes
 
-    def change(self, tracked: Tracked, after: Live, reason: Reason, now: Instant, who: str, comment: str) -> Change:
-        """A change that a person made (an acknowledgement); does not apply it."""
+    def change(
+        self,
+        tracked: Tracked,
+        after: Live,
+        reason: Reason,
+        now: Instant,
+        who: str | None = None,
+        comment: str | None = None,
+    ) -> Change:
+        """A change that no sample made: by a person (an acknowledgement), or once flapping is over; does not apply it."""
         return replace(self._changed(tracked, tracked.live, after, reason, now), who=who, comment=comment)
 
     def owns(self, tracked: Tracked) -> bool:
@@ -165,6 +176,7 @@ class RuleRun:
             acked_by=live.acked_by,
             acked_at_ms=live.acked_at_ms,
             ack_comment=live.ack_comment,
+            flapping=tracked.flapping,
         )
 
     def shown_labels(self, tracked: Tracked, live: Live) -> dict[str, str]:

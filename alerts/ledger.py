@@ -14,14 +14,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from alerts.evaluate import Change, Tracked, new_event_id
+from alerts.flapping import COUNTED, Verdict
 from alerts.message import Message
 from alerts.options import AlertOptions, SeverityName
+from alerts.policy.decision import Why
 from alerts.source import Transactions
 from alerts.state import NOTIFIED, AlertState, Instant, Live, Reason
 from alerts.views import AlertEvent, NotificationView
 from metrics.severity import Severity
 from storage.health import CommitUnknown
-from storage.tables import alert_event, alert_state, notification, outbox
+from storage.tables import alert_event, alert_state, notification, outbox, suppression
 
 MAX_PAGE = 10_000
 
@@ -37,7 +39,7 @@ class Recipient:
     def wants(self, change: Change) -> bool:
         """Whether the channel is told of a change: of bad news by its tier, of better news where it had the bad."""
         known = self.name in change.tracked.told
-        if change.reason in (Reason.RESOLVED, Reason.RULE_GONE):
+        if change.after is None:
             return known and self.send_resolved
         if change.reason is Reason.TIER_FELL:
             return known
@@ -95,12 +97,18 @@ class Ledger:
             self._doubtful = None
 
     def _write(self, changes: Sequence[Change]) -> int:
-        addressed = [self.address(change) for change in changes if change.reason in NOTIFIED]
+        addressed = [self.address(change) for change in changes if is_told(change)]
+        damped = [_suppression_row(change) for change in changes if change.verdict is Verdict.DAMPED]
         rows = [row for message, channels in addressed for row in _outbox_rows(message, channels)]
         with self._store.write() as connection:
             for change in changes:
                 _write_state(connection, change)
             connection.execute(insert(alert_event), [_event_row(change) for change in changes])
+            if damped:
+                connection.execute(insert(suppression), damped)
+            for change in changes:
+                if change.reason is Reason.SETTLED:
+                    _lift(connection, change)
             if rows:
                 self._bound(connection, rows)
                 connection.execute(insert(outbox), rows)
@@ -171,6 +179,24 @@ class Ledger:
             restored.append(Restored(row.rule, tracked, _mapping(row.annotations)))
         return restored
 
+    def since(self, t_ms: int) -> tuple[list[AlertEvent], dict[str, set[str]]]:
+        """The events that flapping is made of from an instant on, oldest first, and the channels told of each alert."""
+        wanted = [reason.value for reason in (*COUNTED, Reason.ESCALATED, Reason.TIER_FELL)]
+        late = alert_event.c.t_ms >= t_ms
+        with self._store.read() as connection:
+            events = connection.execute(
+                select(alert_event).where(late, alert_event.c.reason.in_(wanted)).order_by(alert_event.c.id)
+            ).all()
+            told = connection.execute(
+                select(outbox.c.alert_id, outbox.c.channel)
+                .where(outbox.c.alert_id.in_(select(alert_event.c.alert_id).where(late)))
+                .distinct()
+            ).all()
+        channels: dict[str, set[str]] = {}
+        for alert_id, channel in told:
+            channels.setdefault(alert_id, set()).add(channel)
+        return [_event(row) for row in events], channels
+
     def history(self, limit: int, before_ms: int | None) -> list[AlertEvent]:
         """The newest events first, at most `limit`, all before an instant where one is given."""
         query = select(alert_event).order_by(alert_event.c.t_ms.desc(), alert_event.c.id.desc())
@@ -196,6 +222,30 @@ class Ledger:
         for row in rows[room:]:
             row["status"] = "dead"
             row["last_error"] = f"the outbox holds {self._max_pending} waiting messages already"
+
+
+def is_told(change: Change) -> bool:
+    """Whether a change is one that people are told at all, and not one of those that flapping damps."""
+    return change.reason in NOTIFIED and change.verdict is not Verdict.DAMPED
+
+
+def _lift(connection: Connection, change: Change) -> None:
+    mine = (suppression.c.fingerprint == change.tracked.fingerprint) & (suppression.c.kind == Why.FLAPPING.value)
+    connection.execute(
+        update(suppression).where(mine, suppression.c.lifted_ms.is_(None)).values(lifted_ms=change.at.wall_ms)
+    )
+
+
+def _suppression_row(change: Change) -> dict[str, Any]:
+    return {
+        "t_ms": change.at.wall_ms,
+        "event_id": change.event_id,
+        "alert_id": change.tracked.alert_id,
+        "fingerprint": change.tracked.fingerprint,
+        "kind": Why.FLAPPING.value,
+        "by": change.rule,
+        "until_ms": None,
+    }
 
 
 def _outbox_rows(message: Message, channels: Sequence[str]) -> list[dict[str, Any]]:
@@ -241,6 +291,7 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "acked_by": live.acked_by,
         "acked_at_ms": live.acked_at_ms,
         "ack_comment": live.ack_comment,
+        "flapping": int(change.tracked.flapping),
         "updated_ms": change.at.wall_ms,
     }
 

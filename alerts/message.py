@@ -17,6 +17,7 @@ WORDS = {
     Reason.REPEAT: "still firing",
     Reason.RESOLVED: "resolved",
     Reason.RULE_GONE: "resolved (rule removed)",
+    Reason.SETTLED: "no longer coming and going",
 }
 
 

@@ -143,6 +143,13 @@ class RuleFiles:
             for file in self._files
         ]
 
+    def text(self, name: str) -> str:
+        """What runs of a file; RuleError where there is no such file."""
+        for file in self._files:
+            if file.name == name:
+                return file.text
+        raise RuleError(f"{name} is none of the rule files")
+
     def poll(self, *, force: bool = False) -> bool:
         """Look at the files and at what was rolled back; True where `groups` are new."""
         asked = self._read_pins(force=force)

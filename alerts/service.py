@@ -7,28 +7,33 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
+from alerts.damping import Damper
 from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
-from alerts.ledger import Ledger
+from alerts.ledger import Ledger, is_told
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
 from alerts.recording import Recorder, recording_groups
 from alerts.reload import FileStatus, RuleFiles, Version, version, versions
-from alerts.rules import Group
+from alerts.rules import Group, parse_rules
 from alerts.source import AlertStore, Querier
-from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
+from alerts.state import AlertState, Instant, acknowledge
 from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
 from alerts.watch import Watch
 from metrics.clock import Clock
 from metrics.errors import DeskvigilError
 from metrics.frame import Frame
+from query.engine import QueryEngine
 from storage import audit
+
+if TYPE_CHECKING:
+    from alerts.backtest import Backtest
 
 LOG = logging.getLogger(__name__)
 ALIVE_SERIES = "deskvigil_alerts_evaluations_total"
@@ -87,9 +92,11 @@ class AlertService:
         self._recorder = Recorder(store.live, options, clock)
         self._recorder.set(recording_groups(self._groups, query, options), running=False)
         self._reloading = threading.Lock()  # one reads rule files at a time; taken before the turn
+        self._backtesting = threading.Lock()
         self._follower: threading.Thread | None = None
         built = build_channels(options, clock) if channels is None else list(channels)
         self._ledger = Ledger(store, [channel.recipient for channel in built], options)
+        self._damper = Damper(options)
         self._outbox = Outbox(store, built, options.outbox, clock, on_attempt=self._attempted)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
@@ -207,6 +214,34 @@ class AlertService:
         """One version with its text; RuleError where there is none."""
         return version(self._store, version_id)
 
+    def rule_text(self, name: str) -> str:
+        """What runs of a rule file; RuleError where there is no such file."""
+        return self._files.text(name)
+
+    def backtest(self, text: str, start_ms: int, end_ms: int) -> Backtest:
+        """Run rules over stored history beside those that run now ("" for just these); one at a time.
+
+        DeskvigilError (RuleError) where the text is wrong, or another backtest is still running.
+        """
+        from alerts.backtest import backtest
+
+        if not isinstance(self._query, QueryEngine):
+            raise DeskvigilError("this console cannot ask for the past")
+        if not self._backtesting.acquire(blocking=False):
+            raise DeskvigilError("another backtest is still running")
+        try:
+            present = self._groups
+            groups = parse_rules(text, "the rules to try") if text.strip() else present
+            against = present if text.strip() else None
+            if against is not None:  # only rules of the same name: the others are not in question
+                names = {rule.key for group in groups for rule in group.rules}
+                against = tuple(
+                    replace(group, rules=tuple(rule for rule in group.rules if rule.key in names)) for group in present
+                )
+            return backtest(groups, self._query, self._options, start_ms, end_ms, against=against)
+        finally:
+            self._backtesting.release()
+
     # --- rule files ---------------------------------------------------------------------------
 
     def reload(self) -> list[FileStatus]:
@@ -252,7 +287,7 @@ class AlertService:
                         heir = watch.owner(tracked, watched.run.rule.key)
                         if heir is not None:
                             heir.alerts[tracked.fingerprint] = watched.run.alerts.pop(tracked.fingerprint)
-                    gone += watched.run.end(now)
+                    gone += self._damper.damp(watched.run.end(now))
                 self._watch, self._groups = watch, groups
             if gone:
                 self._record(gone, now)
@@ -336,7 +371,8 @@ class AlertService:
         with self._turn:
             now = self._now()
             with self._lock:
-                changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
+                changes = self._damper.damp(self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms))
+                changes += self._damper.settled(now, self._alive)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
                 self._record(changes, now)  # before it is shown: what is on a page is on record, if it can be
             alive = sum(len(watched.run.alerts) for watched in self._watch.rules)
@@ -370,7 +406,7 @@ class AlertService:
 
     def _tell_unstored(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            if change.reason in NOTIFIED:
+            if is_told(change):
                 self._outbox.send_unstored(*self._ledger.address(change))
 
     def _write_waiting(self) -> None:
@@ -409,6 +445,7 @@ class AlertService:
         except DeskvigilError as error:
             LOG.error("alerts of before cannot be read: %s", error)
             return
+        self._restore_flapping(now)
         gone = []
         with self._lock:
             for one in restored:
@@ -416,10 +453,26 @@ class AlertService:
                 if run is None:
                     gone.append(one.gone(now))
                 else:
+                    one.tracked.flapping = self._damper.is_flapping(one.tracked.fingerprint)
                     run.alerts[one.tracked.fingerprint] = one.tracked
             self._publish(now)
         if gone:
             self._record(gone, now)
+
+    def _restore_flapping(self, now: Instant) -> None:
+        try:
+            events, told = self._ledger.since(now.wall_ms - round(1000 * self._options.flapping_window_s))
+        except DeskvigilError as error:
+            LOG.error("which alerts came and went cannot be read: %s", error)
+            return
+        self._damper.restore(events, lambda alert_id: told.get(alert_id, set()), now)
+
+    def _alive(self, fingerprint: str) -> tuple[RuleRun, Tracked] | None:
+        for watched in self._watch.rules:
+            tracked = watched.run.alerts.get(fingerprint)
+            if tracked is not None:
+                return watched.run, tracked
+        return None
 
     def _last_alive_ms(self, now: Instant, tolerance_ms: int) -> int | None:
         """When this room last published its figures before the stop, as far back as matters."""

@@ -46,10 +46,19 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     ACKNOWLEDGED = "acknowledged"
     RULE_GONE = "rule_gone"  # resolved because no rule asks for it any more
+    SETTLED = "settled"  # it came and went, and is now told as what it is
 
 
 NOTIFIED = frozenset(
-    {Reason.FIRST, Reason.ESCALATED, Reason.TIER_FELL, Reason.REPEAT, Reason.RESOLVED, Reason.RULE_GONE}
+    {
+        Reason.FIRST,
+        Reason.ESCALATED,
+        Reason.TIER_FELL,
+        Reason.REPEAT,
+        Reason.RESOLVED,
+        Reason.RULE_GONE,
+        Reason.SETTLED,
+    }
 )
 
 

@@ -15,7 +15,7 @@ class AlertView:
     """One alert as it is now. Times are ms since the epoch; value is NaN where there is none.
 
     labels carry `alertname` and `severity` (the present tier); threshold is the present tier's, None
-    where the rule's expression has no single one. alert_id names this episode, fingerprint the label set.
+    where the rule's expression has no single one. flapping: it comes and goes, which people are told once. alert_id names this episode, fingerprint the label set.
     """
 
     alert_id: str
@@ -33,6 +33,7 @@ class AlertView:
     acked_by: str | None
     acked_at_ms: int | None
     ack_comment: str | None
+    flapping: bool = False
 
     @property
     def name(self) -> str:

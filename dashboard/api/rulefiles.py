@@ -29,8 +29,10 @@ def rule_files_router(services: Services) -> APIRouter:
     async def roll_back(version_id: int, request: Request) -> Response:
         return await act(
             request,
-            lambda who, said: f"{services.alerts.roll_back(version_id, who, said_text(said, 'reason')).name}: "
-            f"version {version_id} is in use until the file changes",
+            lambda who, said: (
+                f"{services.alerts.roll_back(version_id, who, said_text(said, 'reason')).name}: "
+                f"version {version_id} is in use until the file changes"
+            ),
         )
 
     return router

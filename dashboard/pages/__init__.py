@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboard.pages import alerts, desk, engine, history, host, latency, orders, profiler, resources, risk
+from dashboard.pages import alerts, desk, engine, history, host, latency, orders, profiler, resources, risk, rules
 from dashboard.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -16,4 +16,5 @@ PAGES: tuple[Page, ...] = (
     profiler.PAGE,
     history.PAGE,
     alerts.PAGE,
+    rules.PAGE,
 )

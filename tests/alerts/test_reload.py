@@ -23,6 +23,7 @@ WRONG = "- {alert: High, expr: 'x >'}\n"
 @pytest.fixture
 def desk(tmp_path: Path):
     with Desk(tmp_path, rules_file(tmp_path, HIGH + LOW), channels=[], slow_tick_s=300) as desk:
+        wait_until(lambda: versions(desk.store))  # the first look is on record
         yield desk
 
 
