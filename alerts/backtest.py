@@ -146,21 +146,22 @@ def _result(
         episodes = simulate(rule, limit, history, options)
     except (DeskvigilError, EvaluationError) as error:
         return replace(head, error=str(error))
+    steps = len(history.t_ms)
+    covered = float(history.present.any(axis=0).mean()) if steps and len(history.labels) else 0.0
     lengths = [((one.end_ms or end_ms) - one.start_ms) / 1000 for one in episodes]
     comparison = rule.extension.tiers[0].comparison
     suggestions: list[Suggestion] = []
     if comparison is not None:
         values = np.where(history.present, history.values, np.nan)
         hold = 0 if worst else round(1000 * rule.for_s) // step
-        suggestions = suggest(comparison, values, hold, (end_ms - start_ms) / DAY_MS, rule.severity)
-    steps = len(history.t_ms)
+        suggestions = suggest(comparison, values, hold, covered * (end_ms - start_ms) / DAY_MS, rule.severity)
     tiers = {
         tier.severity.label: sum(1 for one in episodes if one.worst is tier.severity) for tier in rule.extension.tiers
     }
     return replace(
         head,
         series=len(history.labels),
-        covered=float(history.present.any(axis=0).mean()) if steps and len(history.labels) else 0.0,
+        covered=covered,
         fired=len(episodes),
         firing_s=sum(lengths),
         longest_s=max(lengths, default=0.0),

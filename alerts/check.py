@@ -26,8 +26,13 @@ class Problem:
     where: str
     message: str
 
+    @property
+    def words(self) -> str:
+        """Where it is and what it is."""
+        return f"{self.where}: {self.message}" if self.where else self.message
+
     def __str__(self) -> str:
-        return f"{self.level}: {self.where}: {self.message}" if self.where else f"{self.level}: {self.message}"
+        return f"{self.level}: {self.words}"
 
 
 def check_rules(path: Path, query: Querier | None = None) -> list[Problem]:

@@ -204,7 +204,7 @@ class RuleFiles:
             file.error = file.refused = ""
             return False
         groups, problems = check_text(file.text, file.name, self._query)
-        errors = [str(problem) for problem in problems if problem.level == "error"]
+        errors = [problem.words for problem in problems if problem.level == "error"]
         if errors:
             text = file.text
             file.text, file.hash, file.instead_of = before
@@ -293,7 +293,7 @@ def roll_back(
         raise RuleError("rolling back needs a name")
     old = version(store, version_id)
     _, problems = check_text(old.text, old.name, query)
-    errors = [str(problem) for problem in problems if problem.level == "error"]
+    errors = [problem.words for problem in problems if problem.level == "error"]
     if errors:
         raise RuleError(f"version {version_id} cannot be used: {'; '.join(errors)}")
     file_hash = _hash(_read(Path(old.name)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, ctx, no_update
@@ -108,7 +109,7 @@ def _register(app: Dash, services: Services) -> None:
         def work() -> str:
             if asked == "r-reload":
                 wrong = sum(1 for file in alerts.reload() if file.error)
-                return f"{wrong} rule files are refused." if wrong else "The rule files are read."
+                return f"Files that are refused: {wrong}." if wrong else "The rule files are read."
             version = alerts.roll_back(int(asked["id"]), WHO)
             return f"{version.name}: the older text is in use until the file changes."
 
@@ -198,7 +199,7 @@ def _versions_table(found: Sequence[Version]) -> Component:
     rows = [
         (
             show_time(one.t_ms),
-            one.name,
+            html.Span(Path(one.name).name, title=one.name),
             one.who,
             html.Span(one.outcome, className="problem") if one.outcome == "refused" else one.outcome,
             one.note or one.hash[:8],
@@ -260,7 +261,7 @@ def _result(result: Backtest) -> Component:
         )
         for one in sorted(result.rules, key=lambda one: (-len(one.error), -one.fired))
     ]
-    note = f"{len(rows)} rules over {result.days:g} days in {result.took_s:.1f} s; thresholds: fired so often in this history, and how much that says"
+    note = f"Rules: {len(rows)} over {result.days:g} days, in {result.took_s:.1f} s. Thresholds: how often each would have fired, and how much that says."
     heads = ("Rule", "Fired", "Fired as it runs now", "When", "Thresholds for")
     return html.Div([html.P(note, className="note"), _table(heads, rows, "When")])
 

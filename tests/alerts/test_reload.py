@@ -176,3 +176,29 @@ def test_a_change_is_noticed_by_itself(tmp_path):
         evaluations = desk.service.stats().evaluations
         desk.frame("engine", {"x": 0.0})
         wait_until(lambda: desk.service.stats().evaluations > evaluations)  # counters go on
+
+
+def test_the_command_line_lists_versions_and_rolls_back(tmp_path, capsys):
+    import app
+
+    rules = rules_file(tmp_path, HIGH + LOW)
+    command = ["--data-dir", str(tmp_path / "data")]
+    assert app.main(["rules", "versions", *command]) == 1
+    assert "nothing has run" in capsys.readouterr().err
+    with Desk(tmp_path, rules, channels=[], slow_tick_s=300) as desk:
+        wait_until(lambda: versions(desk.store))
+        write(desk, HIGH)
+        desk.service.reload()
+        first = versions(desk.store)[-1].id
+        assert app.main(["rules", "versions", *command]) == 1
+        assert "the Rules page" in capsys.readouterr().err
+    assert app.main(["rules", "rollback", str(first), *command]) == 1
+    assert "--who" in capsys.readouterr().err
+    assert app.main(["rules", "rollback", str(first), "--who", "alice", "--reason", "too quiet", *command]) == 0
+    capsys.readouterr()
+    assert app.main(["rules", "versions", *command]) == 0
+    said = capsys.readouterr().out
+    assert "in place of the file's text)  alice" in said
+    assert "too quiet" in said
+    with Desk(tmp_path, rules, channels=[], slow_tick_s=300) as desk:
+        assert names(desk) == ["High", "Low"]
