@@ -58,7 +58,7 @@ calibrate: $(VENV)/installed  ## Measure the synthetic market's figures on recor
 	@$(BIN)/python -m validation.calibrate $(DAYS)
 
 requirements:  ## Compile the pinned requirement files from the .in files
-	@for part in requirements requirements-dev requirements-gpu requirements-cluster requirements-profile requirements-notify; do \
+	@for part in requirements requirements-dev requirements-gpu requirements-cluster requirements-profile requirements-notify requirements-calendar; do \
 	  $(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 $$part.in -o $$part.txt; done
 
 clean:  ## Remove the environment and caches (never data)

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -143,6 +143,75 @@ def check_rules(args: argparse.Namespace) -> int:
     if not problems:
         print(f"{len(args.files)} file(s) checked: no problems")
     return 1 if any(problem.level == "error" for problem in problems) else 0
+
+
+def rules(args: argparse.Namespace) -> int:
+    """List the versions of rule files, or have an older one run until its file changes (page Rules: while it runs)."""
+    from alerts.reload import roll_back, versions
+    from alerts.views import rfc3339
+    from metrics.clock import SystemClock
+    from query.engine import QueryEngine
+    from query.source import MemorySource
+    from storage.database import Database
+
+    settings = settings_of(args)
+    clock = SystemClock()
+    where = settings.database
+    path = _paths(settings).database
+    if not where.url and not path.exists():
+        raise DeskvigilError(f"{path} is not there: nothing has run in this folder yet")
+    try:
+        database = Database(where.url, where, clock) if where.url else Database.sqlite(path, where, clock)
+    except DeskvigilError as error:
+        raise DeskvigilError(f"{error}; while it runs, the Rules page shows versions and rolls back") from error
+    with closing(database) as records:
+        if args.action == "rollback":
+            if args.id is None or not args.who:
+                raise DeskvigilError("rollback needs the version's number and --who")
+            query = QueryEngine(MemorySource(), settings.query, clock)
+            done = roll_back(records, query, clock, args.id, args.who, args.reason)
+            print(f"{done.name}: version {args.id} is in use until the file changes")
+            return 0
+        found = versions(records, 100)
+    for one in found:
+        stands = " (in place of the file's text)" if one.instead_of else ""
+        print(
+            f"{one.id:>6}  {rfc3339(one.t_ms)}  {one.outcome}{stands}  {one.who}  {one.name}  {one.note or one.hash[:8]}"
+        )
+    return 0
+
+
+def backtest(args: argparse.Namespace) -> int:
+    """Say how often, when and how long rules would have fired on stored history; beside a running program too."""
+    from alerts.backtest import backtest as run_backtest
+    from alerts.backtestreport import lines
+    from alerts.rules import load_rules
+    from metrics.clock import SystemClock
+    from query.engine import QueryEngine
+    from query.export import read_duration, read_time
+    from storage.snapshot import Snapshot
+
+    settings = settings_of(args)
+    now_ms = time.time_ns() // 1_000_000
+    groups = load_rules(args.rules)
+    against = None if args.against is None else load_rules(args.against)
+    step_ms = None if args.step is None else read_duration(args.step)
+    with Snapshot.open(_paths(settings).database) as snapshot:
+        result = run_backtest(
+            groups,
+            QueryEngine(snapshot.store.reader, settings.query, SystemClock()),
+            settings.alerts,
+            read_time(args.start, now_ms),
+            read_time(args.end, now_ms),
+            against=against,
+            step_ms=step_ms,
+            say=lambda line: None if args.json else _progress(line),
+        )
+    if args.json:
+        print(json.dumps(result.to_json()))
+    else:
+        print("\n".join(lines(result)))
+    return 1 if any(one.error for one in result.rules) else 0
 
 
 def replay(args: argparse.Namespace) -> int:
@@ -332,6 +401,23 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
     add_policy = add("check-policy", check_policy)
     add_policy.add_argument("file", type=Path, metavar="FILE")
     add_policy.add_argument("--labels", nargs="*", metavar="NAME=VALUE", help="print the receivers of such an alert")
+    add_rules = add("rules", rules)
+    add_rules.add_argument("action", choices=("versions", "rollback"))
+    add_rules.add_argument("id", nargs="?", type=int, metavar="ID", help="rollback: the version's number")
+    add_rules.add_argument("--who", default="", help="rollback: who does it (kept in the audit)")
+    add_rules.add_argument("--reason", default="", help="rollback: why (kept in the audit)")
+    add_backtest = add("backtest", backtest)
+    add_backtest.add_argument("rules", type=Path, metavar="RULES", help="a rule file")
+    moments = "2026-11-23T09:30:00Z, 2026-11-23, now-30d, or seconds since 1970"
+    add_backtest.add_argument(
+        "--from", dest="start", default="now-30d", metavar="TIME", help=f"{moments} (default: now-30d)"
+    )
+    add_backtest.add_argument("--to", dest="end", default="now", metavar="TIME", help="the same (default: now)")
+    add_backtest.add_argument("--against", type=Path, metavar="CURRENT", help="the rule file to compare with")
+    add_backtest.add_argument(
+        "--step", metavar="DURATION", help="evaluate every 15s, 1m, ... (default: fits the range)"
+    )
+    add_backtest.add_argument("--json", action="store_true", help="print one JSON object")
     add_replay = add("replay", replay)
     add_replay.add_argument("file", type=Path, metavar="FILE")
     add_replay.add_argument("--format", required=True, choices=REPLAY_FORMATS)

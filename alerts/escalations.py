@@ -89,7 +89,9 @@ class Escalations:
         match change.reason:
             case Reason.FIRST | Reason.ESCALATED | Reason.UNACKNOWLEDGED | Reason.ACK_LAPSED:
                 return self._begin(connection, change)
-            case Reason.UNTOLD:
+            case Reason.SETTLED if change.after is None:
+                return self._end(connection, change)
+            case Reason.UNTOLD | Reason.SETTLED:
                 return 0 if self._knows(change) else self._begin(connection, change)
             case Reason.TIER_FELL:
                 return self._reconsider(connection, change)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from alerts.expression import Comparison
 from alerts.extension import NoData
+from alerts.flapping import Verdict
 from alerts.options import AlertOptions
 from alerts.rules import Rule, fingerprint
 from alerts.source import Samples
@@ -58,7 +59,8 @@ class Tracked:
     that), and when last on the monotonic clock: they are also told how it goes on. value: the last one with
     which the alert held; NaN where it is about missing data. suppressed: why nobody is told now. owed: keys of
     addresses that were not told of a change ("": whoever will have it). repeat_ms: how often its route wants
-    it told again; None: the rule's own. posted: where it was sent to us; None: it is a rule's.
+    it told again; None: the rule's own. posted: where it was sent to us; None: it is a rule's. flapping: it
+    comes and goes.
     """
 
     alert_id: str
@@ -73,6 +75,7 @@ class Tracked:
     owed: set[str] = field(default_factory=set)
     repeat_ms: int | None = None
     posted: Posted | None = None
+    flapping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Change:
     event_id: str
     who: str | None = None
     comment: str | None = None
+    verdict: Verdict = Verdict.TOLD
 
     @property
     def live(self) -> Live:
@@ -186,10 +190,11 @@ class RuleRun:
             changes += self._advance(tracked, self._missing(tracked, bool(samples), grace), now)
         return changes
 
-    def end(self, reason: Reason, now: Instant) -> list[Change]:
+    def end(self, now: Instant) -> list[Change]:
         """End all alerts, because their rule is no longer there."""
         changes = []
         for tracked in list(self.alerts.values()):
+            reason = Reason.RULE_GONE if tracked.live.state is AlertState.FIRING else Reason.WITHDRAWN
             changes += self._conclude(tracked, tracked.live, None, reason, now)
         return changes
 
@@ -202,7 +207,7 @@ class RuleRun:
         who: str | None = None,
         comment: str | None = None,
     ) -> Change:
-        """A change that no evaluation made: a person's, a timer's, or by the end of a silence; not applied."""
+        """A change that no sample made: a person's, a timer's, by the end of a silence or of flapping; not applied."""
         return replace(self._changed(tracked, tracked.live, after, reason, now), who=who, comment=comment)
 
     def owns(self, tracked: Tracked) -> bool:
@@ -233,6 +238,7 @@ class RuleRun:
             assigned_to=live.assigned_to,
             expression=self._expression_of(tracked),
             suppressed=tracked.suppressed,
+            flapping=tracked.flapping,
         )
 
     def _expression_of(self, tracked: Tracked) -> str:

@@ -9,6 +9,8 @@ the file; it is taken out before anything is sent.
         recovery: 0.75                             # a firing alert resolves only beyond this
         no_data: keep                              # resolve (default), keep, or alert
         active: {days: [mon-fri], from: "09:30", to: "16:00", zone: America/New_York}
+
+or, by a market's calendar: `active: {calendar: XNYS, before_open: 30m, after_close: 15m}`.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from alerts.durations import parse_duration_s
 from alerts.expression import Comparison, Op
 from alerts.hours import ActiveHours, parse_days, parse_time, parse_zone
+from alerts.sessions import MarketHours
 from alerts.yaml_block import YamlError, load_yaml
 from metrics.severity import Severity
 
@@ -50,7 +54,7 @@ class Extension:
     tiers: tuple[Tier, ...]
     recovery: Comparison | None = None
     no_data: NoData = NoData.RESOLVE
-    active: ActiveHours | None = None
+    active: ActiveHours | MarketHours | None = None
 
     def tier_of(self, value: float) -> Tier | None:
         """The worst tier that a value reaches, None where it reaches none."""
@@ -172,10 +176,12 @@ def _no_data(raw: Any, comparison: Comparison | None) -> NoData:
     return policy
 
 
-def _active(raw: Any) -> ActiveHours | None:
+def _active(raw: Any) -> ActiveHours | MarketHours | None:
     if raw is None:
         return None
     block = _mapping(raw, "active")
+    if "calendar" in block:
+        return _market(block)
     _only(block, ("days", "from", "to", "zone"), "active")
     for key in ("from", "to", "zone"):
         if not isinstance(block.get(key), str) or not block[key]:
@@ -184,3 +190,25 @@ def _active(raw: Any) -> ActiveHours | None:
     if not isinstance(days, list) or not all(isinstance(day, str) for day in days) or not days:
         raise ValueError("active.days must be a list such as [mon-fri]")
     return ActiveHours(parse_days(days), parse_time(block["from"]), parse_time(block["to"]), parse_zone(block["zone"]))
+
+
+def _market(block: Mapping[str, Any]) -> MarketHours:
+    _only(block, ("calendar", "session", "before_open", "after_close"), "active by a calendar")
+    name = block["calendar"]
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError("active.calendar must name one, such as XNYS")
+    if block.get("session", "regular") != "regular":
+        raise ValueError(f"active.session: {block['session']!r} is not known; the only one is regular")
+    early, late = (_offset_ms(block.get(key), f"active.{key}") for key in ("before_open", "after_close"))
+    return MarketHours(name.strip(), early, late)
+
+
+def _offset_ms(raw: Any, what: str) -> int:
+    if raw is None:
+        return 0
+    if not isinstance(raw, str):
+        raise ValueError(f"{what} must be a duration such as 30m")
+    try:
+        return round(1000 * parse_duration_s(raw))
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None

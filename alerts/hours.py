@@ -31,6 +31,20 @@ class ActiveHours:
             return local.weekday() in self.days
         return (local - timedelta(days=1)).weekday() in self.days and clock < self.end
 
+    def span(self, now_ms: int) -> tuple[bool, int]:
+        """Whether an instant lies inside, and until when (ms, exclusive) that is so for certain."""
+        local = datetime.fromtimestamp(now_ms / 1000, self.zone)
+        ends = []
+        for day in (local.date(), local.date() + timedelta(days=1)):
+            for clock in (self.begin, self.end, time(0)):
+                ends.append(round(datetime.combine(day, clock, self.zone).timestamp() * 1000))
+        # A clock that is set back shows the same times again: no span is taken to go over an hour's end then.
+        offset = local.utcoffset()
+        until_ms = min(end for end in (*ends, now_ms + 2 * 86_400_000) if end > now_ms)
+        if datetime.fromtimestamp(until_ms / 1000, self.zone).utcoffset() != offset:
+            until_ms = min(until_ms, (now_ms // 900_000 + 1) * 900_000)
+        return self.contains(now_ms), until_ms
+
     def __str__(self) -> str:
         days = ",".join(DAYS[day] for day in sorted(self.days))
         return f"{days} {self.begin:%H:%M}-{self.end:%H:%M} {self.zone.key}"

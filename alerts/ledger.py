@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from alerts.evaluate import Change, Posted, Tracked, new_event_id
+from alerts.flapping import COUNTED, Verdict
 from alerts.message import Message
 from alerts.options import AlertOptions, SeverityName
-from alerts.policy.decision import Address, Decision, Policy, Priority, Target, Why
+from alerts.policy.decision import Address, Decision, Policy, Priority, Suppression, Target, Why
 from alerts.source import Transactions
 from alerts.state import NOTIFIED, AlertState, Instant, Live, Reason
 from alerts.views import AlertEvent, NotificationView
@@ -25,7 +26,6 @@ from storage.health import CommitUnknown
 from storage.tables import alert_event, alert_state, notification, outbox, suppression
 
 MAX_PAGE = 10_000
-ENDS = frozenset({Reason.RESOLVED, Reason.RULE_GONE})
 ANYBODY = ""  # among those owed a message: whoever will have it
 ALERTS_AT_ONCE = 500
 REPEAT_EARLY_MS = 1000
@@ -124,11 +124,13 @@ class Ledger:
 
     def _promise(self, connection: Connection, decisions: Sequence[tuple[Change, Decision]]) -> int:
         """Put into the outbox what was decided to be told, and on record what was not; return how many messages."""
-        told = self._told(connection, [change for change, _ in decisions if change.reason in ENDS])
+        ended = [change for change, decision in decisions if _tells_the_end(change, decision)]
+        told = self._told(connection, ended)
         rows: list[dict[str, Any]] = []
         for change, decision in decisions:
             mine = told.setdefault(change.tracked.alert_id, [])
-            addresses = self._heard(change, decision, mine) if change.reason in ENDS else decision.addresses
+            is_end = _tells_the_end(change, decision)
+            addresses = self._heard(change, decision, mine) if is_end else decision.addresses
             mine += (added := outbox_rows(self.message(change), addresses))
             rows += added
         if suppressed := [row for change, decision in decisions for row in _suppression_rows(change, decision)]:
@@ -156,7 +158,9 @@ class Ledger:
 
     def _decide(self, change: Change) -> Decision:
         tracked = change.tracked
-        if change.reason in ENDS:  # whatever has been silenced since: who heard the bad news hears this
+        if change.verdict is Verdict.DAMPED:
+            return Decision(suppressions=(Suppression(Why.FLAPPING, change.rule),))
+        if change.after is None:  # whatever has been silenced since: who heard the bad news hears this
             wanted = (self._recipients.get(key) for key in tracked.told)
             return Decision(tuple(Address(one.name) for one in wanted if one is not None and one.send_resolved))
         decision = self.policy.decide(change, change.labels, change.at.wall_ms)
@@ -323,6 +327,24 @@ class Ledger:
                 restored[alert_id].tracked.owed.update(kept or [ANYBODY])
         return list(restored.values())
 
+    def since(self, t_ms: int) -> tuple[list[AlertEvent], dict[str, set[str]]]:
+        """The events that flapping is made of from an instant on, oldest first, and the channels told of each alert."""
+        wanted = [reason.value for reason in (*COUNTED, Reason.ESCALATED, Reason.TIER_FELL)]
+        late = alert_event.c.t_ms >= t_ms
+        with self._store.read() as connection:
+            events = connection.execute(
+                select(alert_event).where(late, alert_event.c.reason.in_(wanted)).order_by(alert_event.c.id)
+            ).all()
+            told = connection.execute(
+                select(outbox.c.alert_id, outbox.c.channel)
+                .where(outbox.c.alert_id.in_(select(alert_event.c.alert_id).where(late)))
+                .distinct()
+            ).all()
+        channels: dict[str, set[str]] = {}
+        for alert_id, channel in told:
+            channels.setdefault(alert_id, set()).add(channel)
+        return [_event(row) for row in events], channels
+
     def history(self, limit: int, before_ms: int | None) -> list[AlertEvent]:
         """The newest events first, at most `limit`, all before an instant where one is given."""
         query = select(alert_event).order_by(alert_event.c.t_ms.desc(), alert_event.c.id.desc())
@@ -348,6 +370,11 @@ class Ledger:
         for row in rows[room:]:
             row["status"] = "dead"
             row["last_error"] = f"the outbox holds {self._max_pending} waiting messages already"
+
+
+def _tells_the_end(change: Change, decision: Decision) -> bool:
+    """Whether a change ends an alert, and nothing keeps that from those who were told of it."""
+    return change.after is None and not decision.suppressions
 
 
 def outbox_rows(message: Message, addresses: Sequence[Address]) -> list[dict[str, Any]]:
@@ -500,6 +527,7 @@ def _state_row(change: Change, live: Live) -> dict[str, Any]:
         "assigned_to": live.assigned_to,
         "suppressed": _suppressed(change.tracked),
         "posted": _posted(change.tracked),
+        "flapping": int(change.tracked.flapping),
         "updated_ms": change.at.wall_ms,
     }
 

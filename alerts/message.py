@@ -25,6 +25,7 @@ WORDS = {
     Reason.ESCALATION_STEP: "not acknowledged",
     Reason.UNTOLD: "firing, told late",
     Reason.TEST: "test message",
+    Reason.SETTLED: "no longer coming and going",
 }
 
 

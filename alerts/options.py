@@ -145,7 +145,8 @@ class AlertOptions:
     acknowledged is sent again this often (0: never; a policy file's routes may say otherwise). outage_tolerance_s: `for` clocks go on after an outage
     no longer than this. restore_grace_s: after a start, missing data resolve nothing for this long.
     tier_fall_after_s: a tier falls only after the value stayed below it this long. digest_interval_s: what is
-    meant for a digest gathers this long.
+    meant for a digest gathers this long. flapping_changes: an alert that fired or resolved more often than this
+    within `flapping_window_s` is told once as coming and going (0: never).
     """
 
     enabled: bool = True
@@ -160,6 +161,8 @@ class AlertOptions:
     tier_fall_after_s: Annotated[float, Ge(0), Le(3600)] = 30.0
     digest_interval_s: Annotated[float, Ge(1), Le(604_800)] = 900.0
     persist_pending_after_s: Annotated[float, Ge(0), Le(3600)] = 5.0
+    flapping_changes: Annotated[int, Ge(0), Le(1000)] = 5
+    flapping_window_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     max_alerts: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
     acknowledge: AcknowledgeOptions = field(default_factory=AcknowledgeOptions)
     heartbeat: HeartbeatOptions = field(default_factory=HeartbeatOptions)

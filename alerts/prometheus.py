@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alerts.options import AlertOptions
+from alerts.recording import Recording
 from alerts.rules import Group
 from alerts.state import AlertState, Instant
 from alerts.views import AlertView, rfc3339
@@ -29,7 +30,11 @@ def alert_json(view: AlertView) -> dict[str, Any]:
 
 
 def groups_json(
-    groups: Iterable[Group], watched: Sequence[Watched], views: Sequence[AlertView], options: AlertOptions
+    groups: Iterable[Group],
+    watched: Sequence[Watched],
+    recordings: Iterable[Recording],
+    views: Sequence[AlertView],
+    options: AlertOptions,
 ) -> list[dict[str, Any]]:
     """The `groups` array of /api/v1/rules; `watched` in the order of the groups' rules."""
     by_rule: dict[int, list[AlertView]] = {}
@@ -37,20 +42,23 @@ def groups_json(
     for view in views:
         by_rule.setdefault(owners.get(view.alert_id, 0), []).append(view)
     rest = iter(watched)
+    runs = {id(one.rule): one for one in recordings}
     result = []
     for group in groups:
         mine = [next(rest) for _ in group.rules]
+        records = [runs[id(rule)] for rule in group.records if id(rule) in runs]
+        shown = [(one.run.rule.line, _rule_json(one, by_rule.get(id(one), []))) for one in mine]
+        shown += [(one.rule.line, _record_json(one)) for one in records]
+        evaluated = [at for at in (*(one.evaluated for one in mine), *(one.evaluated for one in records)) if at]
         result.append(
             {
                 "name": group.name,
                 "file": group.file,
-                "rules": [_rule_json(one, by_rule.get(id(one), [])) for one in mine],
+                "rules": [rule for _, rule in sorted(shown, key=lambda pair: pair[0])],
                 "interval": group.interval_s or options.interval_s,
                 "limit": group.limit,
-                "evaluationTime": sum(one.took_s for one in mine),
-                "lastEvaluation": _moment(
-                    max((one.evaluated for one in mine if one.evaluated), key=_age, default=None)
-                ),
+                "evaluationTime": sum(one.took_s for one in mine) + sum(one.took_s for one in records),
+                "lastEvaluation": _moment(max(evaluated, key=_age, default=None)),
             }
         )
     return result
@@ -76,6 +84,22 @@ def _rule_json(watched: Watched, views: Sequence[AlertView]) -> dict[str, Any]:
     }
     if watched.error:
         shown["lastError"] = watched.error
+    return shown
+
+
+def _record_json(recording: Recording) -> dict[str, Any]:
+    rule = recording.rule
+    shown: dict[str, Any] = {
+        "name": rule.name,
+        "query": rule.text,
+        "labels": dict(rule.labels),
+        "health": "err" if recording.error else "ok" if recording.evaluated else "unknown",
+        "evaluationTime": recording.took_s,
+        "lastEvaluation": _moment(recording.evaluated),
+        "type": "recording",
+    }
+    if recording.error:
+        shown["lastError"] = recording.error
     return shown
 
 

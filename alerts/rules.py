@@ -1,8 +1,4 @@
-"""Rule files: Prometheus's YAML, read strictly.
-
-Alerting rules only: a recording rule is refused with a message, because what it would record can be
-asked for directly (queries over a month take milliseconds here).
-"""
+"""Rule files: Prometheus's YAML, read strictly: every key is obeyed or refused with its place."""
 
 from __future__ import annotations
 
@@ -19,11 +15,14 @@ from alerts.expression import Expression, ExpressionError, parse_expression
 from alerts.extension import ANNOTATION, Extension, parse_extension
 from alerts.templates import Template
 from alerts.yaml_block import Block, YamlError, load_yaml
+from metrics.series import Labels, make_labels
 from metrics.severity import Severity
 
 GROUP_KEYS = ("name", "interval", "limit", "query_offset", "labels", "rules")
 RULE_KEYS = ("alert", "expr", "for", "keep_firing_for", "labels", "annotations")
+RECORD_KEYS = ("record", "expr", "labels")
 MAX_RULES = 5000
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 
 
@@ -31,7 +30,7 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 class Rule:
     """One alerting rule. Durations in seconds; `interval_s` is its group's, None for the default.
 
-    `extension_text` is kept for pages that show the rule; annotations are without it.
+    offset_s: how far back the group looks (its `query_offset`). `extension_text` is kept for pages that show the rule; annotations are without it.
     """
 
     group: str
@@ -48,6 +47,7 @@ class Rule:
     annotation_texts: Mapping[str, str]
     extension: Extension
     extension_text: str
+    offset_s: float = 0.0
 
     @property
     def key(self) -> str:
@@ -67,14 +67,41 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class RecordingRule:
+    """One recording rule: the result of `text` is kept as the series `name`, with `labels` in place of its own.
+
+    A label whose value is empty is taken away.
+    """
+
+    group: str
+    name: str
+    file: str
+    line: int
+    text: str
+    labels: Labels
+    dropped: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        """`group/record`."""
+        return f"{self.group}/{self.name}"
+
+
+@dataclass(frozen=True)
 class Group:
-    """Rules that share an interval. `limit`: most alerts that one rule may have, 0 for no limit."""
+    """Rules that share an interval.
+
+    `limit`: most alerts, or series, that one rule may have, 0 for no limit. records: its recording rules, in
+    the order in which they are evaluated.
+    """
 
     name: str
     file: str
     interval_s: float | None
     limit: int
     rules: tuple[Rule, ...]
+    records: tuple[RecordingRule, ...] = ()
+    offset_s: float = 0.0
 
 
 def load_rules(path: Path) -> tuple[Group, ...]:
@@ -103,7 +130,7 @@ def parse_rules(text: str, file: str) -> tuple[Group, ...]:
     for name in names:
         if names.count(name) > 1:
             raise RuleError(f"{file}: group {name!r} is there twice")
-    if sum(len(group.rules) for group in groups) > MAX_RULES:
+    if sum(len(group.rules) + len(group.records) for group in groups) > MAX_RULES:
         raise RuleError(f"{file}: more than {MAX_RULES} rules")
     return groups
 
@@ -119,14 +146,32 @@ def _group(raw: Any, file: str) -> Group:
     name = _text(block.get("name"), f"{file}, line {block.line}: a group's name")
     where = f"{file}: group {name!r}"
     _only(block, GROUP_KEYS, where)
-    if "query_offset" in block:
-        raise RuleError(f"{where}: query_offset is not supported; write `offset` in the expression")
-    interval_s = _duration(block, "interval", where) or None
-    shared = _texts(block.get("labels"), f"{where}, labels")
-    rules = tuple(
-        _rule(item, name, file, interval_s, shared) for item in _list(block.get("rules", []), f"{where}: rules")
+    head = _Head(
+        name,
+        file,
+        _duration(block, "interval", where) or None,
+        _duration(block, "query_offset", where),
+        _texts(block.get("labels"), f"{where}, labels"),
     )
-    return Group(name, file, interval_s, _limit(block.get("limit", "0"), where), rules)
+    rules, records = [], []
+    for item in _list(block.get("rules", []), f"{where}: rules"):
+        if "record" in _block(item, f"{where}: a rule"):
+            records.append(_record(item, head))
+        else:
+            rules.append(_rule(item, head))
+    limit = _limit(block.get("limit", "0"), where)
+    return Group(name, file, head.interval_s, limit, tuple(rules), tuple(records), head.offset_s)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a group says for all of its rules."""
+
+    name: str
+    file: str
+    interval_s: float | None
+    offset_s: float
+    labels: Mapping[str, str]
 
 
 def _limit(raw: Any, where: str) -> int:
@@ -135,13 +180,27 @@ def _limit(raw: Any, where: str) -> int:
     return int(raw)
 
 
-def _rule(raw: Any, group: str, file: str, interval_s: float | None, shared: Mapping[str, str]) -> Rule:
-    block = _block(raw, f"{file}: group {group!r}: a rule")
-    if "record" in block:
-        raise RuleError(
-            f"{file}: group {group!r}, line {block.line}: recording rule {block['record']!r}: only alerting rules are "
-            "evaluated; ask for the expression itself"
-        )
+def _record(block: Block, head: _Head) -> RecordingRule:
+    place = f"{head.file}: group {head.name!r}, line {block.line}"
+    name = _text(block.get("record"), f"{place}: record")
+    where = f"{head.file}: group {head.name!r}, rule {name!r} (line {block.line})"
+    if "alert" in block:
+        raise RuleError(f"{where}: a rule either records or alerts, not both")
+    _only(block, RECORD_KEYS, where)
+    if not _METRIC.match(name):
+        raise RuleError(f"{where}: record: {name!r} is no metric name")
+    text = _text(block.get("expr"), f"{where}: expr")
+    try:
+        parse_expression(text)
+    except ExpressionError as error:
+        raise RuleError(f"{where}: expr: {error}") from None
+    labels = {**head.labels, **_texts(block.get("labels"), f"{where}, labels", ("__name__",))}
+    dropped = frozenset(key for key, value in labels.items() if not value)
+    return RecordingRule(head.name, name, head.file, block.line, text, make_labels(labels), dropped)
+
+
+def _rule(block: Block, head: _Head) -> Rule:
+    group, file = head.name, head.file
     name = _text(block.get("alert"), f"{file}: group {group!r}, line {block.line}: alert")
     where = f"{file}: group {group!r}, rule {name!r} (line {block.line})"
     _only(block, RULE_KEYS, where)
@@ -149,7 +208,7 @@ def _rule(raw: Any, group: str, file: str, interval_s: float | None, shared: Map
         expression = parse_expression(_text(block.get("expr"), f"{where}: expr"))
     except ExpressionError as error:
         raise RuleError(f"{where}: expr: {error}") from None
-    labels = {**shared, **_texts(block.get("labels"), f"{where}, labels")}
+    labels = {**head.labels, **_texts(block.get("labels"), f"{where}, labels")}
     annotations = _texts(block.get("annotations"), f"{where}, annotations")
     extension_text = annotations.pop(ANNOTATION, "")
     return Rule(
@@ -158,7 +217,7 @@ def _rule(raw: Any, group: str, file: str, interval_s: float | None, shared: Map
         file=file,
         line=block.line,
         expression=expression,
-        interval_s=interval_s,
+        interval_s=head.interval_s,
         for_s=_duration(block, "for", where),
         keep_firing_for_s=_duration(block, "keep_firing_for", where),
         labels={key: Template(value) for key, value in labels.items() if key != "severity"},
@@ -167,6 +226,7 @@ def _rule(raw: Any, group: str, file: str, interval_s: float | None, shared: Map
         annotation_texts=annotations,
         extension=_extension(extension_text, labels, expression, where),
         extension_text=extension_text,
+        offset_s=head.offset_s,
     )
 
 
@@ -201,14 +261,14 @@ def _text(raw: Any, where: str) -> str:
     return raw.strip()
 
 
-def _texts(raw: Any, where: str) -> dict[str, str]:
+def _texts(raw: Any, where: str, refused: tuple[str, ...] = ("__name__", "alertname")) -> dict[str, str]:
     if raw is None or raw == "":
         return {}
     block = _block(raw, where)
     for key, value in block.items():
         if not isinstance(value, str):
             raise RuleError(f"{where}: {key!r} must be text")
-        if not _LABEL.match(key) or key in ("__name__", "alertname"):
+        if not _LABEL.match(key) or key in refused:
             raise RuleError(f"{where}: {key!r} is not allowed as a name")
     return dict(block)
 

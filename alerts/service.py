@@ -7,8 +7,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from alerts.auditor import INTERVAL_S, Auditor, AuditStats, Findings
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
 from alerts.courier import ChannelStats
+from alerts.damping import Damper
 from alerts.deliveries import deliveries
 from alerts.errors import (
     AlreadyAcknowledgedError,
@@ -31,7 +32,7 @@ from alerts.escalations import Escalations
 from alerts.evaluate import Change, RuleRun, Run, Tracked, occurrences
 from alerts.external import ExternalRun, Sent
 from alerts.heartbeat import Heartbeat, HeartbeatStats
-from alerts.ledger import Ledger
+from alerts.ledger import Ledger, Restored
 from alerts.oncall import OnCall
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import Outbox, Waiting
@@ -41,7 +42,9 @@ from alerts.policy.review import Review
 from alerts.policy.roster import RosterContacts
 from alerts.policy.silences import Silences
 from alerts.prometheus import alert_json, groups_json
-from alerts.rules import Group, load_rules
+from alerts.recording import Recorder, recording_groups
+from alerts.reload import FileStatus, RuleFiles, Version, version, versions
+from alerts.rules import Group, parse_rules
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, Reason, Step, acknowledge, assign, lapse, unacknowledge
 from alerts.views import AlertEvent, AlertView, ChannelView, DeliveryView, EscalationView, NotificationView, rfc3339
@@ -50,7 +53,11 @@ from metrics.clock import Clock
 from metrics.errors import DeskvigilError, TransientError
 from metrics.frame import Frame
 from metrics.severity import Severity
+from query.engine import QueryEngine
 from storage import audit
+
+if TYPE_CHECKING:
+    from alerts.backtest import Backtest
 
 LOG = logging.getLogger(__name__)
 ALIVE_SERIES = "deskvigil_alerts_evaluations_total"
@@ -72,6 +79,10 @@ class ServiceStats:
 
     rules: int
     rules_failing: int
+    records: int
+    records_failing: int
+    reloads: int
+    reload_failed: bool
     evaluations: int
     failures: int
     missed: int
@@ -109,9 +120,15 @@ class AlertService:
         self._store = store
         self._options = options
         self._clock = clock
-        self._groups = _load(options)
-        runs = _runs(self._groups, options)
-        self._watch = Watch(runs, store.live, query, options)
+        self._query = query
+        self._files = RuleFiles(store, options.rules or (DEFAULT_RULES,), query, clock)
+        self._groups = self._files.groups
+        self._watch = Watch(_runs(self._groups, options), store.live, query, options)
+        self._recorder = Recorder(store.live, options, clock)
+        self._recorder.set(recording_groups(self._groups, query, options), running=False)
+        self._reloading = threading.Lock()  # one reads rule files at a time; taken before the turn
+        self._backtesting = threading.Lock()
+        self._follower: threading.Thread | None = None
         built = build_channels(options, clock, links) if channels is None else list(channels)
         recipients = [channel.recipient for channel in built]
         self.silences = Silences(store, clock)
@@ -130,6 +147,7 @@ class AlertService:
         self.auditor = Auditor(store, lambda: self._escalations.roster, self._repair, clock)
         self._heartbeat = Heartbeat(options.heartbeat, clock, self.unproven)
         self._external = ExternalRun(options)
+        self._damper = Damper(options)
         self._outbox = Outbox(store, built, options.outbox, clock, self._attempted, options.digest_interval_s)
         self._turn = threading.Lock()  # one evaluates and records, or acknowledges, at a time
         self._lock = threading.Lock()  # alerts in memory; never held during I/O
@@ -170,6 +188,9 @@ class AlertService:
         self._unsubscribe = self._store.live.subscribe(self._arrived)
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
+        self._recorder.start()
+        self._follower = threading.Thread(target=self._follow_files, name="rule files", daemon=True)
+        self._follower.start()
         self.auditor.start()
         self._heartbeat.start()
 
@@ -181,6 +202,10 @@ class AlertService:
         self._unsubscribe = lambda: None
         self._stopping.set()
         self._wake.set()
+        self._recorder.stop()
+        if self._follower is not None:
+            self._follower.join(STOP_TIMEOUT_S)
+            self._follower = None
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_S)
             if self._thread.is_alive():
@@ -219,7 +244,8 @@ class AlertService:
     def rules(self) -> list[dict[str, Any]]:
         """The `groups` array of Prometheus's /api/v1/rules."""
         with self._lock:
-            return groups_json(self._groups, self._watch.rules, self._views, self._options)
+            recordings = [one for group in self._recorder.groups for one in group.recordings]
+            return groups_json(self._groups, self._watch.rules, recordings, self._views, self._options)
 
     def alerts(self) -> list[dict[str, Any]]:
         """The `alerts` array of Prometheus's /api/v1/alerts."""
@@ -228,11 +254,16 @@ class AlertService:
     def stats(self) -> ServiceStats:
         """The room's own figures."""
         counters = self._watch.counters
+        recordings = [one for group in self._recorder.groups for one in group.recordings]
         return ServiceStats(
             rules=len(self._watch.rules),
             rules_failing=sum(1 for watched in self._watch.rules if watched.error),
-            evaluations=self._watch.evaluations(),
-            failures=counters.failures,
+            records=len(recordings),
+            records_failing=sum(1 for one in recordings if one.error),
+            reloads=self._files.reloads,
+            reload_failed=self._files.failed,
+            evaluations=self._watch.evaluations() + self._recorder.evaluations,
+            failures=counters.failures + self._recorder.failures,
             missed=self._missed,
             passes=counters.passes,
             busy_s=counters.busy_ns / 1e9,
@@ -257,6 +288,100 @@ class AlertService:
     def policy_problem(self) -> str:
         """What is wrong with the policy file as it is now ("": nothing); the one before goes on then."""
         return self._policy.problem
+
+    def rule_files(self) -> list[FileStatus]:
+        """The rule files as they are and as they run; `error` says why a change of one is refused."""
+        return self._files.status()
+
+    def rule_versions(self, limit: int = 100) -> list[Version]:
+        """Versions of the rule files, newest first, without their text."""
+        return versions(self._store, limit)
+
+    def rule_version(self, version_id: int) -> Version:
+        """One version with its text; RuleError where there is none."""
+        return version(self._store, version_id)
+
+    def rule_text(self, name: str) -> str:
+        """What runs of a rule file; RuleError where there is no such file."""
+        return self._files.text(name)
+
+    def backtest(self, text: str, start_ms: int, end_ms: int) -> Backtest:
+        """Run rules over stored history beside those that run now ("" for just these); one at a time.
+
+        DeskvigilError (RuleError) where the text is wrong, or another backtest is still running.
+        """
+        from alerts.backtest import backtest
+
+        if not isinstance(self._query, QueryEngine):
+            raise DeskvigilError("this console cannot ask for the past")
+        if not self._backtesting.acquire(blocking=False):
+            raise DeskvigilError("another backtest is still running")
+        try:
+            present = self._groups
+            groups = parse_rules(text, "the rules to try") if text.strip() else present
+            against = present if text.strip() else None
+            if against is not None:  # only rules of the same name: the others are not in question
+                names = {rule.key for group in groups for rule in group.rules}
+                against = tuple(
+                    replace(group, rules=tuple(rule for rule in group.rules if rule.key in names)) for group in present
+                )
+            return backtest(groups, self._query, self._options, start_ms, end_ms, against=against)
+        finally:
+            self._backtesting.release()
+
+    # --- rule files ---------------------------------------------------------------------------
+
+    def reload(self) -> list[FileStatus]:
+        """Read the rule files again now; where one is wrong, what it said before goes on."""
+        with self._reloading:
+            if self._files.poll(force=True):
+                self._install()
+            self._files.record()
+            return self._files.status()
+
+    def roll_back(self, version_id: int, who: str, reason: str = "") -> Version:
+        """Have an older version of a rule file run until the file changes; audited. RuleError, StorageUnavailable."""
+        with self._reloading:
+            self._files.record()
+            done = self._files.roll_back(version_id, who, reason)
+            if self._files.poll():
+                self._install()
+            return done
+
+    def _follow_files(self) -> None:
+        """Look at the rule files once a slow tick, in a thread of its own: parsing must not hold up an alert."""
+        while not self._stopping.is_set():
+            try:
+                with self._reloading:
+                    if self._files.poll():
+                        self._install()
+                    self._files.record()
+            except Exception:  # a fault of ours: loud, but files are looked at again
+                LOG.exception("rule files cannot be followed")
+            self._stopping.wait(self._options.slow_tick_s)
+
+    def _install(self) -> None:
+        """Exchange the rules; alerts whose rule is still there live on, the others end."""
+        groups = self._files.groups
+        watch = Watch(_runs(groups, self._options), self._store.live, self._query, self._options, before=self._watch)
+        recordings = recording_groups(groups, self._query, self._options)
+        with self._turn:
+            now = self._now()
+            gone: list[Change] = []
+            with self._lock:
+                for watched in self._watch.rules:
+                    for tracked in list(watched.run.alerts.values()):
+                        heir = watch.owner(tracked, watched.run.rule.key)
+                        if heir is not None:
+                            heir.alerts[tracked.fingerprint] = watched.run.alerts.pop(tracked.fingerprint)
+                    gone += self._damper.damp(watched.run.end(now))
+                self._watch, self._groups = watch, groups
+            if gone:
+                self._record(gone, now)
+            with self._lock:
+                self._publish(now)
+        self._recorder.set(recordings, running=self._thread is not None)
+        self._announce()
 
     # --- what people do -----------------------------------------------------------------------
 
@@ -379,8 +504,9 @@ class AlertService:
             now = self._now()
             with self._lock:
                 taken = self._external.take(alerts, sender, self.routing.file.resolve_timeout_ms, now)
-            if taken.changes:
-                self._record(taken.changes, now)
+                changes = self._damper.damp(taken.changes)
+            if changes:
+                self._record(changes, now)
             if taken.prolonged:
                 self._ledger.note_posted(taken.prolonged)
             with self._lock:
@@ -445,6 +571,8 @@ class AlertService:
             with self._lock:
                 changes = self._watch.look(frames, now, grace=now.mono_ms < self._grace_until_ms)
                 changes += self._external.expired(now)
+                changes = self._damper.damp(changes)
+                changes += self._damper.settled(now, self._alive)
                 changes += self._lapsed(now)
             changes += self._reconsidered(now)
             if changes or (self._unwritten and now.mono_ms >= self._next_write_ms):
@@ -657,25 +785,40 @@ class AlertService:
         except DeskvigilError as error:
             LOG.error("alerts of before cannot be read: %s", error)
             return
+        self._restore_flapping(now)
         gone = []
         with self._lock:
             for one in restored:
-                run = self._owner(one.tracked)
+                run = self._owner(one)
                 if run is self._external:
                     self._external.take_back(one.tracked, now)
                 elif run is None:
                     gone.append(one.gone(now))
                 else:
+                    one.tracked.flapping = self._damper.is_flapping(one.tracked.fingerprint)
                     run.alerts[one.tracked.fingerprint] = one.tracked
             self._publish(now)
         self._follow(self._policy.routing)
         if gone:
             self._record(gone, now)
 
-    def _owner(self, tracked: Tracked) -> Run | None:
-        if tracked.posted is not None:
-            return self._external
-        return next((watched.run for watched in self._watch.rules if watched.run.owns(tracked)), None)
+    def _owner(self, one: Restored) -> Run | None:
+        return self._external if one.tracked.posted is not None else self._watch.owner(one.tracked, one.rule)
+
+    def _restore_flapping(self, now: Instant) -> None:
+        try:
+            events, told = self._ledger.since(now.wall_ms - round(1000 * self._options.flapping_window_s))
+        except DeskvigilError as error:
+            LOG.error("which alerts came and went cannot be read: %s", error)
+            return
+        self._damper.restore(events, lambda alert_id: told.get(alert_id, set()), now)
+
+    def _alive(self, fingerprint: str) -> tuple[Run, Tracked] | None:
+        for run in self._runs():
+            tracked = run.alerts.get(fingerprint)
+            if tracked is not None:
+                return run, tracked
+        return None
 
     def _last_alive_ms(self, now: Instant, tolerance_ms: int) -> int | None:
         """When this room last published its figures before the stop, as far back as matters."""
@@ -713,10 +856,6 @@ def _not_acknowledged(tracked: Tracked) -> None:
     if tracked.live.acked_by is not None:
         at = rfc3339(tracked.live.acked_at_ms or 0)
         raise AlreadyAcknowledgedError(f"already acknowledged by {tracked.live.acked_by} at {at}")
-
-
-def _load(options: AlertOptions) -> tuple[Group, ...]:
-    return tuple(group for path in options.rules or (DEFAULT_RULES,) for group in load_rules(path))
 
 
 def _runs(groups: Sequence[Group], options: AlertOptions) -> list[RuleRun]:

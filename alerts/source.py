@@ -25,6 +25,11 @@ class Vector(Protocol):
 class Prepared(Protocol):
     """A reusable plan of one expression."""
 
+    @property
+    def kind(self) -> str:
+        """What it gives: vector, scalar, matrix or string."""
+        ...
+
     def instant(self, t_ms: int) -> Vector: ...
 
     def metric_names(self) -> frozenset[str]:
@@ -45,7 +50,14 @@ class Querier(Protocol):
 class LiveFrames(Protocol):
     """The meeting place of frames."""
 
+    def append(self, frame: Frame) -> None: ...
+
     def subscribe(self, callback: Callable[[Frame], None]) -> Callable[[], None]: ...
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The collectors whose frames are not taken at present, and why."""
+        ...
 
     @property
     def schemas(self) -> Mapping[str, Schema]:

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     RULE_GONE = "rule_gone"  # resolved because no rule asks for it any more
     UNSUPPRESSED = "unsuppressed"  # told late: what kept it from being told has ended
     TEST = "test"  # no alert: somebody tries a channel
+    SETTLED = "settled"  # it came and went, and is now told as what it is
 
 
 NOTIFIED = frozenset(
@@ -67,6 +68,7 @@ NOTIFIED = frozenset(
         Reason.UNTOLD,
         Reason.UNSUPPRESSED,
         Reason.RULE_GONE,
+        Reason.SETTLED,
     }
 )
 

@@ -52,6 +52,10 @@ class AlertsCollector:
         figures = {
             "rules": stats.rules,
             "rules_failing": stats.rules_failing,
+            "recording_rules": stats.records,
+            "recording_rules_failing": stats.records_failing,
+            "rules_reloads_total": stats.reloads,
+            "rules_reload_failed": float(stats.reload_failed),
             "evaluations_total": stats.evaluations,
             "evaluation_failures_total": stats.failures,
             "evaluations_missed_total": stats.missed,

@@ -21,8 +21,8 @@ class AlertView:
 
     labels carry `alertname` and `severity` (the present tier); threshold is the present tier's, None
     where the rule's expression has no single one. expression: what gives the value, of this alert's series where
-    it can be narrowed to them. alert_id names this episode, fingerprint the label set.
-    suppressed: why nobody is told now. posted: of an alert that another program sent.
+    it can be narrowed to them. alert_id names this episode, fingerprint the label set. suppressed: why nobody is
+    told now. posted: of an alert that another program sent. flapping: it comes and goes, which people are told once.
     """
 
     alert_id: str
@@ -45,6 +45,7 @@ class AlertView:
     expression: str = ""
     suppressed: tuple[Suppression, ...] = ()
     posted: Posted | None = None
+    flapping: bool = False
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from alerts.evaluate import Change, RuleRun
+from alerts.evaluate import Change, RuleRun, Tracked
 from alerts.expression import Comparison
 from alerts.extension import NoData
 from alerts.options import AlertOptions
@@ -157,21 +157,37 @@ def _bounds(comparison: Comparison | None) -> tuple[float, float]:
 class Watch:
     """Frames in, changes out. Not thread-safe: the alert thread owns it."""
 
-    def __init__(self, runs: Iterable[RuleRun], live: LiveFrames, query: Querier, options: AlertOptions) -> None:
+    def __init__(
+        self,
+        runs: Iterable[RuleRun],
+        live: LiveFrames,
+        query: Querier,
+        options: AlertOptions,
+        before: Watch | None = None,
+    ) -> None:
+        """before: the watch that this one takes over from: its counters go on."""
         self._live = live
         self._slow_tick_ms = round(options.slow_tick_s * 1000)
         self.rules = tuple(Watched(run, round(1000 * (run.rule.interval_s or options.interval_s))) for run in runs)
+        self._by_key: dict[str, list[Watched]] = {}
         for watched in self.rules:
             self._prepare(watched, query)
+            self._by_key.setdefault(watched.run.rule.key, []).append(watched)
         self._screens: dict[str, Screen] = {}
         self._screened_before = 0
         self._began: Instant | None = None
-        self.counters = Counters()
+        self.counters: Counters = Counters() if before is None else before.counters
+        if before is not None:
+            self._screened_before = before.evaluations() - before.counters.evaluations
 
     def quiet(self, frame: Frame, now: Instant) -> bool:
         """Whether a frame needs no look at all (see Screen.quiet); may be called from collectors' threads."""
         screen = self._screens.get(frame.schema.collector)
         return screen is not None and screen.schema is frame.schema and screen.quiet(frame, now)
+
+    def owner(self, tracked: Tracked, key: str) -> RuleRun | None:
+        """The rule under `key` (group/rule) that an alert is of, None where there is none any more."""
+        return next((one.run for one in self._by_key.get(key, ()) if one.run.owns(tracked)), None)
 
     def evaluations(self) -> int:
         """How many evaluations of rules there were, those by screens included."""
@@ -228,7 +244,7 @@ class Watch:
             return []
         began_ns = time.perf_counter_ns()
         try:
-            samples = watched.plan.instant(now.wall_ms).samples()
+            samples = watched.plan.instant(now.wall_ms - round(1000 * watched.run.rule.offset_s)).samples()
         except DeskvigilError as error:
             return self._failed(watched, now, str(error))
         except Exception as error:  # one faulty rule never stops the others; it shows as a failing rule
@@ -269,7 +285,8 @@ class Watch:
             positions = _positions(watched, schema, names)
             if not positions:
                 continue
-            if watched.run.rule.expression.plain and self._alone(watched, schema):
+            rule = watched.run.rule
+            if rule.expression.plain and not rule.offset_s and self._alone(watched, schema):
                 labels = [dict(schema.series[position].labels) for position in positions]
                 readings.append(Reading(watched, positions, labels))
             else:

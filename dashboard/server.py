@@ -19,6 +19,7 @@ from dashboard.api.history import history_router
 from dashboard.api.oncall import oncall_router
 from dashboard.api.profiles import profiles_router
 from dashboard.api.room import room_router
+from dashboard.api.rulefiles import rule_files_router
 from dashboard.components.markup import Component, html
 from dashboard.components.shell import shell
 from dashboard.compression import StaticCompressionMiddleware
@@ -70,6 +71,7 @@ def build_server(services: Services) -> FastAPI:
     server.include_router(oncall_router(services))
     server.include_router(history_router(services))
     server.include_router(room_router(services))
+    server.include_router(rule_files_router(services))
     server.include_router(profiles_router(services))
     server.include_router(live_router(hub, services))
     _add_health(server, services)

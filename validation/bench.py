@@ -27,6 +27,7 @@ BENCHMARKS = {
     "archive": "validation.bench_archive",
     "cost": "validation.bench_cost",
     "query": "validation.bench_query",
+    "backtest": "validation.bench_backtest",
     "start": "validation.bench_start",
     "profiler": "validation.bench_profiler",
     "bottlenecks": "validation.bottlenecks",

@@ -43,8 +43,8 @@ class Review:
         moved: list[Tracked] = []
         for run in runs:
             for tracked in run.alerts.values():
-                if tracked.live.state is not AlertState.FIRING:
-                    continue
+                if tracked.live.state is not AlertState.FIRING or tracked.flapping:
+                    continue  # what comes and goes is told once it has settled
                 labels, severity = run.shown_labels(tracked, tracked.live), tracked.live.severity
                 decision = routing.judge(tracked.fingerprint, labels, severity, Reason.UNSUPPRESSED, now.wall_ms)
                 if _owes(tracked, decision):

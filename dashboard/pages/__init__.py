@@ -15,6 +15,7 @@ from dashboard.pages import (
     profiler,
     resources,
     risk,
+    rules,
 )
 from dashboard.pages.page import Page
 
@@ -29,6 +30,7 @@ PAGES: tuple[Page, ...] = (
     profiler.PAGE,
     history.PAGE,
     alerts.PAGE,
+    rules.PAGE,
     oncall.PAGE,
     delivery.PAGE,
 )

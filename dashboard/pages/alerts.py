@@ -1,4 +1,4 @@
-"""Alerts: what is active, what happened, who was told, and the rules behind it.
+"""Alerts: what is active, what happened and who was told.
 
 The active list comes with the live stream; the tables are asked anew whenever it says that alerts
 have changed.
@@ -39,6 +39,7 @@ _REASONS = {
     "withdrawn": "withdrawn before it fired",
     "rule_gone": "ended with its rule",
     "unsuppressed": "told late: no longer silenced",
+    "settled": "no longer comes and goes",
 }
 
 
@@ -50,20 +51,18 @@ async def _layout(services: Services, parameters: Mapping[str, str]) -> Componen
             _section(
                 "Notifications", "attempts to tell people, newest first", "a-notifications", "a-more-notifications"
             ),
-            _section("Rules", "as they are evaluated", "a-rules", None),
         ],
         className="page alerts-page",
         **{"data-page": "alerts", "data-title": "Alerts", "data-highlight": parameters.get("alert", "")},
     )
 
 
-def _section(title: str, note: str, id: str, more: str | None) -> Component:
-    button = [html.Button("Older", id=more, type="button", n_clicks=0)] if more else []
+def _section(title: str, note: str, id: str, more: str) -> Component:
     return html.Section(
         [
             html.Header([html.H2(title), html.Span(note, className="note")]),
             html.Div(id=id, className="scroll"),
-            *button,
+            html.Button("Older", id=more, type="button", n_clicks=0),
         ],
         className="panel",
     )
@@ -82,11 +81,6 @@ def _register(app: Dash, services: Services) -> None:
     async def show_notifications(_version: int, clicks: int | None) -> Component:
         words = "Nobody has been told anything yet: no channel is configured, or no alert has fired."
         return await _answer(services.alerts.notifications, clicks, _notification_table, words)
-
-    @app.callback(Output("a-rules", "children"), Input("alerts-version", "data"))
-    async def show_rules(_version: int) -> Component:
-        groups = await asyncio.to_thread(services.alerts.rules)
-        return _rules_table(groups)
 
 
 async def _answer(question: Any, clicks: int | None, table: Any, nothing: str) -> Component:
@@ -142,30 +136,6 @@ def _notification_table(attempts: Sequence[NotificationView]) -> Component:
         for attempt in attempts
     ]
     return _table(("Time UTC", "Channel", "Because", "Outcome", "Took", "Error"), rows, "Error")
-
-
-def _rules_table(groups: Sequence[Mapping[str, Any]]) -> Component:
-    rows = [
-        (
-            rule["name"],
-            _rule_state(rule),
-            _severity(rule["labels"]["severity"]) if rule["labels"].get("severity") else "",
-            html.Code(rule["query"]),
-            f"{rule.get('duration', 0):g} s",
-            f"{1e6 * rule['evaluationTime']:.0f} µs" if rule.get("evaluationTime") else "",
-        )
-        for group in groups
-        for rule in group["rules"]
-    ]
-    if not rows:
-        return html.P("No rule file is loaded: nothing can alert.", className="absence")
-    return _table(("Rule", "State", "Severity", "Expression", "For", "Took"), rows, "Expression")
-
-
-def _rule_state(rule: Mapping[str, Any]) -> Any:
-    if rule.get("health") == "err":
-        return html.Span(f"failing: {rule.get('lastError', 'no reason given')}", className="problem")
-    return "not evaluated yet" if rule.get("health") == "unknown" else rule["state"]
 
 
 def _number(value: float) -> str:

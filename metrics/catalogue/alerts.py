@@ -9,6 +9,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("deskvigil_alerts_acknowledged", "", "gauge", "Firing alerts that somebody acknowledged."),
     Metric("deskvigil_alerts_rules", "", "gauge", "Alerting rules that are loaded."),
     Metric("deskvigil_alerts_rules_failing", "", "gauge", "Rules whose last evaluation failed."),
+    Metric("deskvigil_alerts_recording_rules", "", "gauge", "Recording rules that are loaded."),
+    Metric("deskvigil_alerts_recording_rules_failing", "", "gauge", "Recording rules whose last evaluation failed."),
+    Metric("deskvigil_alerts_rules_reloads_total", "", "counter", "Times that changed rule files were taken up."),
+    Metric(
+        "deskvigil_alerts_rules_reload_failed",
+        "",
+        "gauge",
+        "1: a changed rule file is refused, and what it said before goes on.",
+    ),
     Metric("deskvigil_alerts_evaluations_total", "", "counter", "Evaluations of rules."),
     Metric("deskvigil_alerts_evaluation_failures_total", "", "counter", "Evaluations of rules that failed."),
     Metric(

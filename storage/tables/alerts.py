@@ -205,6 +205,11 @@ file_version = Table(
     Column("who", Words, nullable=False, comment="a person who rolled back, or `reload`, or `start`"),
     Column("outcome", String(16), nullable=False, comment="loaded or refused"),
     Column("note", Words, nullable=False, default="", server_default="", comment="what was wrong with it"),
+    Column(
+        "instead_of",
+        String(64),
+        comment="hash of the file's own text that this older version stands in for until the file changes",
+    ),
     Index(None, "kind", "name", "t_ms"),
     comment="every version of a rule or policy file that was read",
 )

@@ -61,7 +61,12 @@ class Desk:
         where = DatabaseOptions(url=database)
         self.store = Store.open(StorageOptions(), RuntimePaths(folder / "data"), self.clock, database=where)
         self.query = QueryEngine(self.store.reader, QueryOptions(), self.clock)
-        keys = {"slow_tick_s": 0.2, "outbox": OutboxOptions(retry_first_s=0.05, retry_max_s=1.0), **options}
+        keys = {
+            "slow_tick_s": 0.2,
+            "flapping_changes": 0,
+            "outbox": OutboxOptions(retry_first_s=0.05, retry_max_s=1.0),
+            **options,
+        }
         self.options = AlertOptions(rules=(rules,) if rules else (), **keys)
         try:
             self.service = AlertService(self.store, self.query, self.options, self.clock, channels)

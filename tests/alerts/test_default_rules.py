@@ -54,6 +54,16 @@ def test_promtool_accepts_them():
     assert f"{len(RULES)} rules found" in result.stdout
 
 
+def test_promtool_runs_their_unit_tests():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool on this machine: apt-get install prometheus")
+    tests = DEFAULT_RULES.with_name("default.tests.yml")
+    result = subprocess.run([promtool, "test", "rules", str(tests)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "SUCCESS" in result.stdout
+
+
 def test_check_rules_finds_nothing_to_say(query: QueryEngine):
     assert [str(problem) for problem in check_rules(DEFAULT_RULES, query)] == []
 

@@ -147,6 +147,11 @@ def upgrade() -> None:
         sa.Column("who", sa.Text(), nullable=False, comment="a person who rolled back, or `reload`, or `start`"),
         sa.Column("outcome", sa.String(length=16), nullable=False, comment="loaded or refused"),
         sa.Column("note", sa.Text(), server_default="", nullable=False, comment="what was wrong with it"),
+        sa.Column(
+            "instead_of",
+            sa.String(length=64),
+            comment="hash of the file's own text that this older version stands in for until the file changes",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_file_version")),
         comment="every version of a rule or policy file that was read",
     )
