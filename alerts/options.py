@@ -72,6 +72,26 @@ class OutboxOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """What the detectors watch.
+
+    anomaly: PromQL selectors of the series whose unusual samples are told (none: the detector is off); a series takes
+    about 140 kB, and more than `anomaly_max_series` are not taken. history_days: how far back a start learns from.
+    """
+
+    anomaly: tuple[str, ...] = (
+        "deskvigil_kpi_throughput_orders_per_second",
+        'deskvigil_kpi_order_to_fill_seconds{quantile="0.99"}',
+        "deskvigil_kpi_slippage_bps",
+        "deskvigil_kpi_reject_ratio",
+        "deskvigil_engine_event_lag_seconds",
+        "deskvigil_host_cpu_busy_ratio",
+    )
+    anomaly_max_series: Annotated[int, Ge(1), Le(20_000)] = 200
+    history_days: Annotated[float, Ge(0), Le(30)] = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertOptions:
     """Rules, timing and channels.
 
@@ -98,3 +118,4 @@ class AlertOptions:
     email: EmailOptions = field(default_factory=EmailOptions)
     webhook: WebhookOptions = field(default_factory=WebhookOptions)
     more_webhooks: tuple[WebhookOptions, ...] = ()
+    detectors: DetectorOptions = field(default_factory=DetectorOptions)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from alerts.detectors.anomaly import AnomalyCollector
 from alerts.service import AlertService
 from alerts.stats import AlertsCollector
 from collectors.collector import Collector
@@ -147,6 +148,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 plans,
                 *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
+                *_detectors(settings, store, query),
                 *_forwarding(store),
             ]
             cleanup.callback(profiling.stop)
@@ -252,6 +254,27 @@ def _scraper(store: Store, settings: Settings, clock: Clock, version: str) -> Sc
         version=version,
         refused=lambda: store.live.refused,
     )
+
+
+def _detectors(settings: Settings, store: Store, query: QueryEngine) -> list[Collector]:
+    options = settings.alerts.detectors
+    if not settings.alerts.enabled or not options.anomaly:
+        return []
+
+    def note(words: str, t_ms: int) -> None:
+        store.annotations.note("anomaly", words, t_ms=t_ms)
+
+    return [
+        AnomalyCollector(
+            options.anomaly,
+            store.live,
+            store.reader,
+            query,
+            note,
+            max_series=options.anomaly_max_series,
+            history_days=options.history_days,
+        )
+    ]
 
 
 def _forwarding(store: Store) -> list[Collector]:
