@@ -12,13 +12,14 @@ from typing import Any
 
 from alerts.channels.build import build_channels
 from alerts.channels.channel import Channel
+from alerts.detectors.record import Predictions, Record
 from alerts.errors import AlreadyAcknowledgedError, NotFiringError, UnknownAlertError
 from alerts.evaluate import Change, RuleRun, Tracked, occurrences
 from alerts.ledger import Ledger
 from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
-from alerts.rules import Group, load_rules
+from alerts.rules import Group, Rule, load_rules
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
 from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
@@ -152,6 +153,14 @@ class AlertService:
     def alerts(self) -> list[dict[str, Any]]:
         """The `alerts` array of Prometheus's /api/v1/alerts."""
         return [alert_json(view) for view in self._views]
+
+    def rule_list(self) -> tuple[Rule, ...]:
+        """The alerting rules in force."""
+        return tuple(watched.run.rule for watched in self._watch.rules)
+
+    def predictions(self) -> list[Record]:
+        """How far the predictions of each rule could be trusted so far; StorageUnavailable."""
+        return Predictions(self._store).records()
 
     def stats(self) -> ServiceStats:
         """The room's own figures."""

@@ -56,8 +56,8 @@ class Tuning(NamedTuple):
     move_fast: float = 60.0
     move_slow: float = 300.0
     warm: float = 60.0
-    forget: float = 5e-5
-    tail: float = 0.01
+    forget: float = 1e-4
+    tail: float = 0.02
     least: float = 8.0
     prior_xi: float = 0.25
     prior_count: float = 30.0
@@ -66,14 +66,14 @@ class Tuning(NamedTuple):
     range_weight: float = 0.75
     spread_weight: float = 1.0
     season_weight: float = 0.5
-    shape_weight: float = 0.75
+    shape_weight: float = 1.0
     flat_weight: float = 1.0
     missing_weight: float = 1.0
     power: float = 2.0
     sum_tail: float = 0.01
     sum_xi: float = 0.8
     sum_count: float = 40.0
-    threshold: float = 2.75
+    threshold: float = 2.5
     calm: float = 120.0
 
 

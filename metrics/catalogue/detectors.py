@@ -28,4 +28,33 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("deskvigil_anomaly_series", "", "gauge", "Series that the anomaly detector watches."),
     Metric("deskvigil_anomaly_series_refused", "", "gauge", "Series beyond the limit, which it does not watch."),
+    Metric(
+        "deskvigil_time_to_threshold_seconds",
+        "seconds",
+        "gauge",
+        "Until the rule's threshold is met, where that is foretold; labels of the rule's series besides.",
+        ("rule",),
+    ),
+    Metric(
+        "deskvigil_time_to_threshold_low_seconds",
+        "seconds",
+        "gauge",
+        "Early end of the interval of deskvigil_time_to_threshold_seconds: one breach in ten comes sooner.",
+        ("rule",),
+    ),
+    Metric(
+        "deskvigil_time_to_threshold_high_seconds",
+        "seconds",
+        "gauge",
+        "Late end of the interval of deskvigil_time_to_threshold_seconds: one breach in ten comes later.",
+        ("rule",),
+    ),
+    Metric("deskvigil_predictive_series", "", "gauge", "Series whose way to their rule's threshold is watched."),
+    Metric("deskvigil_predictive_failures_total", "", "counter", "Rules that could not be asked when they were due."),
+    Metric(
+        "deskvigil_predictive_refused_total",
+        "",
+        "counter",
+        "Times that a series was not watched: too many, or two rules of one name.",
+    ),
 )
