@@ -114,6 +114,14 @@ def check_rules(args: argparse.Namespace) -> int:
     return 1 if any(problem.level == "error" for problem in problems) else 0
 
 
+def slo(args: argparse.Namespace) -> int:
+    """Print the rules that the configured objectives (alerts.slos) come to, for a Prometheus to load."""
+    from alerts.slo import objectives, slo_rules
+
+    print(slo_rules(objectives(settings_of(args).alerts)), end="")
+    return 0
+
+
 def replay(args: argparse.Namespace) -> int:
     """Replay a recording through the book; the last line printed is one JSON object."""
     from engine.replay import replay as replay_file
@@ -297,6 +305,7 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
         order.add_argument("--who", required=True, help="who gives the order (kept in the audit)")
         order.add_argument("--reason", required=True, help="why (kept in the audit)")
     add("check-config", check_config)
+    add("slo", slo)
     add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
     add_replay = add("replay", replay)
     add_replay.add_argument("file", type=Path, metavar="FILE")

@@ -92,10 +92,44 @@ class DetectorOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SloOptions:
+    """One objective: at least `objective` of all events of 30 days are good.
+
+    good, total: PromQL selectors of two counters. errors: in their place, the share of bad events as an expression
+    over `$window`.
+    """
+
+    name: str
+    objective: Annotated[float, Ge(0.5), Le(0.999999)]
+    good: str = ""
+    total: str = ""
+    errors: str = ""
+    description: str = ""
+
+
+DEFAULT_SLOS = (
+    SloOptions(
+        name="order-to-ack",
+        objective=0.999,
+        good='deskvigil_engine_order_to_ack_seconds_bucket{le="0.016777216"}',
+        total="deskvigil_engine_order_to_ack_seconds_count",
+        description="Orders accepted by the book within 17 ms of their intended time.",
+    ),
+    SloOptions(
+        name="rule-evaluation",
+        objective=0.999,
+        errors="rate(deskvigil_alerts_evaluation_failures_total[$window]) / rate(deskvigil_alerts_evaluations_total[$window])",
+        description="Evaluations of alerting rules that succeed.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertOptions:
     """Rules, timing and channels.
 
-    rules: rule files; empty means the shipped ones. external_url: the console's address in messages.
+    rules: rule files; empty means the shipped ones. slos: objectives; empty means the shipped ones where the rules
+    are the shipped ones too, else none. external_url: the console's address in messages.
     interval_s: a group without `interval` is evaluated no more often than this. slow_tick_s: every rule is
     looked at this often even where no frame arrives (absence). repeat_interval_s: a firing alert nobody
     acknowledged is sent again this often (0: never). outage_tolerance_s: `for` clocks go on after an outage
@@ -119,3 +153,4 @@ class AlertOptions:
     webhook: WebhookOptions = field(default_factory=WebhookOptions)
     more_webhooks: tuple[WebhookOptions, ...] = ()
     detectors: DetectorOptions = field(default_factory=DetectorOptions)
+    slos: tuple[SloOptions, ...] = ()

@@ -20,6 +20,7 @@ from alerts.options import DEFAULT_RULES, AlertOptions
 from alerts.outbox import ChannelStats, Outbox, Waiting
 from alerts.prometheus import alert_json, groups_json
 from alerts.rules import Group, Rule, load_rules
+from alerts.slo import objectives, slo_groups
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, acknowledge
 from alerts.views import AlertEvent, AlertView, NotificationView, rfc3339
@@ -379,7 +380,8 @@ class AlertService:
 
 
 def _load(options: AlertOptions) -> tuple[Group, ...]:
-    return tuple(group for path in options.rules or (DEFAULT_RULES,) for group in load_rules(path))
+    files = tuple(group for path in options.rules or (DEFAULT_RULES,) for group in load_rules(path))
+    return (*files, *slo_groups(objectives(options)))
 
 
 def _runs(groups: Sequence[Group], options: AlertOptions) -> list[RuleRun]:
