@@ -248,10 +248,12 @@ def export(args: argparse.Namespace) -> int:
 
 def warm(args: argparse.Namespace) -> int:
     """Compile the kernels; does nothing where that is done already."""
+    from alerts.detectors.bank import warm as warm_detectors
     from engine.montecarlo.gpu.accelerator import warm_gpu
     from engine.warm import compile_apart
 
     compile_apart(lambda line: print(line, flush=True))
+    warm_detectors()
     print(f"GPU: {warm_gpu()}")
     return 0
 

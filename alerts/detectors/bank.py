@@ -112,3 +112,11 @@ class Bank:
 
 def _longer(array: npt.NDArray[Any], more: int) -> npt.NDArray[Any]:
     return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
+
+
+def warm() -> None:
+    """Compile the kernels where that is not done already."""
+    bank = Bank()
+    bank.hold(1)
+    bank.observe(0.0, np.zeros(1), np.zeros(1, np.int64))
+    bank.replay(np.zeros(1), np.zeros(1), 0)

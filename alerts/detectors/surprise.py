@@ -15,6 +15,7 @@ some 40 kB for ever. One call takes one sample of each of many series.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar, cast
@@ -99,7 +100,12 @@ COLUMNS = RECENT + 5
 
 
 def kernel(function: F) -> F:
-    """Compile a free function over arrays; nogil, because it touches no Python object."""
+    """Compile a free function over arrays; nogil, because it touches no Python object.
+
+    Numba looks only at a kernel's own file to tell whether its cached code is current: all kernels stay in this file.
+    """
+    if not os.environ.get("NUMBA_CACHE_DIR"):
+        numba.config.CACHE_DIR = ""  # type: ignore[attr-defined]  # beside the source, whatever others have set
     return cast(F, numba.njit(function, cache=True, nogil=True, error_model="numpy"))
 
 

@@ -28,6 +28,7 @@ def test_help_lists_every_command() -> None:
         "resume",
         "check-config",
         "check-rules",
+        "slo",
         "replay",
         "backup",
         "restore",
