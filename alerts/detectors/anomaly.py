@@ -84,6 +84,7 @@ class _Source:
     positions: IntArray
     rows: IntArray
     counters: FloatArray  # 1.0 where a rate is taken
+    refused: int = 0  # series beyond the limit
     seen: Frame | None = None
     silent: int = 0  # ticks without a frame
     interval: int = 1  # ticks between frames, the longest of late
@@ -130,7 +131,6 @@ class AnomalyCollector:
         self._sources: dict[str, _Source] = {}
         self._places: dict[int, _Place] = {}
         self._rows: dict[Series, int] = {}
-        self._refused = 0
         self._schema: Schema | None = None
         self._shown: IntArray = np.zeros(0, np.int64)
         self._found: deque[Anomaly] = deque(maxlen=KEPT)
@@ -183,10 +183,9 @@ class AnomalyCollector:
         chosen = [at for at, one in enumerate(schema.series) if self._wanted(one)]
         rows = [self._row(schema.series[at]) for at in chosen]
         kept = [(at, row) for at, row in zip(chosen, rows, strict=True) if row is not None]
-        self._refused += len(chosen) - len(kept)
         counters = [float(_is_counter(schema.series[at])) for at, _ in kept]
         positions, taken = (np.array([pair[side] for pair in kept], np.int64) for side in (0, 1))
-        return _Source(schema, positions, taken, np.array(counters))
+        return _Source(schema, positions, taken, np.array(counters), refused=len(chosen) - len(kept))
 
     def _wanted(self, one: Series) -> bool:
         if one.name.startswith(OWN):  # it must not watch itself
@@ -198,7 +197,9 @@ class AnomalyCollector:
     def _row(self, one: Series) -> int | None:
         row = self._rows.get(one)
         if row is None and len(self._places) < self._max_series:
-            row = next(at for at in range(len(self._places) + 1) if at not in self._places)
+            row = len(self._places)
+            if row in self._places:  # one before it was given up
+                row = next(at for at in range(row) if at not in self._places)
             self._rows[one] = row
             self._places[row] = _Place(one)
             for bank in self._banks:
@@ -217,7 +218,6 @@ class AnomalyCollector:
         for bank in self._banks:
             bank.clear(row)
         self._sums[row] = self._counts[row] = 0.0
-        self._refused = 0
         self._sources.clear()  # whoever was refused may have the place
         self._schema = None
 
@@ -330,10 +330,11 @@ class AnomalyCollector:
 
     def _values(self) -> FloatArray:
         parts: list[FloatArray] = []
+        refused = sum(source.refused for source in self._sources.values())
         for number, bank in enumerate(self._banks):
             counts = [(self._places[row].incidents[number] + 1) // 2 for row in self._shown.tolist()]
             parts += [bank.scores(self._shown), bank.reasons(self._shown), np.array(counts, np.float64)]
-        return np.concatenate([*parts, np.array([len(self._places), self._refused], np.float64)])
+        return np.concatenate([*parts, np.array([len(self._places), refused], np.float64)])
 
 
 def _banks() -> list[Bank]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.detectors import surprise
+from alerts.detectors import anomaly, surprise
 from alerts.detectors.anomaly import AnomalyCollector
 from alerts.detectors.bank import Bank
 from alerts.detectors.surprise import View
@@ -233,6 +233,25 @@ def test_more_series_than_the_limit_are_counted_and_left_out(watching: Watching)
     read = dict(zip((one.name for one in frame.schema.series), frame.values, strict=True))
     assert read["deskvigil_anomaly_series"] == 3
     assert read["deskvigil_anomaly_series_refused"] == 7
+
+
+def test_ten_thousand_series_take_no_more_than_the_limit_s_memory(watching: Watching) -> None:
+    for generation in range(3):  # each time others
+        frame = watching.tick({Series(f"work_{generation}_{n}"): float(n) for n in range(10_000)})
+    read = dict(zip((one.name for one in frame.schema.series), frame.values, strict=True))
+    assert (read["deskvigil_anomaly_series"], read["deskvigil_anomaly_series_refused"]) == (3, 10_000)
+    assert sum(bank.bytes for bank in watching.collector._banks) < 2_000_000
+
+
+def test_a_place_is_free_again_once_its_series_is_long_gone(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anomaly, "FORGOTTEN_AFTER", 5)
+    watching.tick({Series(f"work_{n}"): float(n) for n in range(3)})
+    for _ in range(8):
+        frame = watching.tick({GAUGE: 1.0})
+    shown = {one.label("series") for one in frame.schema.series if one.name == "deskvigil_anomaly_score"}
+    assert shown == {"gauge"}
 
 
 def test_series_come_and_go_without_a_nan_where_a_score_was(watching: Watching) -> None:
