@@ -23,7 +23,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@touch $@
 
 # Compiled kernels stay valid until a source of the engine changes; asking them each time would cost a start two seconds.
-$(VENV)/warmed: $(VENV)/installed $(wildcard engine/*.py engine/*/*.py)
+$(VENV)/warmed: $(VENV)/installed $(wildcard engine/*.py engine/*/*.py alerts/detectors/*.py)
 	@$(BIN)/python app.py warm
 	@touch $@
 

@@ -214,6 +214,14 @@ def backtest(args: argparse.Namespace) -> int:
     return 1 if any(one.error for one in result.rules) else 0
 
 
+def slo(args: argparse.Namespace) -> int:
+    """Print the rules that the configured objectives (alerts.slos) come to, for a Prometheus to load."""
+    from alerts.slo import objectives, slo_rules
+
+    print(slo_rules(objectives(settings_of(args).alerts)), end="")
+    return 0
+
+
 def replay(args: argparse.Namespace) -> int:
     """Replay a recording through the book; the last line printed is one JSON object."""
     from engine.replay import replay as replay_file
@@ -340,10 +348,12 @@ def export(args: argparse.Namespace) -> int:
 
 def warm(args: argparse.Namespace) -> int:
     """Compile the kernels; does nothing where that is done already."""
+    from alerts.detectors.bank import warm as warm_detectors
     from engine.montecarlo.gpu.accelerator import warm_gpu
     from engine.warm import compile_apart
 
     compile_apart(lambda line: print(line, flush=True))
+    warm_detectors()
     print(f"GPU: {warm_gpu()}")
     return 0
 
@@ -397,6 +407,7 @@ def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None
         order.add_argument("--who", required=True, help="who gives the order (kept in the audit)")
         order.add_argument("--reason", required=True, help="why (kept in the audit)")
     add("check-config", check_config)
+    add("slo", slo)
     add("check-rules", check_rules).add_argument("files", nargs="+", type=Path, metavar="FILE")
     add_policy = add("check-policy", check_policy)
     add_policy.add_argument("file", type=Path, metavar="FILE")

@@ -8,6 +8,7 @@ the file; it is taken out before anything is sent.
         tiers: {critical: 0.90, emergency: 0.97}   # further thresholds; the expression's is the label's tier
         recovery: 0.75                             # a firing alert resolves only beyond this
         no_data: keep                              # resolve (default), keep, or alert
+        predict: {within: 30m}                     # say beforehand when the threshold is that near (alerts/detectors/)
         active: {days: [mon-fri], from: "09:30", to: "16:00", zone: America/New_York}
 
 or, by a market's calendar: `active: {calendar: XNYS, before_open: 30m, after_close: 15m}`.
@@ -28,7 +29,7 @@ from alerts.yaml_block import YamlError, load_yaml
 from metrics.severity import Severity
 
 ANNOTATION = "deskvigil"
-KEYS = ("tiers", "op", "recovery", "no_data", "active")
+KEYS = ("tiers", "op", "recovery", "no_data", "active", "predict")
 
 
 class NoData(StrEnum):
@@ -49,12 +50,16 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """The block as parsed. tiers: lowest first, never empty; recovery: holds while the alert stays."""
+    """The block as parsed. tiers: lowest first, never empty; recovery: holds while the alert stays.
+
+    predict_s: breaches are foretold at most so long before; None: they are not.
+    """
 
     tiers: tuple[Tier, ...]
     recovery: Comparison | None = None
     no_data: NoData = NoData.RESOLVE
     active: ActiveHours | MarketHours | None = None
+    predict_s: float | None = None
 
     def tier_of(self, value: float) -> Tier | None:
         """The worst tier that a value reaches, None where it reaches none."""
@@ -87,6 +92,7 @@ def parse_extension(text: str, severity: Severity, comparison: Comparison | None
         recovery=_recovery(block.get("recovery"), comparison),
         no_data=_no_data(block.get("no_data"), comparison),
         active=_active(block.get("active")),
+        predict_s=_predict(block.get("predict"), comparison),
     )
 
 
@@ -212,3 +218,19 @@ def _offset_ms(raw: Any, what: str) -> int:
         return round(1000 * parse_duration_s(raw))
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
+
+
+def _predict(raw: Any, comparison: Comparison | None) -> float | None:
+    if raw is None:
+        return None
+    if comparison is None or not comparison.direction:
+        raise ValueError("predict needs an expression that ends in > or < a number")
+    block = _mapping(raw, "predict")
+    _only(block, ("within",), "predict")
+    try:
+        within_s = parse_duration_s(str(block.get("within", "")))
+    except ValueError as error:
+        raise ValueError(f"predict.within: {error}") from None
+    if not 60 <= within_s <= 30 * 86_400:
+        raise ValueError("predict.within: must be from 1m to 30d")
+    return within_s

@@ -135,11 +135,65 @@ class HeartbeatOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """What the detectors watch.
+
+    anomaly: PromQL selectors of the series whose unusual samples are told (none: the detector is off); a series takes
+    about 140 kB, and more than `anomaly_max_series` are not taken. history_days: how far back a start learns from.
+    """
+
+    anomaly: tuple[str, ...] = (
+        "deskvigil_kpi_throughput_orders_per_second",
+        'deskvigil_kpi_order_to_fill_seconds{quantile="0.99"}',
+        "deskvigil_kpi_slippage_bps",
+        "deskvigil_kpi_reject_ratio",
+        "deskvigil_engine_event_lag_seconds",
+        "deskvigil_host_cpu_busy_ratio",
+    )
+    anomaly_max_series: Annotated[int, Ge(1), Le(20_000)] = 200
+    history_days: Annotated[float, Ge(0), Le(30)] = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SloOptions:
+    """One objective: at least `objective` of all events of 30 days are good.
+
+    good, total: PromQL selectors of two counters. errors: in their place, the share of bad events as an expression
+    over `$window`.
+    """
+
+    name: str
+    objective: Annotated[float, Ge(0.5), Le(0.999999)]
+    good: str = ""
+    total: str = ""
+    errors: str = ""
+    description: str = ""
+
+
+DEFAULT_SLOS = (
+    SloOptions(
+        name="order-to-ack",
+        objective=0.999,
+        good='deskvigil_engine_order_to_ack_seconds_bucket{le="0.016777216"}',
+        total="deskvigil_engine_order_to_ack_seconds_count",
+        description="Orders accepted by the book within 17 ms of their intended time.",
+    ),
+    SloOptions(
+        name="rule-evaluation",
+        objective=0.999,
+        errors="rate(deskvigil_alerts_evaluation_failures_total[$window]) / rate(deskvigil_alerts_evaluations_total[$window])",
+        description="Evaluations of alerting rules that succeed.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertOptions:
     """Rules, timing and channels.
 
     rules: rule files; empty means the shipped ones. policy: a policy file (who is told, docs/ALERTS.md); without
-    one every channel is told of everything from its min_severity on. external_url: the console's address in messages.
+    one every channel is told of everything from its min_severity on. slos: objectives; empty means the shipped ones
+    where the rules are the shipped ones too, else none. external_url: the console's address in messages.
     interval_s: a group without `interval` is evaluated no more often than this. slow_tick_s: every rule is
     looked at this often even where no frame arrives (absence). repeat_interval_s: a firing alert nobody
     acknowledged is sent again this often (0: never; a policy file's routes may say otherwise). outage_tolerance_s: `for` clocks go on after an outage
@@ -171,3 +225,5 @@ class AlertOptions:
     webhook: WebhookOptions = field(default_factory=WebhookOptions)
     more_webhooks: tuple[WebhookOptions, ...] = ()
     apprise: AppriseOptions = field(default_factory=AppriseOptions)
+    detectors: DetectorOptions = field(default_factory=DetectorOptions)
+    slos: tuple[SloOptions, ...] = ()

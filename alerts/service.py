@@ -19,6 +19,7 @@ from alerts.channels.channel import Channel
 from alerts.courier import ChannelStats
 from alerts.damping import Damper
 from alerts.deliveries import deliveries
+from alerts.detectors.record import Predictions, Record
 from alerts.errors import (
     AlreadyAcknowledgedError,
     AuditError,
@@ -44,7 +45,8 @@ from alerts.policy.silences import Silences
 from alerts.prometheus import alert_json, groups_json
 from alerts.recording import Recorder, recording_groups
 from alerts.reload import FileStatus, RuleFiles, Version, version, versions
-from alerts.rules import Group, parse_rules
+from alerts.rules import Group, Rule, parse_rules
+from alerts.slo import objectives, slo_groups
 from alerts.source import AlertStore, Querier
 from alerts.state import NOTIFIED, AlertState, Instant, Reason, Step, acknowledge, assign, lapse, unacknowledge
 from alerts.views import AlertEvent, AlertView, ChannelView, DeliveryView, EscalationView, NotificationView, rfc3339
@@ -122,7 +124,8 @@ class AlertService:
         self._clock = clock
         self._query = query
         self._files = RuleFiles(store, options.rules or (DEFAULT_RULES,), query, clock)
-        self._groups = self._files.groups
+        self._objectives = slo_groups(objectives(options))
+        self._groups = (*self._files.groups, *self._objectives)
         self._watch = Watch(_runs(self._groups, options), store.live, query, options)
         self._recorder = Recorder(store.live, options, clock)
         self._recorder.set(recording_groups(self._groups, query, options), running=False)
@@ -251,6 +254,14 @@ class AlertService:
         """The `alerts` array of Prometheus's /api/v1/alerts."""
         return [alert_json(view) for view in self._views]
 
+    def rule_list(self) -> tuple[Rule, ...]:
+        """The alerting rules in force."""
+        return tuple(watched.run.rule for watched in self._watch.rules)
+
+    def predictions(self) -> list[Record]:
+        """How far the predictions of each rule could be trusted so far; StorageUnavailable."""
+        return Predictions(self._store).records()
+
     def stats(self) -> ServiceStats:
         """The room's own figures."""
         counters = self._watch.counters
@@ -362,7 +373,7 @@ class AlertService:
 
     def _install(self) -> None:
         """Exchange the rules; alerts whose rule is still there live on, the others end."""
-        groups = self._files.groups
+        groups = (*self._files.groups, *self._objectives)
         watch = Watch(_runs(groups, self._options), self._store.live, self._query, self._options, before=self._watch)
         recordings = recording_groups(groups, self._query, self._options)
         with self._turn:

@@ -11,6 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from alerts.acklinks import AckLinks, load_key
+from alerts.detectors.anomaly import AnomalyCollector
+from alerts.detectors.predictive import PredictiveCollector
+from alerts.detectors.record import Predictions
 from alerts.service import AlertService
 from alerts.stats import AlertsCollector
 from collectors.collector import Collector
@@ -151,6 +154,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
                 plans,
                 *([_memory(settings, paths, store, clock)] if settings.memory.report else []),
                 *([scrape] if scrape is not None else []),
+                *_detectors(settings, store, query, alerts, clock),
                 *_forwarding(store),
             ]
             cleanup.callback(profiling.stop)
@@ -259,6 +263,33 @@ def _scraper(store: Store, settings: Settings, clock: Clock, version: str) -> Sc
         version=version,
         refused=lambda: store.live.refused,
     )
+
+
+def _detectors(
+    settings: Settings, store: Store, query: QueryEngine, alerts: AlertService, clock: Clock
+) -> list[Collector]:
+    options = settings.alerts.detectors
+    if not settings.alerts.enabled:
+        return []
+    predictive = PredictiveCollector(alerts.rule_list, query, Predictions(store), clock.monotonic_ns)
+    if not options.anomaly:
+        return [predictive]
+
+    def note(words: str, t_ms: int) -> None:
+        store.annotations.note("anomaly", words, t_ms=t_ms)
+
+    return [
+        predictive,
+        AnomalyCollector(
+            options.anomaly,
+            store.live,
+            store.reader,
+            query,
+            note,
+            max_series=options.anomaly_max_series,
+            history_days=options.history_days,
+        ),
+    ]
 
 
 def _forwarding(store: Store) -> list[Collector]:

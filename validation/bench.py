@@ -24,6 +24,7 @@ BENCHMARKS = {
     "host": "validation.bench_host",
     "scrape": "validation.bench_scrape",
     "alert-latency": "validation.bench_alert_latency",
+    "detectors": "validation.bench_detectors",
     "archive": "validation.bench_archive",
     "cost": "validation.bench_cost",
     "query": "validation.bench_query",

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from metrics.catalogue import (
     alerts,
     cpu,
+    detectors,
     engine,
     feed,
     gpu,
@@ -63,6 +64,7 @@ CATALOGUE = MappingProxyType(
             storage,
             remote,
             alerts,
+            detectors,
             web,
             live,
         )

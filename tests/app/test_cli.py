@@ -29,6 +29,7 @@ def test_help_lists_every_command() -> None:
         "check-config",
         "check-rules",
         "check-policy",
+        "slo",
         "replay",
         "backup",
         "restore",

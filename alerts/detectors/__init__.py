@@ -1,0 +1,1 @@
+"""Detectors: they turn series into series that rules select."""
