@@ -36,6 +36,7 @@ from console.relief import Relief
 from console.resourceroom import resource_room
 from console.riskroom import risk_device, risk_room
 from console.schedule import schedule
+from console.silences import PageSilences
 from console.views import Checks, child_status, engine_info, process_info, remote_state, status_info, store_health
 from console.web import serve
 from dashboard.api.acknowledge import acknowledge_router
@@ -174,6 +175,7 @@ def run_console(settings: Settings, paths: RuntimePaths, listener: socket.socket
             query=asked,
             alerts=alerts,
             oncall=alerts.oncall,
+            silences=PageSilences(alerts.silences, clock),
             engine=lambda: engine_info(engine, store),
             room=lambda: engine_room(engine),
             risk=lambda: risk_room(risk),
