@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from alerts.evaluate import Change, Posted, Tracked, new_event_id
 from alerts.flapping import COUNTED, Verdict
@@ -136,7 +136,7 @@ class Ledger:
         if suppressed := [row for change, decision in decisions for row in _suppression_rows(change, decision)]:
             connection.execute(insert(suppression), suppressed)
         for change, _ in decisions:
-            if change.event_id in self._lifting:
+            if change.event_id in self._lifting or change.reason is Reason.SETTLED:
                 _lift(connection, change)
         self.enqueue(connection, rows)
         return len(rows)
@@ -483,7 +483,13 @@ def _suppression_rows(change: Change, decision: Decision) -> list[dict[str, Any]
 
 def _lift(connection: Connection, change: Change) -> None:
     """Close the records of what was not told, where it has been told now or is over."""
-    mine = and_(suppression.c.alert_id == change.tracked.alert_id, suppression.c.lifted_ms.is_(None))
+    episode = suppression.c.alert_id == change.tracked.alert_id
+    if change.reason is Reason.SETTLED:  # what came and went did so as several alerts
+        flapped = and_(
+            suppression.c.fingerprint == change.tracked.fingerprint, suppression.c.kind == Why.FLAPPING.value
+        )
+        episode = or_(episode, flapped)
+    mine = and_(episode, suppression.c.lifted_ms.is_(None))
     if change.after is None or not change.tracked.owed:
         connection.execute(update(suppression).where(mine).values(lifted_ms=change.at.wall_ms))
         return

@@ -134,8 +134,8 @@ def test_what_is_wrong_is_named_with_its_line(change, words):
 
 @given(st.text(max_size=80) | st.binary(max_size=40).map(lambda raw: raw.decode("latin-1")))
 def test_any_text_is_a_policy_or_a_policy_error(text):
-    with pytest.raises(PolicyError):
-        policy(text)
+    with suppress(PolicyError):
+        assert policy(text).route.receiver == "all"  # nothing that random text says
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -530,7 +530,7 @@ def test_a_policy_is_read_again_when_it_changes_and_a_wrong_one_changes_nothing(
         policy.write_text(nobody.replace("receiver: none", "receiver: all"))
         wait_until(lambda: [one.reason for one in spy.taken] == [Reason.UNSUPPRESSED])
         assert desk.service.policy_problem == ""
-        assert [(row.kind, row.who, row.outcome) for row in rows(desk, file_version)] == [
+        assert [(row.kind, row.who, row.outcome) for row in rows(desk, file_version) if row.kind == "policy"] == [
             ("policy", "start", "loaded"), ("policy", "reload", "refused"), ("policy", "reload", "loaded"),
         ]  # fmt: skip
 
