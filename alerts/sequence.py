@@ -6,6 +6,7 @@
 - Messages about one alert, and those of one group, keep their order.
 - A tier that rises waits for nobody: its group goes at once and before all others. It overtakes what waits
   for another attempt in its group, but never an older message about its own alert: that one hurries too.
+  Once it has been tried it waits for the next attempt of anything.
 - Digest rows gather until the oldest of them has waited for the digest's interval; what else is told of
   their alerts takes them along.
 """
@@ -100,25 +101,9 @@ class Timing:
 def sequence(rows: Sequence[Row], last_sent: Mapping[Queue, int], timing: Timing, now_ms: int) -> Order:
     """What may go at `now_ms`. rows: all that wait; last_sent: when a group's last message went, ms."""
     units, digests = _units(rows)
-    hurried = _hurried(units)
-    ready: list[Unit] = []
-    later: list[int] = []
-    alerts: set[Queue] = set()  # whose older messages wait
-    groups: set[Queue] = set()
-    for unit in units:
-        hurry = unit.oldest_id in hurried
-        due_ms = _leased_ms(unit, timing, now_ms) or (now_ms if hurry else _due_ms(unit, last_sent, timing, now_ms))
-        blocked = bool(unit.alerts & alerts) or (unit.queue in groups and not unit.rises)
-        if due_ms <= now_ms and not blocked:
-            ready.append(unit)
-            if unit.batch_id is None and unit.queue is not None:
-                groups.add(unit.queue)  # a second one of the group waits for the interval
-            continue
-        if not blocked:
-            later.append(due_ms)
-        alerts |= unit.alerts
-        if unit.queue is not None:
-            groups.add(unit.queue)
+    ready, later = _ready(units, _hurried(units, probing=False), last_sent, timing, now_ms)
+    if ready:
+        ready, later = _ready(units, _hurried(units, probing=True), last_sent, timing, now_ms)
     ready = [_with_digests(unit, digests) for unit in _rises_first(ready)]
     for gathered in digests.values():
         if not gathered:
@@ -173,13 +158,42 @@ def _risen_first(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.alert_id not in risen, row.id)) if risen else rows
 
 
-def _hurried(units: Sequence[Unit]) -> set[int]:
-    """The oldest ids of units that wait for nothing: where a tier rose, and what is older of the same alerts."""
+def _ready(
+    units: Sequence[Unit], hurried: set[int], last_sent: Mapping[Queue, int], timing: Timing, now_ms: int
+) -> tuple[list[Unit], list[int]]:
+    """Units that may go now, oldest first, and when the others may that wait for nothing but their time."""
+    ready: list[Unit] = []
+    later: list[int] = []
+    alerts: set[Queue] = set()  # whose older messages wait
+    groups: set[Queue] = set()
+    for unit in units:
+        hurry = unit.oldest_id in hurried
+        due_ms = _leased_ms(unit, timing, now_ms) or (now_ms if hurry else _due_ms(unit, last_sent, timing, now_ms))
+        blocked = bool(unit.alerts & alerts) or (unit.queue in groups and not unit.rises)
+        if due_ms <= now_ms and not blocked:
+            ready.append(unit)
+            if unit.batch_id is None and unit.queue is not None:
+                groups.add(unit.queue)  # a second one of the group waits for the interval
+            continue
+        if not blocked:
+            later.append(due_ms)
+        alerts |= unit.alerts
+        if unit.queue is not None:
+            groups.add(unit.queue)
+    return ready, later
+
+
+def _hurried(units: Sequence[Unit], *, probing: bool) -> set[int]:
+    """The oldest ids of units that wait for nothing: where a tier rose, and what is older of the same alerts.
+
+    probing: something goes now. Where the channel was down that is the first attempt to find it back, and a rise that
+    has been tried, or held, before is in it.
+    """
     found: set[int] = set()
     alerts: set[Queue] = set()
     for unit in reversed(units):
-        fresh = any(row.priority >= Priority.RISEN and not row.held and row.attempts == 0 for row in unit.rows)
-        if fresh or (alerts and unit.alerts & alerts):
+        rises = any(row.priority >= Priority.RISEN and (probing or not (row.held or row.attempts)) for row in unit.rows)
+        if rises or (alerts and unit.alerts & alerts):
             found.add(unit.oldest_id)
             alerts |= unit.alerts
     return found

@@ -82,8 +82,8 @@ def test_a_disk_that_fills_during_a_seal_degrades_heals_and_damages_nothing(
             write_one()
         assert store.archive.backlog_frames > 0
         assert "full" in store.archive.health.reason
-        with pytest.raises(StorageUnavailable):
-            store.ingest([Series("pushed")], [np.array([1_000])], [np.array([1.0])])
+        with pytest.raises(StorageUnavailable):  # more than what is left free inside the log
+            store.ingest([Series("pushed")], [np.arange(1_000, 601_000)], [rng.normal(size=600_000)])
         assert [t for t, _ in samples(store, "m1")] == written
         assert check_file(RuntimePaths(folder).database, say=lambda _: None).problems == []
 
