@@ -256,7 +256,10 @@ class Ledger:
         if won.rowcount != 1:
             return None
         self.note(connection, change)
-        return self._promise(connection, decisions) + self._follow(connection, change)
+        told = self._promise(connection, decisions)
+        self._decided.pop(change.event_id, None)
+        self._lifting.discard(change.event_id)
+        return told + self._follow(connection, change)
 
     def note(self, connection: Connection, change: Change) -> None:
         """Write a change's line of the history."""

@@ -714,9 +714,8 @@ class AlertService:
             begin, late = self._present(Reason.UNTOLD, now), "the auditor found that nobody had been told"
             unstarted = [change for change in map(begin, found.unstarted) if change is not None]
             begun, ended = self._escalations.repair(unstarted, found.contradictory, now)
-            changes = [change for change in map(self._present(Reason.UNTOLD, now, late), found.untold) if change]
-            untold = [change for change in changes if self._ledger.address(change)[1]]
-            if untold:
+            untold = [change for change in map(self._present(Reason.UNTOLD, now, late), found.untold) if change]
+            if untold:  # each comes to a message, or to a record of why there is none
                 self._changes += len(untold)
                 self._ledger.record(untold)
             self._wake_couriers(len(begun) + len(untold))

@@ -16,14 +16,14 @@ from pathlib import Path
 import yaml
 
 from validation.receiver import Received, receiver
-from validation.stores.peers import Peer
+from validation.stores.peers import Program
 
 EVERY = "1s"  # scrape and evaluation; Alertmanager groups nothing and waits for nothing
 ALERT = "PeerCrossing"
 TIMEOUT_S = 30.0
 
 
-class _Prometheus(Peer):
+class _Prometheus(Program):
     name = "Prometheus"
     program = "prometheus"
 
@@ -51,11 +51,8 @@ class _Prometheus(Peer):
     def _ready_path(self) -> str:
         return "/-/ready"
 
-    def bytes_on_disk(self) -> int:
-        raise NotImplementedError
 
-
-class _Alertmanager(Peer):
+class _Alertmanager(Program):
     name = "Alertmanager"
     program = "prometheus-alertmanager"
 
@@ -82,9 +79,6 @@ class _Alertmanager(Peer):
 
     def _ready_path(self) -> str:
         return "/-/ready"
-
-    def bytes_on_disk(self) -> int:
-        raise NotImplementedError
 
 
 def installed() -> bool:

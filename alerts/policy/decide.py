@@ -18,6 +18,9 @@ from metrics.severity import Severity
 PRIORITIES = {
     Reason.FIRST: Priority.BAD_NEWS,
     Reason.UNSUPPRESSED: Priority.BAD_NEWS,
+    Reason.UNACKNOWLEDGED: Priority.BAD_NEWS,
+    Reason.ACK_LAPSED: Priority.BAD_NEWS,
+    Reason.UNTOLD: Priority.BAD_NEWS,
     Reason.ESCALATED: Priority.RISEN,
 }
 

@@ -21,12 +21,11 @@ from validation.stores.capture import Capture
 _START_S = 30.0
 
 
-class Peer(ABC):
-    """One running store of somebody else's; use as a context manager."""
+class Program(ABC):
+    """One running program of somebody else's, on loopback; use as a context manager."""
 
     name: str
     program: str
-    write_path: str
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -76,12 +75,27 @@ class Peer(ABC):
     @abstractmethod
     def _ready_path(self) -> str: ...
 
+    def get(self, path: str) -> bytes:
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"} if body else {}
+        self._http.request(method, path, body, headers)
+        response = self._http.getresponse()
+        data = response.read()
+        if response.status >= 300:
+            raise RuntimeError(f"{self.program} answers {response.status} to {path}: {data[:200]!r}")
+        return data
+
+
+class Peer(Program):
+    """A store of samples."""
+
+    write_path: str
+
     @abstractmethod
     def bytes_on_disk(self) -> int:
         """Bytes of all samples and their index, after everything was flushed, merged and compacted."""
-
-    def get(self, path: str) -> bytes:
-        return self._request("GET", path)
 
     def write(self, capture: Capture, samples_at_once: int = 10) -> None:
         """Load samples in order of time, so many of each series to a request."""
@@ -102,15 +116,6 @@ class Peer(ABC):
         if not json.loads(answer)["data"]["result"]:
             raise RuntimeError(f"{self.program} answers {query} with nothing")
         return float(np.median(taken))
-
-    def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"} if body else {}
-        self._http.request(method, path, body, headers)
-        response = self._http.getresponse()
-        data = response.read()
-        if response.status >= 300:
-            raise RuntimeError(f"{self.program} answers {response.status} to {path}: {data[:200]!r}")
-        return data
 
 
 class Prometheus(Peer):
