@@ -81,11 +81,12 @@ NAMES = ("engine_core", "engine_core_nice", "engine_cache", "background_nice", "
 
 def candidates(topology: Topology, may: Rights) -> tuple[dict[str, Plan], dict[str, str]]:
     """The plans that can be tried here, by name in the order of NAMES, and why each other one cannot."""
+    no_nice = _no_nice(may)
     made = {
         "engine_core": _engine_core(topology, None),
-        "engine_core_nice": _engine_core(topology, BACKGROUND_NICE) if may.can_undo_nice else _NO_NICE,
+        "engine_core_nice": no_nice or _engine_core(topology, BACKGROUND_NICE),
         "engine_cache": _engine_cache(topology),
-        "background_nice": _background_nice() if may.can_undo_nice else _NO_NICE,
+        "background_nice": no_nice or _background_nice(),
         "engine_fifo": _engine_fifo() if may.most_fifo >= FIFO_PRIORITY else _NO_FIFO,
     }
     plans = {name: made[name] for name in NAMES}
@@ -95,7 +96,15 @@ def candidates(topology: Topology, may: Rights) -> tuple[dict[str, Plan], dict[s
     )
 
 
-_NO_NICE = "a raised nice value could not be lowered again: neither CAP_SYS_NICE nor RLIMIT_NICE allows it"
+def _no_nice(may: Rights) -> str | None:
+    """Why no plan may ask for a nice value here, if so."""
+    if may.nice >= BACKGROUND_NICE:
+        return f"we run at nice {may.nice} ourselves: the plan's nice {BACKGROUND_NICE} would change nothing"
+    if not may.can_undo_nice:
+        return "a raised nice value could not be lowered again: neither CAP_SYS_NICE nor RLIMIT_NICE allows it"
+    return None
+
+
 _NO_FIFO = "SCHED_FIFO is not permitted: neither CAP_SYS_NICE nor RLIMIT_RTPRIO allows it"
 _EVERYBODY = ("engine", "feed", "risk", "console")
 

@@ -107,3 +107,8 @@ def test_rights_are_capabilities_or_limits(tmp_path: Path, capabilities: str, ca
 def test_a_nice_value_below_what_may_be_set_again_is_not_raised() -> None:
     assert Rights(lowest_nice=0, most_fifo=0, nice=0).can_undo_nice
     assert not Rights(lowest_nice=0, most_fifo=0, nice=-5).can_undo_nice
+
+
+def test_nobody_is_asked_to_step_back_to_where_we_are_already() -> None:
+    _, refused = candidates(topology_of(2), Rights(lowest_nice=-20, most_fifo=0, nice=10))
+    assert refused["background_nice"] == "we run at nice 10 ourselves: the plan's nice 10 would change nothing"
