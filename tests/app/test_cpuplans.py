@@ -60,7 +60,6 @@ class Rig:
             self.clock,
         )
 
-    @property
     def stepped_back(self) -> bool:
         """Whether the risk process is at the plan's nice value; otherwise it has the one it was born with, ours."""
         nice = os.getpriority(os.PRIO_PROCESS, self.risk.pid)
@@ -70,7 +69,7 @@ class Rig:
     def second(self) -> Frame:
         """A second goes by, in which 300 orders are acknowledged."""
         self.clock.advance(SECOND)
-        durations = self.random.normal(self.p99_us[self.stepped_back] + self.random.normal(0, 3), 1.0, 300) * 1e3
+        durations = self.random.normal(self.p99_us[self.stepped_back()] + self.random.normal(0, 3), 1.0, 300) * 1e3
         np.add.at(self.block.counts[0], np.searchsorted(EDGES_NS, durations, side="right") - 1, 1)
         self.block.publish(self.clock.now_ns())
         return self.plans.collect(self.clock.now_ns())
@@ -108,7 +107,7 @@ def value(frame: Frame, name: str, **labels: str) -> float:
 def test_a_plan_that_helps_is_kept_published_and_audited_and_undone_at_the_end(rig: Rig) -> None:
     rig.p99_us[True] = 60.0
     frame = rig.until_decided()
-    assert rig.stepped_back
+    assert rig.stepped_back()
     assert value(frame, "plan_phase") == 3.0
     assert value(frame, "plan_in_force", plan="background_nice") == 1.0
     assert value(frame, "plan_in_force", plan="engine_core") == 0.0
@@ -120,14 +119,14 @@ def test_a_plan_that_helps_is_kept_published_and_audited_and_undone_at_the_end(r
     assert (entry.action, entry.object, entry.detail["plan"]) == ("cpu_plan_kept", "processors", "background_nice")
     assert entry.detail["words"].startswith("Plan in force: background_nice (tried 2: background_nice p99 1")
     rig.plans.close()
-    assert not rig.stepped_back
+    assert not rig.stepped_back()
     assert not rig.paths.cpu_plan.exists()
 
 
 @needs_nice
 def test_a_plan_that_does_not_help_is_rolled_back_and_audited(rig: Rig) -> None:
     frame = rig.until_decided()
-    assert not rig.stepped_back
+    assert not rig.stepped_back()
     assert value(frame, "plan_phase") == 4.0
     (entry,) = rig.audited()
     assert entry.action == "cpu_plan_rolled_back"
@@ -138,9 +137,9 @@ def test_a_plan_that_does_not_help_is_rolled_back_and_audited(rig: Rig) -> None:
 def test_the_console_after_a_killed_one_puts_back_what_that_one_had_changed(rig: Rig) -> None:
     rig.p99_us[True] = 60.0
     rig.until_decided()
-    assert rig.stepped_back
+    assert rig.stepped_back()
     rig.plans = rig.new_console("none")
-    assert not rig.stepped_back
+    assert not rig.stepped_back()
     frame = rig.second()
     assert value(frame, "plan_phase") == 0.0
     assert rig.plans.state.in_words() == "Plan in force: none (switched off: resources.cpu.plan is none)"
@@ -155,6 +154,7 @@ def test_a_plan_that_cannot_be_tried_here_says_why(rig: Rig) -> None:
     )
 
 
+@needs_nice
 @pytest.mark.parametrize(
     ("series_", "number", "why"),
     [(STATE, 1.0, "trading is not active"), (STATE, 2.0, "trading is not active"), (DEGRADED, 1.0, "the engine is degraded")],
@@ -162,10 +162,10 @@ def test_a_plan_that_cannot_be_tried_here_says_why(rig: Rig) -> None:
 def test_an_engine_that_does_not_trade_undisturbed_is_left_alone(
     rig: Rig, series_: object, number: float, why: str
 ) -> None:
-    rig.block.scalars[(STATE, DEGRADED).index(series_)] = number  # type: ignore[arg-type]
+    rig.block.scalars[(STATE, DEGRADED).index(series_)] = number
     for _ in range(60):
         rig.second()
-    assert (rig.plans.state.phase, rig.plans.state.why, rig.stepped_back) == (Phase.WAITING, why, False)
+    assert (rig.plans.state.phase, rig.plans.state.why, rig.stepped_back()) == (Phase.WAITING, why, False)
 
 
 def test_an_engine_that_is_away_or_silent_is_no_engine_to_try_plans_on(tmp_path: Path) -> None:
